@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tscnc_deploy.cli import machine, main
+
+PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
+
+
+def doctor(*arguments):
+    return CliRunner().invoke(main, ["doctor", *arguments])
+
+
+def test_a_healthy_machine_is_described_in_json():
+    done = doctor("--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["ok"], found["problems"]) == (0, True, [])
+    assert found["packages"]["torch"]["version"].startswith("2.")
+    assert found["cpu"]["usable_cores"] >= 1
+    assert found["memory"]["total"] > found["memory"]["free"] > 0
+    assert "CPUExecutionProvider" in found["onnxruntime"]["providers"]
+    assert found["onnxruntime"]["cuda_session"] == (found["onnxruntime"]["cuda_problem"] is None)
+    assert found["targets"]["onnx-cpu"] == {"runs": True, "reason": None}
+
+
+def test_a_healthy_machine_is_described_for_people():
+    lines = doctor().stdout.splitlines()
+    assert [line for line in lines if line in ("Machine", "Packages", "Extras", "Targets")] == [
+        "Machine", "Packages", "Extras", "Targets",
+    ]  # fmt: skip
+    assert any(line.split() == ["onnx-cpu", "runs", "here"] for line in lines)
+
+
+def test_missing_extras_come_with_the_command_that_installs_them(monkeypatch):
+    monkeypatch.setitem(machine.EXTRAS, "tensorrt", ("no-such-distribution",))
+    extras = json.loads(doctor("--json").stdout)["extras"]
+    assert extras["tensorrt"] == {
+        "versions": {"no-such-distribution": None},
+        "install": "pip install 'tscnc-deploy[tensorrt]'",
+    }
+
+
+def test_a_missing_required_package_is_3(monkeypatch):
+    monkeypatch.setitem(machine.REQUIRED, "no_such_module", "no-such-module>=1")
+    done = doctor("--json")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["ok"], found["targets"]) == (3, False, {})
+    assert found["problems"] == [
+        {
+            "problem": "no_such_module is not installed",
+            "fix": "pip install --force-reinstall 'no-such-module>=1'",
+        }
+    ]
+    assert "PROBLEM: no_such_module is not installed" in doctor().stdout
+
+
+def test_two_distributions_of_onnxruntime_are_3(tmp_path, monkeypatch):
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        info = tmp_path / f"{name.replace('-', '_')}-1.22.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.22.0\n")
+        (info / "top_level.txt").write_text("onnxruntime\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = doctor("--json")
+    problem = json.loads(done.stdout)["problems"][-1]
+    assert done.exit_code == 3
+    assert problem["problem"] == "onnxruntime and onnxruntime-gpu overwrite each other's files"
+    assert problem["fix"] == (
+        f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install '{machine.onnxruntime_requirement()}'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "requirement", "problem"),
+    [
+        ("click", "click>=8.1", None),
+        ("click", "click>=99.1", "is version {version}, older than 99.1"),
+        ("tscnc_no_such", "tscnc-no-such>=1", "is not installed"),
+        ("tscnc_broken", "tscnc-broken>=1", "does not import: libx.so: cannot open shared object file"),
+        ("tscnc_lacking", "tscnc-lacking>=1", "does not import: No module named 'tscnc_no_such'"),
+    ],
+)
+def test_packages_are_imported_to_see_whether_they_work(tmp_path, monkeypatch, module, requirement, problem):
+    (tmp_path / "tscnc_broken.py").write_text("raise ImportError('libx.so: cannot open shared object file\\nmore')")
+    (tmp_path / "tscnc_lacking.py").write_text("import tscnc_no_such")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = machine.package(module, requirement)
+    assert found["problem"] == (problem and problem.format(version=found["version"]))
+
+
+def test_the_requirements_are_those_of_the_package():
+    project = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]
+    declared = {dependency.partition(";")[0] for dependency in project["dependencies"]}
+    assert declared == {*machine.REQUIRED.values(), "onnxruntime-gpu>=1.22", "onnxruntime>=1.22"}
+    extras = {
+        name: tuple(requirement.partition(">=")[0] for requirement in project["optional-dependencies"][name])
+        for name in machine.EXTRAS
+    }
+    assert extras == machine.EXTRAS

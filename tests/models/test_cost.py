@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from tscnc_deploy.models import build, layer_multiply_adds, multiply_adds
+
+
+def test_by_hand(tiny):
+    counts = layer_multiply_adds(tiny("resnet18", (1, 8, 8)))
+    assert counts["network.conv1"] == 8 * 8 * 8 * 9
+    assert counts["network.layer2.0.conv1"] == 4 * 4 * 16 * 8 * 9
+    assert counts["network.layer2.0.downsample.0"] == 4 * 4 * 16 * 8
+    assert counts["network.fc"] == 64 * 5
+    assert len(counts) == 21
+
+
+def test_grouped_convolutions_see_their_group_only(tiny):
+    counts = layer_multiply_adds(tiny("mobilenetv2", (1, 8, 8)))
+    assert counts["network.features.1.conv.0.0"] == 8 * 8 * 8 * 9
+
+
+# Published figures of the networks' forms for CIFAR-10 and for ImageNet.
+@pytest.mark.parametrize(
+    ("arch", "side", "millions"),
+    [
+        ("resnet18", 32, 555),
+        ("wrn28-10", 32, 5243),
+        ("vgg16", 32, 313),
+        ("resnet50", 224, 4087),
+        ("resnet18", 224, 1814),
+    ],
+)
+def test_of_whole_networks(arch, side, millions):
+    model = build(arch, classes=10, input_shape=(3, side, side), mean=[0.5] * 3, std=[0.25] * 3)
+    assert multiply_adds(model) // 10**6 == pytest.approx(millions, abs=1)
+
+
+def test_the_model_itself_is_left_alone(tiny):
+    model = tiny().train()
+    multiply_adds(model)
+    assert model.training
+    assert not any(module._forward_hooks for module in model.modules())

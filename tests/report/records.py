@@ -1,0 +1,205 @@
+"""A made-up record of a build, as large as a real one: ResNet-18 on the digits, three attacks, one engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tscnc_deploy.report.data import ReportData
+
+TOTAL = 360
+
+_WIDTHS = (64, 128, 256, 512)
+
+
+def _shapes() -> dict[str, list[int]]:
+    shapes = {"conv1.weight": [64, 1, 3, 3]}
+    before = 64
+    for stage, width in enumerate(_WIDTHS, 1):
+        for block in range(2):
+            shapes[f"layer{stage}.{block}.conv1.weight"] = [width, before, 3, 3]
+            shapes[f"layer{stage}.{block}.conv2.weight"] = [width, width, 3, 3]
+            if before != width:
+                shapes[f"layer{stage}.{block}.downsample.0.weight"] = [width, before, 1, 1]
+            before = width
+    return shapes | {"fc.weight": [10, 512]}
+
+
+def accuracy(correct: int, low: float, high: float) -> dict[str, Any]:
+    return {"correct": correct, "total": TOTAL, "accuracy": correct / TOTAL, "low": low, "high": high}
+
+
+def _evaluation(clean: dict[str, Any], robust: dict[str, Any], attacks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    settings = {
+        "pgd-20": {"steps": 20, "restarts": 1, "step_size": 0.0125, "loss": "cross-entropy", "seed": 0},
+        "apgd-ce-50": {"steps": 50, "restarts": 1, "loss": "cross-entropy", "seed": 0},
+        "square-1000": {"queries": 1000, "loss": "margin", "p_init": 0.8, "seed": 0},
+        "replay": {"examples": TOTAL, "seed": 0},
+    }
+    return {
+        "clean": clean,
+        "robust": robust,
+        "attacks": attacks,
+        "settings": {name: settings[name] for name in attacks},
+        "cascade": False,
+        "epsilon": 0.1,
+        "norm": "Linf",
+    }
+
+
+def _layers() -> list[dict[str, Any]]:
+    layers = []
+    for position, (name, shape) in enumerate(_shapes().items()):
+        parameters, columns = 1, 1
+        for side in shape:
+            parameters *= side
+        columns = parameters // shape[0]
+        keep = 0.42 / (1 + position) + 0.02
+        full_rank = min(shape[0], columns)
+        layers.append(
+            {
+                "name": name,
+                "shape": shape,
+                "parameters": parameters,
+                "nonzero": round(keep * parameters),
+                "sparsity": 1 - round(keep * parameters) / parameters,
+                "kappa": 4.5 * 1.35**position if position != 6 else None,
+                "rank": full_rank - position // 3,
+                "full_rank": full_rank,
+                "dead_filters": position // 6,
+                "filters": shape[0],
+                "spectral_norm": 2.5 + 0.11 * position,
+            }
+        )
+    return layers
+
+
+def _history() -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = []
+    for stage, epochs, lr in (("train", 30, 0.05), ("prune", 10, 0.01), ("finetune", 15, 0.01)):
+        for epoch in range(1, epochs + 1):
+            done = len(history) / 55
+            sparsity = {"train": 0.0, "prune": 0.95 * (1 - (1 - epoch / 10) ** 3), "finetune": 0.95}[stage]
+            dip = 0.06 if stage == "prune" and epoch > 6 else 0.0
+            history.append(
+                {
+                    "stage": stage,
+                    "epoch": epoch,
+                    "loss": 2.3 * (1 - done) ** 2 + 0.4,
+                    "clean": 0.99 - 0.8 * (1 - done) ** 8 - dip,
+                    "robust": 0.85 - 0.8 * (1 - done) ** 4 - 1.5 * dip,
+                    "sparsity": sparsity,
+                    "lr": lr,
+                    "seconds": 3.2,
+                    "kappa": {
+                        name: (3 + position) * (1 + 40 * done if stage == "train" else 34 / (0.4 + done))
+                        for position, name in enumerate(_shapes())
+                    },
+                }
+            )
+    return history
+
+
+def record() -> dict[str, Any]:
+    """The record as JSON; a fresh copy for every caller to damage."""
+    dense = _evaluation(
+        accuracy(355, 0.967915, 0.995486),
+        accuracy(306, 0.809161, 0.885141),
+        {
+            "pgd-20": accuracy(309, 0.818395, 0.892451),
+            "apgd-ce-50": accuracy(307, 0.812235, 0.887582),
+            "square-1000": accuracy(311, 0.824571, 0.897305),
+        },
+    )
+    twin = _evaluation(
+        accuracy(351, 0.953081, 0.988505),
+        accuracy(298, 0.784680, 0.865504),
+        {
+            "pgd-20": accuracy(301, 0.793839, 0.872876),
+            "apgd-ce-50": accuracy(299, 0.787731, 0.867965),
+            "square-1000": accuracy(304, 0.803022, 0.880230),
+        },
+    )
+    engine = _evaluation(
+        accuracy(351, 0.953081, 0.988505),
+        accuracy(297, 0.781631, 0.863040),
+        {
+            "replay": accuracy(299, 0.787731, 0.867965),
+            "pgd-20": accuracy(300, 0.790784, 0.870422),
+            "square-1000": accuracy(304, 0.803022, 0.880230),
+        },
+    ) | {
+        "bytes": 6_731_412,
+        "flips": 1,
+        "max_abs_diff": 3.3e-6,
+        "parity": {
+            "max_abs_diff": 3.3e-6,
+            "flips_clean": [],
+            "flips_adversarial": [217],
+            "tolerance": 1e-3,
+            "smallest_tolerance": 3.4e-6,
+            "passed": True,
+        },
+        "comparison": {
+            "lost": 1,
+            "gained": 0,
+            "total": TOTAL,
+            "difference": 1 / TOTAL,
+            "upper_bound": 0.0124,
+            "mcnemar_p": 1.0,
+        },
+    }
+    return {
+        "name": "digits-resnet18-s95",
+        "recipe": {
+            "name": "digits",
+            "seed": 0,
+            "data": {"dataset": "digits", "validation": 0.1, "augment": "none"},
+            "model": {"arch": "resnet18", "width": 1.0, "checkpoint": None},
+            "threat": {"norm": "Linf", "epsilon": 0.1},
+            "train": {"epochs": 30, "batch_size": 64, "optimizer": "adamw", "lr": 0.002, "beta": 6.0, "nesterov": True},
+            "prune": {"sparsity": 0.95, "criterion": "adversarial-taylor", "pattern": "unstructured", "epochs": 10},
+            "finetune": {"epochs": 15, "lr": 0.001},
+            "verify": {"samples": 0, "attacks": ["pgd-20", "apgd-ce-50", "square-1000"]},
+            "gates": {"clean": 0.95, "robust": 0.75, "engine_loss": 0.02},
+        },
+        "model": {
+            "arch": "resnet18",
+            "parameters": 11_172_810,
+            "prunable": 11_163_200,
+            "nonzero": 558_160,
+            "sparsity": 0.95,
+            "input_shape": [1, 8, 8],
+            "classes": [str(digit) for digit in range(10)],
+        },
+        "threat": {"norm": "Linf", "epsilon": 0.1},
+        "evaluations": {"dense": dense, "twin": twin, "engines": {"onnx-cpu": engine}},
+        "gates": [
+            {"name": "twin clean", "value": 0.953081, "limit": 0.95, "passed": True},
+            {"name": "twin robust", "value": 0.784680, "limit": 0.75, "passed": True},
+            {"name": "onnx-cpu clean", "value": 0.953081, "limit": 0.95, "passed": True},
+            {"name": "onnx-cpu robust", "value": 0.781631, "limit": 0.75, "passed": True},
+            {"name": "onnx-cpu loss", "value": 0.0124, "limit": 0.02, "passed": True},
+        ],
+        "layers": _layers(),
+        "history": _history(),
+        "sizes": [
+            {"name": "dense ONNX", "bytes": 44_712_301, "ratio": 1.0},
+            {"name": "sparse ONNX", "bytes": 6_731_412, "ratio": 6.64},
+            {"name": "compressed archive", "bytes": 2_910_054, "ratio": 15.36},
+            {"name": "entropy bound", "bytes": 2_632_900, "ratio": 16.98},
+        ],
+        "environment": {
+            "python": "3.11.7",
+            "torch": "2.11.0",
+            "onnx": "1.18.0",
+            "onnxruntime": "1.22.0",
+            "device": "cpu",
+            "processor": "x86_64, 2 cores",
+        },
+        "seconds": {"train": 201.4, "prune": 71.2, "finetune": 96.0, "verify": 38.2, "export": 6.1, "reverify": 31.7},
+        "passed": True,
+    }
+
+
+def report_data() -> ReportData:
+    return ReportData.from_json(record())

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.report.records import record, report_data
+from tscnc_deploy.errors import BundleError
+from tscnc_deploy.report.data import Gate, ReportData
+from tscnc_deploy.robustness import Gate as MeasuredGate
+from tscnc_deploy.robustness import Parity, accuracy
+from tscnc_deploy.tscnc.conditioning import LayerCondition
+
+
+def test_json_and_back_gives_the_same_data():
+    data = report_data()
+    text = json.dumps(data.to_json(), allow_nan=False)
+    assert ReportData.from_json(json.loads(text)) == data
+
+
+def test_what_is_not_finite_becomes_null():
+    wrong = record()
+    wrong["layers"][0]["kappa"] = float("inf")
+    wrong["history"][0]["kappa"]["conv1.weight"] = float("nan")
+    wrong["gates"][0]["value"] = float("nan")
+    data = ReportData.from_json(wrong).to_json()
+    assert data["layers"][0]["kappa"] is None
+    assert data["history"][0]["kappa"]["conv1.weight"] is None
+    assert data["gates"][0]["value"] is None
+
+
+def test_a_record_needs_little():
+    full = record()
+    data = ReportData.from_json({key: full[key] for key in ("name", "model", "threat", "passed")})
+    assert data.evaluations.weakest is None
+    assert data.evaluations.rows == []
+
+
+def test_keys_of_a_later_version_are_dropped():
+    assert ReportData.from_json(record() | {"later": 1}) == report_data()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"passed": None}, "passed: Input should be a valid boolean"),
+        ({"threat": {"epsilon": 8}}, "threat.epsilon = '8': Input should be less than or equal to 1"),
+        ({"gates": [{"name": "clean"}]}, "gates.0.passed: Field required"),
+        ({"layers": [{"name": "x"}] * 2001}, "layers: Tuple should have at most 2000 items"),
+        ({"environment": {"x" * 300: "y"}}, "environment has the key"),
+    ],
+)
+def test_a_record_of_another_form_names_the_key(change, message):
+    with pytest.raises(BundleError) as caught:
+        ReportData.from_json(record() | change)
+    assert str(caught.value).startswith("the record of the build has a wrong entry: ")
+    assert message in str(caught.value)
+
+
+def test_a_record_that_is_no_table_is_refused():
+    with pytest.raises(BundleError, match="the record of the build has a wrong entry"):
+        ReportData.from_json([])
+
+
+def test_the_forms_of_the_packages_that_measure_are_taken():
+    gate = MeasuredGate("twin median kappa", float("nan"), 100.0, False)
+    parity = Parity(float("inf"), [3], [4, 5], 1e-3, float("inf"), False)
+    layer = LayerCondition("fc.weight", (3, 4), 12, 6, float("nan"), 2, 3, 1.5, 3, 1)
+    changed = record()
+    changed["gates"] = [gate.to_json()]
+    changed["evaluations"]["twin"]["clean"] = accuracy(9, 10).to_json()
+    changed["evaluations"]["engines"]["onnx-cpu"]["parity"] = parity.to_json()
+    changed["layers"] = [layer.to_json()]
+    data = ReportData.from_json(changed)
+    assert data.gates[0].value is None
+    assert data.evaluations.named["twin"].rows["clean"].correct == 9
+    assert data.evaluations.engines["onnx-cpu"].parity.flips_adversarial == (4, 5)
+    assert data.layers[0].sparsity == 0.5
+    assert data.layers[0].label == "fc"
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "passed", "sign"),
+    [
+        (0.96, 0.95, True, "≥"),
+        (0.94, 0.95, False, "≥"),
+        (0.01, 0.02, True, "≤"),
+        (0.03, 0.02, False, "≤"),
+        (0.5, 0.5, True, ""),
+        (None, 0.5, False, ""),
+    ],
+)
+def test_the_sign_of_a_gate_follows_from_its_outcome(value, limit, passed, sign):
+    assert Gate(name="x", value=value, limit=limit, passed=passed).sign == sign
+
+
+def test_the_worst_case_is_the_last_row_and_the_weakest_engine_is_found():
+    changed = record()
+    engines = changed["evaluations"]["engines"]
+    engines["weaker"] = engines["onnx-cpu"] | {"robust": engines["onnx-cpu"]["robust"] | {"accuracy": 0.5}}
+    engines["unmeasured"] = {}
+    evaluations = ReportData.from_json(changed).evaluations
+    assert evaluations.rows == ["clean", "pgd-20", "apgd-ce-50", "square-1000", "replay", "worst case"]
+    assert evaluations.weakest[0] == "weaker"

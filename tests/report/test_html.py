@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.report.records import record, report_data
+from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.report.html import render_report
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page; fails on tags that are not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        assert self.open == []
+        self.text = " ".join("".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag in ("td", "th"):
+            self.words.append(" ")
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+def test_the_page_says_what_was_measured():
+    page = Page(render_report(report_data()))
+    assert "✓ Passed resnet18 with 95.0% zeros: the exported engine onnx-cpu classifies 82.5% of 360" in page.text
+    assert "82.5% (297 of 360, 95% interval 78.2 to 86.3)" in page.text
+    assert "onnx-cpu robust 0.7816 ≥ 0.75 ✓ passed" in page.text
+    for heading in ("Gates", "Accuracy", "Attacks", "Engines against the twin", "Sparsity", "Conditioning", "Size"):
+        assert heading in page.text
+    assert "What is not claimed" in page.text
+    assert "3.3e-06, allowed 0.001; the smallest tolerance that passes is 3.4e-06 ✓ passed" in page.text
+    assert "1 lost, 0 gained, of 360" in page.text
+    assert "44.7 MB" in page.text
+    assert "3 min 21 s" in page.text
+    assert "adversarial-taylor" in page.text
+    assert page.tags.count("svg") == 4
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing():
+    html = render_report(report_data())
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    outside = [
+        value for name, value in page.attributes if value and re.match(r"\s*(https?:|//|data:|javascript:)", value)
+    ]
+    assert set(outside) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "default-src 'none'" in html
+    assert len(html) < 500_000
+
+
+def test_equal_data_gives_the_same_page_also_after_a_way_through_json():
+    html = render_report(report_data())
+    assert render_report(ReportData.from_json(report_data().to_json())) == html
+
+
+def test_a_failed_build_says_so_first():
+    failed = record() | {"passed": False}
+    failed["gates"][3] |= {"limit": 0.8, "passed": False}
+    text = Page(render_report(ReportData.from_json(failed))).text
+    assert "✗ Failed" in text
+    assert "1 of 5 gates failed: onnx-cpu robust." in text
+    assert "4 of 5 passed" in text
+    assert "✓ Passed" not in text
+
+
+def test_attacks_with_other_settings_have_their_own_row():
+    changed = record()
+    changed["evaluations"]["engines"]["onnx-cpu"]["settings"]["pgd-20"]["steps"] = 5
+    text = Page(render_report(ReportData.from_json(changed))).text
+    assert "pgd-20 dense, twin loss cross-entropy · restarts 1 · seed 0 · step_size 0.0125 · steps 20" in text
+    assert "pgd-20 onnx-cpu loss cross-entropy · restarts 1 · seed 0 · step_size 0.0125 · steps 5" in text
+
+
+@pytest.mark.parametrize(
+    "missing", ["recipe", "evaluations", "gates", "layers", "history", "sizes", "environment", "seconds"]
+)
+def test_each_part_may_be_missing(missing):
+    bare = record()
+    del bare[missing]
+    Page(render_report(ReportData.from_json(bare)))
+
+
+def test_every_figure_may_be_missing():
+    holes = record()
+    holes["gates"] = [{"name": "x", "passed": False}]
+    holes["layers"] = [{"name": "x"}]
+    holes["history"] = [{"stage": "train", "epoch": 1}]
+    holes["sizes"] = [{"name": "x"}]
+    holes["seconds"] = {"train": None}
+    holes["evaluations"] = {"dense": {}, "engines": {"a": {}, "b": {"parity": {}, "comparison": {}}}}
+    page = Page(render_report(ReportData.from_json(holes)))
+    assert "None" not in page.text
+    assert "nan" not in page.text.split()
+
+
+def hostile(value: object, text: str) -> object:
+    """The record with every string replaced that is free."""
+    if isinstance(value, dict):
+        return {
+            key if key in KEYS else key + text: item if key in ("norm",) else hostile(item, text)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [hostile(item, text) for item in value]
+    return value + text if isinstance(value, str) else value
+
+
+def keys_of(value: object) -> set[str]:
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_of, value.values()))
+    return set().union(*map(keys_of, value)) if isinstance(value, list) else set()
+
+
+KEYS = keys_of(record()) - {"onnx-cpu", "pgd-20", "torch", "python", "lr", "beta"}
+
+
+@pytest.mark.parametrize("text", ['"><script>alert(1)</script>', "' onload='x", "{{ 7*7 }}", "</style><b>", "-->]]>"])
+def test_nothing_of_a_record_becomes_markup(text):
+    expected = Page(render_report(report_data()))
+    page = Page(render_report(ReportData.from_json(hostile(record(), text))))
+    assert set(page.tags) == set(expected.tags)
+    assert {name for name, _ in page.attributes} == {name for name, _ in expected.attributes}
+    assert text in "".join(page.words)

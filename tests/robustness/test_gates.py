@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from tscnc_deploy.robustness import Accuracy, at_least, at_most
+
+NAN = float("nan")
+
+
+def test_accuracy_is_gated_on_its_lower_end():
+    share = Accuracy(90, 100, low=0.82, high=0.95)
+    assert at_least("clean", share, 0.82).to_json() == {"name": "clean", "value": 0.82, "limit": 0.82, "passed": True}
+    assert not at_least("clean", share, 0.85).passed
+
+
+def test_an_upper_bound_is_gated_from_above():
+    assert at_most("loss", 0.02, 0.02).passed
+    assert not at_most("loss", 0.021, 0.02).passed
+
+
+def test_nan_never_passes():
+    assert not at_most("loss", NAN, 0.02).passed
+    assert not at_most("loss", 0.01, NAN).passed
+    assert not at_least("clean", Accuracy(0, 1, NAN, NAN), 0.0).passed
+
+
+def test_json_has_null_for_what_is_not_a_number():
+    assert at_most("kappa", float("inf"), 10.0).to_json()["value"] is None

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import Threat
+
+
+@pytest.mark.parametrize("epsilon", [0, -0.1, 1.5, float("nan"), float("inf")])
+def test_epsilon_outside_0_to_1_is_refused(epsilon):
+    with pytest.raises(InputError, match=r"not a radius in \(0, 1\]"):
+        Threat(epsilon=epsilon)
+
+
+def test_epsilon_in_steps_of_255_says_what_to_write():
+    with pytest.raises(InputError, match=r"write 8/255 = 0\.0313725, not 8"):
+        Threat(norm="Linf", epsilon=8)
+
+
+def test_unknown_norm_is_refused():
+    with pytest.raises(InputError, match="'L7'"):
+        Threat(norm="L7", epsilon=0.1)
+
+
+def test_projection_clips_to_the_ball_and_to_0_and_1():
+    images = torch.tensor([0.0, 0.5, 1.0, 0.5]).reshape(1, 1, 2, 2)
+    far = torch.tensor([-1.0, 0.9, 2.0, 0.5]).reshape(1, 1, 2, 2)
+    assert Threat(epsilon=0.25).project(far, images).flatten().tolist() == [0.0, 0.75, 1.0, 0.5]
+
+
+@given(
+    pixel=st.floats(0, 1, width=32),
+    epsilon=st.one_of(st.sampled_from([8 / 255, 0.1, 0.3, 1e-6]), st.floats(1e-6, 1)),
+)
+def test_bounds_are_inside_the_ball_without_rounding_error_and_next_to_its_ends(pixel, epsilon):
+    image = torch.tensor(pixel, dtype=torch.float32).reshape(1, 1, 1, 1)
+    low, high = Threat(epsilon=epsilon).bounds(image)
+    assert 0 <= low.item() <= pixel <= high.item() <= 1
+    assert pixel - low.item() <= epsilon
+    assert high.item() - pixel <= epsilon
+    above, below = torch.nextafter(high, torch.ones(1)).double(), torch.nextafter(low, torch.zeros(1)).double()
+    assert high == 1 or above.item() - pixel > epsilon * (1 - 1e-15)
+    assert low == 0 or pixel - below.item() > epsilon * (1 - 1e-15)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from tscnc_deploy.recipe import ARCHITECTURES, DATASETS, Data, Gates, Model, Prune, Recipe, Train, Verify
+
+
+def problem(section, **settings):
+    with pytest.raises(ValidationError) as caught:
+        section(**settings)
+    return str(caught.value.errors()[0]["ctx"]["error"])
+
+
+def test_defaults_are_the_setting_of_the_literature():
+    recipe = Recipe()
+    assert recipe.prune.sparsity == 0.95
+    assert recipe.train.beta == 6.0
+    assert recipe.threat.epsilon == 8 / 255
+    assert recipe.constrain.weight == 1e-3
+
+
+def test_every_architecture_and_data_set_is_accepted():
+    assert [Model(arch=name).arch for name in ARCHITECTURES] == list(ARCHITECTURES)
+    assert [Data(dataset=name).dataset for name in DATASETS] == list(DATASETS)
+
+
+def test_an_unknown_architecture_gets_a_suggestion():
+    assert problem(Model, arch="resnet81").endswith("or mobilenetv2; did you mean resnet18?")
+    assert problem(Data, dataset="cifar").endswith("; did you mean cifar10?")
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "pgd-20", "pgd-20x5", "apgd-ce-50", "apgd-ce-100x2", "square-5000"])
+def test_attack_names(attack):
+    assert Verify(attacks=(attack,)).attacks == (attack,)
+
+
+@pytest.mark.parametrize(
+    "attack", ["", "pgd", "pgd-0", "pgd-020", "pgd20", "pgd-20x0", "square-10x2", "fgsm-1", "pgd-20 ", "PGD-20", "aa"]
+)
+def test_what_is_no_attack_is_refused(attack):
+    assert "is not an attack such as fgsm, pgd-20" in problem(Verify, attacks=(attack,))
+
+
+def test_arrays_that_name_nothing_or_one_thing_twice_are_refused():
+    assert problem(Verify, attacks=()) == "names nothing; name at least one"
+    assert problem(Verify, attacks=("fgsm", "pgd-20", "fgsm")) == 'names "fgsm" twice'
+    assert Verify(engine_attacks=()).engine_attacks == ()
+
+
+@pytest.mark.parametrize("name", [".", "..", "-x", "a/b", "a b", "a\n", "é", "x" * 101])
+def test_names_that_would_leave_the_folder_of_runs_are_refused(name):
+    assert "is not a name" in problem(Recipe, name=name)
+
+
+def test_the_word_none_unsets_what_may_be_unset():
+    assert Gates(engine_loss="none").engine_loss is None
+    assert Model(checkpoint="none").checkpoint is None
+    with pytest.raises(ValidationError):
+        Prune(sparsity="none")
+
+
+@pytest.mark.parametrize(("sparsity", "floor"), [(0.9, 0.1), (0.7, 0.3), (0.99, 0.01), (0.0, 0.5)])
+def test_a_floor_may_take_all_that_the_sparsity_leaves(sparsity, floor):
+    assert Recipe(prune=Prune(sparsity=sparsity, floor=floor)).prune.floor == floor
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"prune": Prune(sparsity=0.995)}, "prune.floor = 0.01 keeps more than prune.sparsity = 0.995 allows; "),
+        ({"prune": Prune(pattern="2:4", sparsity=0.4)}, 'prune.pattern = "2:4" removes at least half'),
+        ({"train": Train(epochs=0)}, "train.epochs = 0 needs model.checkpoint"),
+        ({"data": Data(validation=0.0)}, "train.early_stop = true needs validation images"),
+    ],
+)
+def test_contradictions_between_sections_are_refused(sections, message):
+    assert problem(Recipe, **sections).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inner_attack": "fgsm"}, 'train.inner_attack = "fgsm" takes one step and train.inner_steps = 10; '),
+        ({"momentum": 0.0}, "train.nesterov = true needs momentum and train.momentum = 0; "),
+        ({"epochs": 3, "clean_epochs": 2, "ramp_epochs": 2}, "train.clean_epochs + train.ramp_epochs = 4 exceeds "),
+    ],
+)
+def test_contradictions_within_training_are_refused(settings, message):
+    assert problem(Train, **settings).startswith(message)
+
+
+def test_all_contradictions_are_named_at_once():
+    message = problem(Recipe, prune=Prune(sparsity=0.995), data=Data(validation=0.0))
+    assert [line.split(" ")[0] for line in message.splitlines()] == ["train.early_stop", "prune.floor"]
+
+
+def test_reading_a_recipe_needs_no_torch():
+    code = "import sys, tscnc_deploy.recipe_file; print([m for m in ('torch', 'onnx', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

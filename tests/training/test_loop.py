@@ -1,0 +1,126 @@
+import copy
+
+import pytest
+import torch
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.training import loop
+from tscnc_deploy.training.loop import Phase, Training
+from tscnc_deploy.training.sparsifiers import Dense, Frozen, Growing
+from tscnc_deploy.tscnc import Masks, magnitude
+
+
+def train_phase(**changes):
+    settings = {"epochs": 4, "lr": 2e-3, "schedule": "one-cycle", "clean_epochs": 1, "ramp_epochs": 1}
+    return Phase("train", **(settings | changes))
+
+
+def growing(model, training, **changes):
+    settings = {"updates": 4, "sparsity": 0.8, "floor": 0.01, "pattern": "unstructured", "regrow": True}
+    return Growing(
+        model, lambda weights, _: {n: w.abs() for n, w in weights.items()}, steps=training.steps, **(settings | changes)
+    )
+
+
+def run(model, digits, recipe, phase, path, on_step=lambda *_: None, sparsifier=None):
+    training = Training(model, digits, recipe, phase, torch.device("cpu"), path)
+    training.run((sparsifier or (lambda _m, _t: Dense()))(model, training), on_step)
+    return training
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step):
+    def on_step(done, _total, _figures):
+        if done == step:
+            raise KilledError
+
+    return on_step
+
+
+@pytest.mark.parametrize("step", [2, 7, 13, 19])
+@pytest.mark.parametrize("name", ["train", "prune"])
+def test_an_interrupted_training_continues_to_the_same_bytes(
+    digits, recipe, small_net, tmp_path, monkeypatch, step, name
+):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    phase = train_phase() if name == "train" else Phase("prune", 4, 1e-3, "constant", average=False, early_stop=False)
+    sparsifier = None if name == "train" else growing
+    whole, parts = copy.deepcopy(small_net), copy.deepcopy(small_net)
+    run(whole, digits, recipe, phase, tmp_path / "whole.pt", sparsifier=sparsifier)
+    with pytest.raises(KilledError):
+        run(parts, digits, recipe, phase, tmp_path / "parts.pt", kill_at(step), sparsifier)
+    # A new process starts from other weights than those it was killed with; the checkpoint has to bring all of them.
+    fresh = copy.deepcopy(small_net)
+    run(fresh, digits, recipe, phase, tmp_path / "parts.pt", sparsifier=sparsifier)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[key]), key
+
+
+def test_training_learns_and_records_every_epoch(digits, recipe, small_net, tmp_path):
+    history = run(small_net, digits, recipe, train_phase(epochs=8), tmp_path / "c.pt").history
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert history[-1]["clean"] > 0.6
+    assert set(history[0]["kappa"]) == {"0.weight", "3.weight", "7.weight"}
+    assert not small_net.training
+
+
+def test_growing_masks_reach_the_sparsity_to_the_weight(digits, recipe, small_net, tmp_path):
+    phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
+    history = run(small_net, digits, recipe, phase, tmp_path / "c.pt", sparsifier=growing).history
+    masks = Masks.of(small_net)
+    assert masks.total - masks.nonzero == round(0.8 * masks.total)
+    sparsities = [row["sparsity"] for row in history]
+    assert sparsities == sorted(sparsities)
+
+
+def test_without_regrowth_a_removed_weight_stays_removed(digits, recipe, small_net, tmp_path):
+    seen = []
+
+    def watch(model, training):
+        masks = growing(model, training, regrow=False)
+        update = masks.before_step
+
+        def before_step(step):
+            update(step)
+            seen.append(masks.masks)
+
+        masks.before_step = before_step
+        return masks
+
+    phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
+    run(small_net, digits, recipe, phase, tmp_path / "c.pt", sparsifier=watch)
+    for earlier, later in zip(seen, seen[1:], strict=False):
+        for name in earlier.state_dict():
+            assert not (later[name] & ~earlier[name]).any()
+
+
+def test_frozen_masks_hold_through_momentum_and_average(digits, recipe, small_net, tmp_path):
+    masks = Masks({name: score > score.median() for name, score in magnitude(small_net).items()})
+    phase = Phase("finetune", 2, 1e-3, "cosine")
+    run(small_net, digits, recipe, phase, tmp_path / "c.pt", sparsifier=lambda model, _: Frozen(model, masks))
+    assert Masks.of(small_net).nonzero == masks.nonzero
+
+
+def test_a_diverged_loss_is_named(digits, recipe, small_net, tmp_path):
+    with torch.no_grad():
+        small_net[-1].weight.fill_(float("inf"))
+    with pytest.raises(InputError, match=r"train: the loss is no longer finite in epoch 1; lower the learning rate"):
+        run(small_net, digits, recipe, train_phase(), tmp_path / "c.pt")
+
+
+def test_a_damaged_checkpoint_means_starting_again(digits, recipe, small_net, tmp_path):
+    (tmp_path / "c.pt").write_bytes(b"PK\x03\x04 truncated")
+    training = run(small_net, digits, recipe, train_phase(epochs=2, ramp_epochs=0), tmp_path / "c.pt")
+    assert len(training.history) == 2
+
+
+def test_epsilon_and_beta_ramp_up(digits, recipe, small_net, tmp_path):
+    training = Training(small_net, digits, recipe, train_phase(), torch.device("cpu"), tmp_path / "c.pt")
+    batches = training.batches
+    assert training._ramp(0) == 0
+    assert training._ramp(batches - 1) == 0
+    assert training._ramp(batches) == pytest.approx(1 / batches)
+    assert training._ramp(3 * batches) == 1

@@ -1,0 +1,17 @@
+"""The bundle: the directory that ships, and how to open one that may come from anyone."""
+
+from tscnc_deploy.bundle.manifest import Contents, EngineEntry, FileEntry, Manifest, ModelFacts, ThreatModel
+from tscnc_deploy.bundle.reader import Bundle, open_bundle
+from tscnc_deploy.bundle.seal import seal
+
+__all__ = [
+    "Bundle",
+    "Contents",
+    "EngineEntry",
+    "FileEntry",
+    "Manifest",
+    "ModelFacts",
+    "ThreatModel",
+    "open_bundle",
+    "seal",
+]

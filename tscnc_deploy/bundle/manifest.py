@@ -1,0 +1,203 @@
+"""The manifest: what a bundle says about itself, and the digest of every other file in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tscnc_deploy.bundle import strict_json
+from tscnc_deploy.bundle.paths import check_path, parents
+
+MANIFEST = "manifest.json"
+SCHEMAS = ("tscnc-bundle/1",)
+MAX_MANIFEST_BYTES = 1 << 20
+
+RECIPE = "recipe.toml"
+TWIN = "twin.safetensors"
+RECORD = "evidence/evidence.json"
+ARRAYS = "evidence/evidence.safetensors"
+REPORT = "report.html"
+CARD = "README.md"
+REQUIRED = (RECIPE, TWIN, RECORD, ARRAYS, REPORT, CARD)
+
+# Bounds on the time and the memory that an opened bundle can cost; JSON takes some twenty times its length.
+MAX_BYTES = {RECIPE: 1 << 20, RECORD: 16 << 20}
+MAX_FILE_BYTES = 4 << 30
+MAX_BUNDLE_BYTES = 16 << 30
+
+BundlePath = Annotated[str, AfterValidator(check_path)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Text = Annotated[str, Field(max_length=256)]
+Size = Annotated[int, Field(ge=1, le=1 << 20)]
+Count = Annotated[int, Field(ge=0, le=1 << 60)]
+
+
+class Entry(BaseModel):
+    """A part of the manifest: unknown keys, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class FileEntry(Entry):
+    """One file: its SHA-256 in lower-case hexadecimal digits and its length in bytes."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: Count
+
+
+class ModelFacts(Entry):
+    """The network that every engine computes.
+
+    Attributes:
+        arch: Name of the architecture, such as "resnet18".
+        parameters: Number of all its parameters.
+        prunable: Number of its conv and linear weights.
+        nonzero: How many of the prunable weights are not zero.
+        sparsity: Share of zeros among the prunable weights, in [0, 1].
+        input_shape: (channels, height, width) of one image.
+        classes: Names of the classes in the order of the logits.
+    """
+
+    arch: Text
+    parameters: Count
+    prunable: Count
+    nonzero: Count
+    sparsity: float = Field(ge=0, le=1)
+    input_shape: tuple[Size, Size, Size] = Field(strict=False)
+    classes: tuple[Text, ...] = Field(strict=False, min_length=1, max_length=10_000)
+
+
+class ThreatModel(Entry):
+    """What the attacker may do: move every pixel of an image in [0, 1] by at most epsilon."""
+
+    norm: Literal["Linf"] = "Linf"
+    epsilon: float = Field(gt=0, le=1)
+
+
+class EngineEntry(Entry):
+    """One exported engine.
+
+    Attributes:
+        folder: Where it stands in the bundle, "engines/TARGET".
+        kind: What runs it, such as "onnxruntime".
+        precision: Precision of its arithmetic as read back from the artefact, such as "fp32".
+    """
+
+    folder: BundlePath
+    kind: Text
+    precision: Text
+
+
+class Contents(Entry):
+    """What a build says about its bundle; `seal` adds the rest of the manifest.
+
+    Attributes:
+        name: Names the bundle.
+        model: The network.
+        threat: What the attacker may do.
+        engines: The exported engines by the names of their targets.
+        passed: Whether every gate of the recipe was passed.
+    """
+
+    name: Name
+    model: ModelFacts
+    threat: ThreatModel
+    engines: dict[Name, EngineEntry]
+    passed: bool
+
+
+class Manifest(Contents):
+    """A whole manifest.
+
+    Attributes:
+        schema_name: What the bundle's form is called; the key "schema" in the file.
+        files: Every file of the bundle but the manifest, by its path relative to the bundle.
+        tscnc_deploy: Version of this package that sealed the bundle.
+    """
+
+    schema_name: Literal["tscnc-bundle/1"] = Field("tscnc-bundle/1", alias="schema")
+    files: dict[BundlePath, FileEntry]
+    tscnc_deploy: Text
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if itself := [path for path in self.files if path.lower() == MANIFEST]:
+            msg = f"files lists {itself[0]} itself"
+            raise ValueError(msg)
+        _refuse_colliding(self.files)
+        _refuse_huge(self.files)
+        if missing := [path for path in REQUIRED if path not in self.files]:
+            msg = f"files does not list {missing[0]}, which every bundle holds"
+            raise ValueError(msg)
+        for name, engine in self.engines.items():
+            if engine.folder != f"engines/{name}":
+                msg = f"engines.{name}.folder is {engine.folder!r}; it must be 'engines/{name}'"
+                raise ValueError(msg)
+            if not any(path.startswith(f"{engine.folder}/") for path in self.files):
+                msg = f"files lists nothing in {engine.folder}, the folder of the engine {name}"
+                raise ValueError(msg)
+        return self
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it stands on disk; the same manifest always gives the same bytes."""
+        return strict_json.dumps(self.model_dump(mode="json", by_alias=True))
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Reads a manifest that may come from anyone.
+
+    Args:
+        data: At most `MAX_MANIFEST_BYTES` bytes of JSON.
+
+    Raises:
+        ValueError: Not JSON of one meaning, a schema that this version does not know, a missing, unknown or wrong
+            key, or a path that could leave the bundle. The message continues a sentence that names the manifest.
+    """
+    document = strict_json.loads(data)
+    if not isinstance(document, dict):
+        msg = "is not a JSON object"
+        raise ValueError(msg)
+    if (schema := document.get("schema")) not in SCHEMAS:
+        said = strict_json.quoted(schema) if isinstance(schema, str) else "missing or no string"
+        msg = f"has a schema that this version does not know: it is {said}, known is {', '.join(SCHEMAS)}"
+        raise ValueError(msg)
+    try:
+        return Manifest.model_validate(document)
+    except ValidationError as error:
+        msg = f"has a wrong entry: {first_problem(error)}"
+        raise ValueError(msg) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of pydantic's findings on one line: the key, what is wrong, and the value when it is short."""
+    problem = error.errors(include_url=False)[0]
+    reason = problem["msg"].removeprefix("Value error, ")
+    place, value = [str(part) for part in problem["loc"]], problem["input"]
+    if place[-1:] == ["[key]"]:
+        return f"{place[0]} has the key {strict_json.quoted(str(value))}: {reason}"
+    shown = f" = {strict_json.quoted(str(value))}" if isinstance(value, str | int | float) else ""
+    return f"{strict_json.quoted('.'.join(place))[1:-1]}{shown}: {reason}" if place else reason
+
+
+def _refuse_huge(files: Mapping[str, FileEntry]) -> None:
+    for path, entry in files.items():
+        limit = MAX_BYTES.get(path, MAX_FILE_BYTES)
+        if entry.bytes > limit:
+            msg = f"files.{path}.bytes is {entry.bytes}; at most {limit} are allowed"
+            raise ValueError(msg)
+    if (total := sum(entry.bytes for entry in files.values())) > MAX_BUNDLE_BYTES:
+        msg = f"files come to {total} bytes; at most {MAX_BUNDLE_BYTES} are allowed"
+        raise ValueError(msg)
+
+
+def _refuse_colliding(paths: Iterable[str]) -> None:
+    # Two names that differ in case are one file on some systems and two on others.
+    seen: dict[str, str] = {}
+    for path in paths:
+        for name in (*parents(path), path):
+            other = seen.setdefault(name.lower(), name)
+            if other != name:
+                msg = f"files lists {other!r} and {name!r}, which are one on systems that ignore case"
+                raise ValueError(msg)

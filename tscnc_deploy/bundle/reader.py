@@ -1,0 +1,217 @@
+"""Opening a bundle: every byte is checked first, nothing in it is ever executed or unpickled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.bundle.files import check_file, check_tree, chunks, open_regular
+from tscnc_deploy.bundle.manifest import (
+    ARRAYS,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    RECIPE,
+    RECORD,
+    TWIN,
+    Manifest,
+    parse_manifest,
+)
+from tscnc_deploy.bundle.strict_json import quoted
+from tscnc_deploy.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tscnc_deploy.bundle.evidence import Evidence
+    from tscnc_deploy.engines.base import Engine
+
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle; made by `open_bundle`.
+
+    What is in it is loaded when it is first asked for, and its digest is checked again then: the bytes that are used
+    are the bytes that the manifest lists, even if a file was exchanged since the bundle was opened.
+
+    Attributes:
+        path: Its folder, absolute.
+        manifest: What it says about itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def read(self, path: str) -> bytes:
+        """The bytes of one file, checked against the manifest as they are read.
+
+        Args:
+            path: Relative to the bundle, as the manifest lists it, such as "report.html".
+
+        Raises:
+            BundleError: The manifest lists no such file, or the file has changed.
+        """
+        entry = self.manifest.files.get(path)
+        if entry is None:
+            msg = f"{self.path}: {MANIFEST} lists no file {quoted(path)}"
+            raise BundleError(msg)
+        with _refusals(self.path):
+            return b"".join(chunks(self.path, path, entry))
+
+    @property
+    def recipe(self) -> str:
+        """The recipe of the build, TOML."""
+        try:
+            return self.read(RECIPE).decode("utf-8")
+        except UnicodeDecodeError:
+            msg = f"{self.path}: {RECIPE} is not text in UTF-8"
+            raise BundleError(msg) from None
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names of the engines in it."""
+        return tuple(sorted(self.manifest.engines))
+
+    def engine(self, name: str, **options: Any) -> Engine:
+        """Opens an engine.
+
+        Args:
+            name: One of `engines`.
+            options: Passed on to `tscnc_deploy.engines.open_engine`.
+
+        Raises:
+            BundleError: There is no such engine, its files have changed or are damaged, or it is not the one that the
+                manifest describes.
+            UnavailableError: This machine lacks the hardware or the package that runs it.
+        """
+        from tscnc_deploy.engines import open_engine
+
+        if name not in self.manifest.engines:
+            msg = f"{self.path}: there is no engine {quoted(name)}; there is {', '.join(self.engines) or 'none'}"
+            raise BundleError(msg)
+        folder = self.manifest.engines[name].folder
+        with _refusals(self.path):
+            self._check_again(folder)
+            engine = open_engine(self.path / folder, **options)
+        if engine.spec.name != name:
+            msg = f"{self.path}: {folder} holds the engine {quoted(engine.spec.name)} instead of {name}"
+            raise BundleError(msg)
+        self._check_form(folder, engine.spec.input_shape, engine.spec.classes)
+        return engine
+
+    @cached_property
+    def twin(self) -> nn.Module:
+        """The PyTorch model that the engines were exported from, in evaluation mode, on the CPU."""
+        from tscnc_deploy.models import load_model
+
+        with _refusals(self.path):
+            self._check_again(TWIN)
+            model = load_model(self.path / TWIN)
+        self._check_form(TWIN, model.config.input_shape, model.config.classes)
+        return model
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Images, labels, adversarial examples, outcomes and the record of the build."""
+        from tscnc_deploy.bundle.evidence import parse_evidence
+
+        with _refusals(self.path):
+            return parse_evidence(self.read(ARRAYS), self.read(RECORD), self.manifest.model)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The record of the build alone, without the arrays of the evidence."""
+        from tscnc_deploy.bundle.evidence import parse_record
+
+        with _refusals(self.path):
+            return parse_record(self.read(RECORD))
+
+    def _check_form(self, path: str, input_shape: tuple[int, int, int], classes: int) -> None:
+        model = self.manifest.model
+        if (input_shape, classes) != (model.input_shape, len(model.classes)):
+            msg = (
+                f"{self.path}: {path} is for images {list(input_shape)} and {classes} classes; "
+                f"{MANIFEST} says {list(model.input_shape)} and {len(model.classes)}"
+            )
+            raise BundleError(msg)
+
+    def _check_again(self, place: str) -> None:
+        # For what is opened by its path: the digests are compared once more, as late as possible.
+        for path, entry in self.manifest.files.items():
+            if path == place or path.startswith(place + "/"):
+                check_file(self.path, path, entry)
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Opens a bundle after checking every file in it against its manifest.
+
+    Safe for bundles from anyone: sizes are compared before anything is read, files are read in bounded memory, links
+    are not followed, and nothing is executed, unpickled or written.
+
+    Args:
+        path: The folder that holds manifest.json.
+
+    Raises:
+        BundleError: It is no bundle, it is damaged or hostile, or its schema is unknown to this version; the message
+            names the bundle, the file and what differs.
+    """
+    root = Path(path).absolute()
+    with _refusals(root):
+        _refuse_other_than_folder(root)
+        manifest = _read_manifest(root)
+        check_tree(root, manifest.files)
+        for name, entry in manifest.files.items():
+            check_file(root, name, entry)
+    return Bundle(root, manifest)
+
+
+def _refuse_other_than_folder(root: Path) -> None:
+    if root.is_dir():
+        return
+    if not root.exists():
+        msg = f"{root}: there is no such bundle"
+    elif root.suffix in _ARCHIVES:
+        msg = f"{root}: is an archive; unpack it and give the folder that holds {MANIFEST}"
+    else:
+        msg = f"{root}: is no folder; a bundle is the folder that holds {MANIFEST}"
+    raise BundleError(msg)
+
+
+def _read_manifest(root: Path) -> Manifest:
+    try:
+        with open_regular(root, MANIFEST) as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError:
+        msg = f"{root}: is no bundle: it holds no {MANIFEST}"
+        raise BundleError(msg) from None
+    if len(data) > MAX_MANIFEST_BYTES:
+        msg = f"{root}: {MANIFEST} is longer than {MAX_MANIFEST_BYTES} bytes"
+        raise BundleError(msg)
+    try:
+        return parse_manifest(data)
+    except ValueError as error:
+        msg = f"{root}: {MANIFEST} {error}"
+        raise BundleError(msg) from None
+
+
+@contextmanager
+def _refusals(root: Path) -> Iterator[None]:
+    """Gives whatever goes wrong with a file the one form that names the bundle."""
+    try:
+        yield
+    except OSError as error:
+        inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(root)
+        where = f" {quoted(os.path.relpath(error.filename, root))}" if inside and error.filename != str(root) else ""
+        msg = f"{root}:{where} cannot be read: {error.strerror or error}"
+        raise BundleError(msg) from error
+    except InputError as error:
+        if isinstance(error, BundleError) and str(error).startswith(str(root)):
+            raise
+        msg = f"{root}: {error}"
+        raise BundleError(msg) from error

@@ -1,0 +1,102 @@
+"""JSON from strangers: one meaning per document, bounded depth, finite numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+MAX_DEPTH = 32
+MAX_DIGITS = 18  # every integer of so many digits fits into 64 bits
+
+
+def loads(data: bytes) -> Any:
+    """Parses a JSON document that two readers could not understand in two ways.
+
+    Args:
+        data: The document in UTF-8; the caller bounds its length.
+
+    Raises:
+        ValueError: Not UTF-8 or not JSON (RFC 8259), a key twice in one object, NaN, a number too large for 64 bits,
+            half of a surrogate pair, or more than `MAX_DEPTH` levels. The message is one line, continues a sentence
+            that names the file, and holds nothing of the document unescaped.
+    """
+    too_deep = f"is nested deeper than {MAX_DEPTH} levels"
+    try:
+        text = data.decode("utf-8")
+        document = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_integer
+        )
+        if "\\ud" in text or "\\uD" in text:
+            # A lone surrogate parses, but fails much later, where the string is printed or written.
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError(too_deep) from None
+    except UnicodeError:
+        msg = "is not text in UTF-8"
+        raise ValueError(msg) from None
+    except json.JSONDecodeError as error:
+        msg = f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise ValueError(msg) from None
+    if _is_deeper(document, MAX_DEPTH):
+        raise ValueError(too_deep)
+    return document
+
+
+def dumps(document: Any, *, sort_keys: bool = True) -> bytes:
+    """A document as the files of a bundle hold it: indented, ASCII, a line end; sorted keys unless order says something.
+
+    Raises:
+        ValueError: A number is NaN or infinite; JSON has no word for them.
+    """
+    return (json.dumps(document, sort_keys=sort_keys, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def quoted(text: str) -> str:
+    """Text from a stranger for a message: quoted, escaped and cut, so that it cannot steer a terminal."""
+    return ascii(text if len(text) <= 80 else text[:80] + "...")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        msg = f"has the key {quoted(twice)} twice in one object"
+        raise ValueError(msg)
+    return result
+
+
+def _constant(name: str) -> NoReturn:
+    msg = f"holds {name}, which is no JSON number"
+    raise ValueError(msg)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        msg = f"holds the number {quoted(digits)}, which is too large"
+        raise ValueError(msg)
+    return value
+
+
+def _integer(digits: str) -> int:
+    if len(digits.removeprefix("-")) > MAX_DIGITS:
+        msg = f"holds the number {quoted(digits)}, which is too large"
+        raise ValueError(msg)
+    return int(digits)
+
+
+def _is_deeper(document: Any, limit: int) -> bool:
+    # Level by level, so that the check itself needs no recursion.
+    level = [document]
+    for _ in range(limit):
+        level = [child for node in level for child in _children(node)]
+    return any(isinstance(node, dict | list) for node in level)
+
+
+def _children(node: Any) -> Iterable[Any]:
+    if isinstance(node, dict):
+        return node.values()
+    return node if isinstance(node, list) else ()

@@ -1,0 +1,176 @@
+"""`tscnc-deploy build`: trains, prunes, verifies, exports, attacks the exported engines, packs what passed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tscnc_deploy.cli.options import device_option, recipe_from_options, recipe_options
+from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+
+if TYPE_CHECKING:
+    from tscnc_deploy.pipeline.run import Run, StageResult
+    from tscnc_deploy.recipe import Recipe
+
+
+@click.command()
+@recipe_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run; the bundle is in DIR/bundle. Default: runs/RECIPE-ARCH-sSPARSITY.",
+    metavar="DIR",
+)
+@device_option
+@click.option("--plan", is_flag=True, help="Show the stages, what is done already and the cost; run nothing.")
+@json_option
+def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: Any) -> None:
+    """Build a small, robust classifier and prove both on the file that ships.
+
+    Trains adversarially, prunes with TSCNC, measures robust accuracy, exports engines, attacks every exported engine
+    again, and packs engines and evidence into a bundle. An interrupted build continues where it was; a finished one
+    is not repeated.
+
+    Exit status: 0 built and all gates passed, 1 a gate failed, 2 bad input, 3 hardware or a package is missing,
+    130 interrupted.
+    """
+    recipe = recipe_from_options(**options)
+
+    from tscnc_deploy.pipeline.cost import estimate_build
+    from tscnc_deploy.pipeline.run import Run
+    from tscnc_deploy.recipe_file import to_toml
+    from tscnc_deploy.stages import STAGES
+    from tscnc_deploy.training.device import choose_device, describe_device
+
+    where = choose_device(device)
+    folder = out or default_folder(recipe)
+    run = Run(folder, STAGES, device=where.type, device_class=describe_device(where))
+    if plan:
+        _show_plan(run, recipe, as_json=as_json)
+        return
+    states = run.plan(recipe)
+    if not all(cached for _, cached in states):
+        cost, _ = estimate_build(recipe)
+        run.prepare(cost.disk_bytes)
+        (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+
+    from tscnc_deploy.cli.progress import build_progress
+
+    with reserve_stdout(as_json), build_progress() as progress:
+        results = run.build(recipe, progress)
+    summary = summarize(folder, results)
+    if as_json:
+        print_json(summary)
+    else:
+        _show_summary(summary)
+    if not summary["passed"]:
+        raise SystemExit(1)
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """runs/RECIPE-ARCH-sSPARSITY, such as runs/digits-resnet18-s95; seeds other than 0 are named."""
+    seed = f"-seed{recipe.seed}" if recipe.seed else ""
+    return Path("runs") / f"{recipe.name}-{recipe.model.arch}-s{100 * recipe.prune.sparsity:g}{seed}"
+
+
+def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
+    """The JSON of a build, read from the bundle it made."""
+    from tscnc_deploy.bundle import open_bundle
+
+    record = open_bundle(folder / "bundle").record
+    return {
+        "run": str(folder),
+        "bundle": str(folder / "bundle"),
+        "passed": record["passed"],
+        "seconds": round(sum(result.seconds for result in results if not result.cached), 3),
+        "stages": [result.to_json() for result in results],
+        "model": record["model"],
+        "dense": record["evaluations"]["dense"],
+        "twin": record["evaluations"]["twin"],
+        "engines": record["evaluations"]["engines"],
+        "gates": record["gates"],
+    }
+
+
+def _show_plan(run: Run, recipe: Recipe, *, as_json: bool) -> None:
+    from tscnc_deploy.pipeline.cost import estimate_build, probe_rate
+    from tscnc_deploy.training.device import choose_device
+
+    cost, facts = estimate_build(recipe)
+    seconds = cost.seconds(probe_rate(choose_device(run.device)))
+    stages: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "cached": cached,
+            "multiply_adds": 0.0 if cached else cost.multiply_adds.get(name, 0.0),
+            "seconds": 0.0 if cached else round(seconds.get(name, 0.0), 1),
+        }
+        for name, cached in run.plan(recipe)
+    ]
+    total = sum(stage["seconds"] for stage in stages)
+    if as_json:
+        print_json({"run": str(run.folder), "stages": stages, "seconds": total, "disk_bytes": cost.disk_bytes, **facts})
+        return
+    rows = [
+        (
+            stage["name"],
+            "done" if stage["cached"] else "will run",
+            f"{stage['multiply_adds'] / 1e12:.2f}" if stage["multiply_adds"] else "",
+            f"{stage['seconds'] / 60:.1f}" if stage["seconds"] else "",
+        )
+        for stage in stages
+    ]
+    print_table(("stage", "state", "multiply-adds, 10^12", "minutes, roughly"), rows)
+    click.echo(
+        f"{facts['train_images']} training, {facts['validation_images']} validation, {facts['test_images']} test "
+        f"images; {facts['parameters']:,} parameters, {facts['multiply_adds_per_image'] / 1e6:.1f} million "
+        "multiply-adds an image"
+    )
+    click.echo(
+        f"about {total / 60:.0f} min on this {run.device_class}; up to {cost.disk_bytes / 1e9:.1f} GB in {run.folder}"
+    )
+
+
+def _show_summary(summary: dict[str, Any]) -> None:
+    model = summary["model"]
+    click.echo(
+        f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are left, "
+        f"{model['sparsity']:.2%} are zero, counted in the exported file"
+    )
+    named = {"dense": summary["dense"], "twin (pruned)": summary["twin"], **summary["engines"]}
+    columns = list(dict.fromkeys(attack for e in named.values() for attack in e.get("attacks", {})))
+    rows = [_row(name, evaluation, columns) for name, evaluation in named.items()]
+    print_table(("accuracy", "clean", *columns, "worst case [95% interval]"), rows)
+    for name, engine in summary["engines"].items():
+        if engine.get("unavailable"):
+            click.echo(f"{name}: not run here: {engine['unavailable']}")
+        else:
+            click.echo(
+                f"{name}: {engine['bytes'] / 1e6:.1f} MB, largest difference of a logit from the twin "
+                f"{engine['max_abs_diff']:.2g}, {engine['flips']} labels flipped"
+            )
+    failed = [gate for gate in summary["gates"] if not gate["passed"]]
+    click.echo(f"gates: {len(summary['gates']) - len(failed)} of {len(summary['gates'])} passed")
+    for gate in failed:
+        click.echo(f"  FAILED {gate['name']}: {_figure(gate['value'])}, limit {_figure(gate['limit'])}")
+    click.echo(f"bundle: {summary['bundle']}")
+    click.echo(f"report: {Path(summary['bundle']) / 'report.html'}")
+
+
+def _row(name: str, evaluation: dict[str, Any], columns: list[str]) -> tuple[str, ...]:
+    if not evaluation.get("clean"):
+        return (name, *("" for _ in columns), "", "not run here")
+    attacks = evaluation["attacks"]
+    robust = evaluation["robust"]
+    return (
+        name,
+        f"{evaluation['clean']['accuracy']:.1%}",
+        *(f"{attacks[column]['accuracy']:.1%}" if column in attacks else "" for column in columns),
+        f"{robust['accuracy']:.1%} [{robust['low']:.1%}, {robust['high']:.1%}] of {robust['total']}",
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6g}"

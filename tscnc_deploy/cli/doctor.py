@@ -1,0 +1,163 @@
+"""`tscnc-deploy doctor`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+
+
+@click.command()
+@json_option
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Say what this machine can do.
+
+    Shows the machine, the packages, and the targets that run here, and gives the command that installs what is
+    missing or mends what is broken. The exit status is 3 if a required package is missing or broken, else 0.
+    """
+    with reserve_stdout(as_json):
+        findings = examine()
+    if as_json:
+        print_json(findings)
+    else:
+        _show(findings)
+    context.exit(0 if findings["ok"] else 3)
+
+
+def examine() -> dict[str, Any]:
+    """Everything doctor found, as its JSON document; "problems" name what stops a build, "hints" what limits it."""
+    from tscnc_deploy import __version__
+    from tscnc_deploy.cli import machine
+
+    requirements = machine.REQUIRED | {"onnxruntime": machine.onnxruntime_requirement()}
+    packages = {module: machine.package(module, requirement) for module, requirement in requirements.items()}
+    problems = [
+        {"problem": f"{module} {found['problem']}", "fix": f"pip install --force-reinstall '{requirements[module]}'"}
+        for module, found in packages.items()
+        if found["problem"]
+    ]
+    runtimes = machine.onnxruntime_distributions()
+    if packages["onnxruntime"]["version"] is None and runtimes:
+        packages["onnxruntime"]["version"] = machine.installed_version(runtimes[0])
+    if len(runtimes) > 1:
+        fix = f"pip uninstall -y {' '.join(runtimes)} && pip install '{machine.onnxruntime_requirement()}'"
+        problems.append({"problem": f"{' and '.join(runtimes)} overwrite each other's files", "fix": fix})
+    healthy = {module for module, found in packages.items() if not found["problem"]}
+    cuda = machine.cuda() if "torch" in healthy else None
+    runtime = _runtime(runtimes, cuda) if {"torch", "onnx", "onnxruntime"} <= healthy else None
+    return {
+        "ok": not problems,
+        "problems": problems,
+        "hints": _hints(cuda, runtime),
+        "tscnc_deploy": __version__,
+        **machine.system(),
+        "packages": packages,
+        "cuda": cuda,
+        "onnxruntime": runtime,
+        "extras": {name: _extra(name, distributions) for name, distributions in machine.EXTRAS.items()},
+        "targets": _targets() if len(healthy) == len(packages) else {},
+    }
+
+
+def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str, Any]:
+    import onnxruntime
+
+    from tscnc_deploy.engines.onnx_session import CUDA, require
+    from tscnc_deploy.errors import UnavailableError
+
+    # Without a GPU no installation helps, so the message that tells one is kept for machines that have a GPU.
+    reason = None if cuda and cuda["available"] else "torch sees no NVIDIA GPU"
+    if reason is None:
+        try:
+            require(CUDA)
+        except UnavailableError as error:
+            reason = str(error)
+    return {
+        "distributions": distributions,
+        "providers": onnxruntime.get_available_providers(),
+        "cuda_session": reason is None,
+        "cuda_problem": reason,
+    }
+
+
+def _hints(cuda: dict[str, Any] | None, runtime: dict[str, Any] | None) -> list[str]:
+    hints = []
+    if cuda and cuda["warning"]:
+        hints.append(f"torch: {cuda['warning']}")
+    if cuda and cuda["driver"] and not cuda["available"]:
+        built = f"for CUDA {cuda['torch_cuda']}" if cuda["torch_cuda"] else "without CUDA"
+        hints.append(
+            f"the NVIDIA driver {cuda['driver']} is loaded but torch, built {built}, sees no GPU: "
+            "update the driver, or install the build of torch that fits it"
+        )
+    if cuda and cuda["available"] and runtime and runtime["cuda_problem"]:
+        hints.append(f"torch sees a GPU but onnxruntime cannot use it: {runtime['cuda_problem']}")
+    return hints
+
+
+def _extra(name: str, distributions: tuple[str, ...]) -> dict[str, Any]:
+    from tscnc_deploy.cli import machine
+
+    versions = {distribution: machine.installed_version(distribution) for distribution in distributions}
+    missing = None in versions.values()
+    return {"versions": versions, "install": f"pip install 'tscnc-deploy[{name}]'" if missing else None}
+
+
+def _targets() -> dict[str, Any]:
+    from tscnc_deploy.engines.registry import can_run
+    from tscnc_deploy.engines.target import list_targets
+
+    reasons = {target.name: can_run(target) for target in list_targets()}
+    return {name: {"runs": reason is None, "reason": reason} for name, reason in reasons.items()}
+
+
+def _show(findings: dict[str, Any]) -> None:
+    cpu, memory, disk, cuda, runtime = (findings[key] for key in ("cpu", "memory", "disk", "cuda", "onnxruntime"))
+    cores = f"{cpu['usable_cores']} of {cpu['cores']} cores"
+    rows = [
+        ["tscnc-deploy", findings["tscnc_deploy"]],
+        ["Python", f"{findings['python']}, {findings['executable']}"],
+        ["system", findings["os"]],
+        ["processor", f"{cpu['model']}, {cores}, {' '.join(cpu['instructions']) or 'no known extensions'}"],
+        ["memory", f"{_gib(memory['free'])} free of {_gib(memory['total'])}"],
+        ["disk", f"{_gib(disk['free'])} free of {_gib(disk['total'])} in {disk['folder']}"],
+    ]
+    if cuda:
+        rows += [["GPU", _gpu_line(gpu)] for gpu in cuda["gpus"]] or [["GPU", "none that torch sees"]]
+        built = f"for CUDA {cuda['torch_cuda']}" if cuda["torch_cuda"] else "without CUDA"
+        rows.append(["CUDA", f"NVIDIA driver {cuda['driver'] or 'not loaded'}, torch built {built}"])
+    if runtime:
+        session = "a CUDA session starts" if runtime["cuda_session"] else f"no CUDA session: {runtime['cuda_problem']}"
+        providers = f"{' and '.join(runtime['distributions'])}: {', '.join(runtime['providers'])}"
+        rows.append(["onnxruntime", f"{providers}; {session}"])
+    click.echo("Machine")
+    print_table([], rows)
+    packages = [[module, p["version"] or "-", p["problem"] or "ok"] for module, p in findings["packages"].items()]
+    click.echo("\nPackages")
+    print_table([], packages)
+    click.echo("\nExtras")
+    print_table([], [_extra_row(name, extra) for name, extra in findings["extras"].items()])
+    if findings["targets"]:
+        targets = [[name, "runs here" if t["runs"] else t["reason"]] for name, t in findings["targets"].items()]
+        click.echo("\nTargets")
+        print_table([], targets)
+    for hint in findings["hints"]:
+        click.echo(f"\nhint: {hint}")
+    for found in findings["problems"]:
+        click.echo(f"\nPROBLEM: {found['problem']}\n  mend it with: {found['fix']}")
+
+
+def _extra_row(name: str, extra: dict[str, Any]) -> list[str]:
+    versions = ", ".join(f"{distribution} {found}" for distribution, found in extra["versions"].items() if found)
+    return [name, versions or "not installed", extra["install"] or ""]
+
+
+def _gpu_line(gpu: dict[str, Any]) -> str:
+    return f"{gpu['name']}, compute capability {gpu['compute_capability']}, {_gib(gpu['memory'])}"
+
+
+def _gib(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"

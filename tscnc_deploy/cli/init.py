@@ -1,0 +1,48 @@
+"""`tscnc-deploy init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tscnc_deploy.cli.options import complete_recipe
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default="recipe.toml")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    default="digits",
+    show_default=True,
+    shell_complete=complete_recipe,
+    help="Recipe to begin with, see `tscnc-deploy recipes`.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.  [default: refuse]")
+def init(file: Path, recipe: str, force: bool) -> None:
+    """Write a recipe to edit.
+
+    FILE, by default recipe.toml, holds every key with its explanation and its default.
+    """
+    from tscnc_deploy.errors import InputError, StorageError
+    from tscnc_deploy.recipe_file import load_recipe, recipe_name, to_toml
+
+    try:
+        if file.is_dir():
+            msg = f"{file} is a folder; name a file in it, such as {file / 'recipe.toml'}"
+            raise InputError(msg)
+        if file.suffix != ".toml":
+            msg = f"{file} does not end in .toml, which tells files from names of recipes; write {file}.toml"
+            raise InputError(msg)
+        if file.exists() and not force:
+            msg = f"{file} exists; name another file, or overwrite it with --force"
+            raise InputError(msg)
+        text = to_toml(load_recipe(recipe).model_copy(update={"name": recipe_name(file)}))
+        partial = file.with_name(f".{file.name}.partial")
+        partial.write_text(text, "utf-8")
+        partial.replace(file)
+    except OSError as error:
+        msg = f"{file} cannot be written: {error.strerror}"
+        raise StorageError(msg) from error
+    click.echo(f"wrote {file}; edit it, then run: tscnc-deploy build --recipe {file}")

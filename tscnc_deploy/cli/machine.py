@@ -1,0 +1,164 @@
+"""What this machine is and what is installed on it, gathered for `tscnc-deploy doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+import warnings
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+# Instruction sets that decide how fast convolutions and int8 or bf16 arithmetic are.
+_INSTRUCTIONS = (
+    "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8",
+    "asimd", "sve", "bf16", "i8mm",
+)  # fmt: skip
+
+# Module -> what pip is asked for, as in the dependencies of pyproject.toml; onnxruntime is `onnxruntime_requirement`.
+REQUIRED = {
+    "torch": "torch>=2.11",
+    "torchvision": "torchvision>=0.26",
+    "onnx": "onnx>=1.18",
+    "onnxscript": "onnxscript>=0.6.2",
+    "numpy": "numpy>=1.26",
+    "scipy": "scipy>=1.11",
+    "sklearn": "scikit-learn>=1.4",
+    "PIL": "pillow>=10",
+    "click": "click>=8.1",
+    "rich": "rich>=13",
+    "pydantic": "pydantic>=2.7",
+    "safetensors": "safetensors>=0.4.5",
+    "jinja2": "jinja2>=3.1",
+    "matplotlib": "matplotlib>=3.8",
+    "filelock": "filelock>=3.13",
+}
+
+# Extra -> the distributions it brings.
+EXTRAS = {
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt-rtx",),
+    "serve": ("starlette", "uvicorn", "grpcio", "orjson"),
+}
+
+
+def onnxruntime_requirement() -> str:
+    """The one distribution of onnxruntime that belongs on this platform; its CPU provider needs no GPU."""
+    gpu_wheels = (platform.system(), platform.machine()) == ("Linux", "x86_64") or platform.system() == "Windows"
+    return "onnxruntime-gpu>=1.22" if gpu_wheels else "onnxruntime>=1.22"
+
+
+def system() -> dict[str, Any]:
+    """Python, operating system, processor, and the bytes of memory and of disk in the current folder."""
+    disk = shutil.disk_usage(Path.cwd())
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "os": platform.platform(),
+        "cpu": _processor(),
+        "memory": _memory(),
+        "disk": {"folder": str(Path.cwd()), "total": disk.total, "free": disk.free},
+    }
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def package(module: str, requirement: str) -> dict[str, Any]:
+    """Whether a required package is there, new enough, and really imports: {"version", "problem"}, either may be None.
+
+    Args:
+        module: What is imported.
+        requirement: What pip is asked for, such as "torch>=2.11".
+    """
+    distribution, _, least = requirement.partition(">=")
+    found = installed_version(distribution)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import_module(module)
+    except Exception as error:  # a broken binary raises nearly anything, and the doctor is there to say so
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module
+        lines = str(error).splitlines() or [type(error).__name__]
+        return {"version": found, "problem": "is not installed" if absent else f"does not import: {lines[0]}"}
+    if found is not None and _numbers(found) < _numbers(least):
+        return {"version": found, "problem": f"is version {found}, older than {least}"}
+    return {"version": found, "problem": None}
+
+
+def onnxruntime_distributions() -> list[str]:
+    """The installed distributions that bring a module named onnxruntime; more than one overwrite each other's files."""
+    return sorted(set(packages_distributions().get("onnxruntime", ())))
+
+
+def cuda() -> dict[str, Any]:
+    """The NVIDIA driver as the kernel tells it, and what torch sees of CUDA and the GPUs. Torch must import."""
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    return {
+        "driver": _nvidia_driver(),
+        "torch_cuda": torch.version.cuda,
+        "available": available,
+        "warning": str(caught[0].message).splitlines()[0] if caught else None,
+        "gpus": [_gpu(index) for index in range(torch.cuda.device_count())] if available else [],
+    }
+
+
+def _gpu(index: int) -> dict[str, Any]:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    return {
+        "name": properties.name,
+        "compute_capability": f"{properties.major}.{properties.minor}",
+        "memory": properties.total_memory,
+    }
+
+
+def _nvidia_driver() -> str | None:
+    try:
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text("utf-8"))
+    except OSError:
+        return None
+    return found[0] if found else None
+
+
+def _processor() -> dict[str, Any]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:  # not Linux
+        text = ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    return {
+        "model": model[1] if model else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instructions": [name for name in _INSTRUCTIONS if name in present],
+    }
+
+
+def _memory() -> dict[str, int | None]:
+    try:
+        text = Path("/proc/meminfo").read_text("utf-8")
+    except OSError:
+        return {"total": None, "free": None}
+    kib = {name: int(amount) for name, amount in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
+    return {"total": kib["MemTotal"] * 1024, "free": kib.get("MemAvailable", kib["MemFree"]) * 1024}
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[+a-z]", text)[0]))

@@ -1,0 +1,159 @@
+"""The options that choose and change a recipe, shared by the commands that build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from tscnc_deploy.recipe import Recipe
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def complete_recipe(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The shipped recipes that begin like the incomplete word, else files."""
+    return _names_or_files(_stems("pipelines"), incomplete)
+
+
+def complete_target(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The shipped targets that begin like the incomplete word, else files."""
+    return _names_or_files(_stems("export"), incomplete)
+
+
+def _complete_arch(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from tscnc_deploy.recipe import ARCHITECTURES
+
+    return [name for name in ARCHITECTURES if name.startswith(incomplete)]
+
+
+def _complete_dataset(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from tscnc_deploy.recipe import DATASETS
+
+    return [name for name in DATASETS if name.startswith(incomplete)]
+
+
+_RECIPE_OPTIONS = (
+    click.option(
+        "--recipe",
+        metavar="NAME|FILE",
+        shell_complete=complete_recipe,
+        help="What to build: a shipped recipe, see `tscnc-deploy recipes`, or a TOML file of your own, see "
+        "`tscnc-deploy init`.  [default: digits; with --dataset the recipe of that name, else cifar10]",
+    ),
+    click.option(
+        "--arch",
+        metavar="NAME",
+        shell_complete=_complete_arch,
+        help="Network: resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10 or mobilenetv2.  "
+        "[default: the recipe's model.arch]",
+    ),
+    click.option(
+        "--sparsity",
+        metavar="SHARE",
+        type=float,
+        help="Share of zeros among the weights of convolutions and linear layers, from 0 up to below 1, such as 0.95.  "
+        "[default: the recipe's prune.sparsity]",
+    ),
+    click.option(
+        "--dataset",
+        metavar="NAME",
+        shell_complete=_complete_dataset,
+        help="Images: digits, cifar10, cifar100, svhn, tiny-imagenet, imagefolder or npz.  "
+        "[default: the recipe's data.dataset]",
+    ),
+    click.option(
+        "--data-root",
+        metavar="DIR",
+        type=click.Path(),
+        help="Folder that holds the images, or the .npz file; digits needs none.  [default: the recipe's data.root]",
+    ),
+    click.option(
+        "--target",
+        "targets",
+        metavar="NAME|FILE",
+        multiple=True,
+        shell_complete=complete_target,
+        help="Engine to export, see `tscnc-deploy targets`; may be given several times.  "
+        "[default: the recipe's export.targets]",
+    ),
+    click.option(
+        "--seed",
+        metavar="N",
+        type=int,
+        help="Seed of everything random, from 0 to 2147483647.  [default: the recipe's seed]",
+    ),
+    click.option(
+        "--set",
+        "overrides",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Change any key of the recipe, such as --set train.epochs=5 or --set prune.criterion=magnitude; may be "
+        "given several times. The options above win over it.",
+    ),
+)
+
+
+def recipe_options(command: Command) -> Command:
+    """Adds the options whose values `recipe_from_options` takes, under the names of its parameters."""
+    for option in reversed(_RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+def device_option(command: Command) -> Command:
+    """Adds --device, passed to the command as `device`: "auto", "cpu" or "cuda"."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where to compute; auto is the GPU if torch sees one.",
+    )(command)
+
+
+def recipe_from_options(
+    *,
+    recipe: str | None,
+    arch: str | None,
+    sparsity: float | None,
+    dataset: str | None,
+    data_root: str | None,
+    targets: Sequence[str],
+    seed: int | None,
+    overrides: Sequence[str],
+) -> Recipe:
+    """The recipe that the options of `recipe_options` ask for; see `load_recipe` for what wins over what.
+
+    Raises:
+        RecipeError: The recipe cannot be read, or it and the options ask for something impossible.
+    """
+    from tscnc_deploy.recipe_file import default_recipe, load_recipe, parse_assignment
+
+    if recipe is None:
+        set_by_key = dict(map(parse_assignment, overrides)).get("data.dataset")
+        recipe = default_recipe(dataset or (set_by_key if isinstance(set_by_key, str) else None))
+    return load_recipe(
+        recipe,
+        overrides,
+        arch=arch,
+        sparsity=sparsity,
+        dataset=dataset,
+        data_root=data_root,
+        targets=targets,
+        seed=seed,
+    )
+
+
+def _stems(name: Literal["pipelines", "export"]) -> list[str]:
+    from tscnc_deploy.resources import folder
+
+    return sorted(path.stem for path in folder(name).glob("*.toml"))
+
+
+def _names_or_files(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]

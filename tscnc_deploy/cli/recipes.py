@@ -1,0 +1,23 @@
+"""`tscnc-deploy recipes`."""
+
+from __future__ import annotations
+
+import click
+
+from tscnc_deploy.cli.output import json_option, print_json, print_table
+
+
+@click.command()
+@json_option
+def recipes(as_json: bool) -> None:
+    """List the shipped recipes.
+
+    Each is a name for `tscnc-deploy build --recipe`, and a beginning for `tscnc-deploy init --recipe`.
+    """
+    from tscnc_deploy.recipe_file import list_recipes
+
+    listed = list_recipes()
+    if as_json:
+        print_json({"recipes": [{"name": r.name, "description": r.description, "file": str(r.path)} for r in listed]})
+    else:
+        print_table(["recipe", "description"], [[r.name, r.description] for r in listed])

@@ -1,0 +1,73 @@
+"""The registry of data sets, and the digest of what a recipe's data section names. Free of torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tscnc_deploy.data.cifar import CIFAR10, CIFAR100
+from tscnc_deploy.data.digits import Digits
+from tscnc_deploy.data.image_folder import ImageFolder
+from tscnc_deploy.data.npz import Npz
+from tscnc_deploy.data.raw import Source
+from tscnc_deploy.data.svhn import Svhn
+from tscnc_deploy.data.tiny_imagenet import TinyImageNet
+from tscnc_deploy.errors import DataError
+from tscnc_deploy.recipe import Data
+from tscnc_deploy.suggest import not_among
+
+_SOURCES: dict[str, Source] = {
+    "digits": Digits(),
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "svhn": Svhn(),
+    "tiny-imagenet": TinyImageNet(),
+    "imagefolder": ImageFolder(),
+    "npz": Npz(),
+}
+
+
+def source_of(dataset: str) -> Source:
+    """The reader of a data set.
+
+    Raises:
+        DataError: No data set has that name.
+    """
+    if dataset not in _SOURCES:
+        msg = f"data.dataset = {dataset!r} {not_among(dataset, _SOURCES)}"
+        raise DataError(msg)
+    return _SOURCES[dataset]
+
+
+@contextmanager
+def unreadable_refused(settings: Data) -> Iterator[None]:
+    """Turns an operating system's refusal to read the data into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"{error.filename or settings.root}: cannot be read: {error.strerror or error}"
+        raise DataError(msg) from error
+
+
+def digest(settings: Data) -> str:
+    """SHA-256 of the files that hold the data: their names within the data set, and their content.
+
+    Neither the place of the files nor any other setting changes it. Missing data are downloaded first where
+    `settings.download` allows it.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+
+    Raises:
+        DataError: The data set is unknown, or a file is missing or cannot be read.
+    """
+    total = hashlib.sha256()
+    source = source_of(settings.dataset)
+    with unreadable_refused(settings):
+        for name, path in sorted(source.files(settings).items()):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256")
+            # Two fixed-length digests per file leave no doubt where a name ends and a content begins.
+            total.update(hashlib.sha256(name.encode(errors="surrogateescape")).digest() + content.digest())
+    return total.hexdigest()

@@ -1,0 +1,87 @@
+"""Images in memory: a split, and the three splits of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and labels that lie on one device.
+
+    Attributes:
+        images: [N, C, H, W], uint8 (0 to 255) or float32 in [0, 1].
+        labels: int64 [N].
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Float32 images [n, C, H, W] in [0, 1] and labels [n] of the given indices, on the split's device."""
+        index = index.to(self.images.device)
+        images = self.images[index]
+        return images.float() / 255 if images.dtype == torch.uint8 else images, self.labels[index]
+
+    def subset(self, index: Tensor) -> Self:
+        """The images at the given indices, in that order."""
+        index = index.to(self.images.device)
+        return type(self)(self.images[index], self.labels[index])
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same split on another device."""
+        return type(self)(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Disjoint images to train on, to tune and stop early by, and to test on.
+
+    Attributes:
+        name: As in `data.dataset`.
+        classes: Names of the classes; labels index them.
+        skipped: Corrupt files that were left out because `data.corrupt_images = "skip"`.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of each channel over the training images, for values in [0, 1].
+
+        A constant channel reports the deviation 1, by which it can be divided.
+        """
+        images = self.train.images
+        # Sums of integers are exact in float64, so neither the order nor the number of threads changes the result.
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        total = torch.zeros(images.shape[1], dtype=torch.float64, device=images.device)
+        squares = torch.zeros_like(total)
+        for start in range(0, len(images), _CHUNK):
+            values = images[start : start + _CHUNK].double()
+            total += values.sum((0, 2, 3))
+            squares += values.square().sum((0, 2, 3))
+        count = images.numel() // images.shape[1]
+        mean = total / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt() / scale
+        # Below a thousandth of a grey level only rounding is left.
+        deviation[deviation < 1e-6] = 1
+        return tuple((mean / scale).tolist()), tuple(deviation.tolist())

@@ -1,0 +1,21 @@
+"""Engines: exported artefacts together with the code that opens them and computes logits.
+
+Importing this package imports no runtime; `registry` imports the one that a target names.
+"""
+
+from tscnc_deploy.engines.base import Engine, EngineSpec
+from tscnc_deploy.engines.kind import EngineFiles
+from tscnc_deploy.engines.registry import can_run, export_engine, open_engine
+from tscnc_deploy.engines.target import Target, list_targets, load_target
+
+__all__ = [
+    "Engine",
+    "EngineFiles",
+    "EngineSpec",
+    "Target",
+    "can_run",
+    "export_engine",
+    "list_targets",
+    "load_target",
+    "open_engine",
+]

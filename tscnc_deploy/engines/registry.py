@@ -1,0 +1,82 @@
+"""Which engine kinds there are: the one place where a target becomes files, and files become an engine.
+
+A new kind (TensorRT, a sparse CPU engine) is a module that follows `EngineKind`, its name in `Target.engine`, and an
+entry in `_kind`. Modules are imported when they are asked for, as some need packages that are optional.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tscnc_deploy.engines.base import Engine
+from tscnc_deploy.engines.kind import EngineFiles, EngineKind
+from tscnc_deploy.engines.target import Target, read_target, write_target
+from tscnc_deploy.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_TARGET = "target.json"
+
+
+def export_engine(
+    model: nn.Module, target: Target, folder: str | Path, *, input_shape: tuple[int, int, int]
+) -> EngineFiles:
+    """Writes the engine of a target, and the target itself, so that the folder opens without the user's TOML.
+
+    Args:
+        model: Maps float32 images [N, C, H, W] in [0, 1] to logits [N, K]; not changed.
+        target: What to write.
+        folder: Where; made if it is not there.
+        input_shape: (C, H, W).
+
+    Raises:
+        InputError: The model cannot be exported, or the precision of the written engine is not the target's.
+        StorageError: The folder cannot be written.
+        UnavailableError: Writing it needs a package or hardware that is missing.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{folder}: cannot be made: {error.strerror}"
+        raise StorageError(msg) from error
+    files = _kind(target).export_engine(model, target, folder, input_shape=input_shape)
+    write_target(target, folder / _TARGET)
+    return files
+
+
+def open_engine(folder: str | Path, target: Target | None = None, *, threads: int | None = None) -> Engine:
+    """Opens an exported engine.
+
+    Args:
+        folder: What `export_engine` wrote.
+        target: What it was written for; by default what the folder itself says.
+        threads: CPU threads of one call; None leaves it to the runtime.
+
+    Raises:
+        InputError: A file is missing, damaged or hostile, or the precision read back from it is not the target's.
+        UnavailableError: This machine cannot run it; the message says what to install.
+    """
+    folder = Path(folder)
+    if target is None:
+        target = read_target(folder / _TARGET)
+    engine = _kind(target).open_engine(folder, target, threads=threads)
+    if engine.spec.precision != target.precision:
+        msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
+        raise InputError(msg)
+    return engine
+
+
+def can_run(target: Target) -> str | None:
+    """Why this machine cannot run engines of a target, with the command that would help; None if it can."""
+    return _kind(target).can_run(target)
+
+
+def _kind(target: Target) -> EngineKind:
+    match target.engine:
+        case "onnxruntime":
+            from tscnc_deploy.engines import onnx_runtime
+
+            return onnx_runtime

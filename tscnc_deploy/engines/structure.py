@@ -1,0 +1,146 @@
+"""Counts the zeros of an exported file from what is stored in it, not from what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+
+from tscnc_deploy.engines.onnx_file import array_of, read_onnx
+
+# Inputs of an operator that may be a weight.
+_WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
+# Operators between a stored weight and its use that move or rescale its elements, and keep every zero a zero.
+_TRANSPARENT = {"Identity", "Transpose", "Reshape", "Flatten", "Cast", "DequantizeLinear"}
+_PRECISIONS: dict[int, str] = {
+    TensorProto.FLOAT: "fp32",
+    TensorProto.DOUBLE: "fp64",
+    TensorProto.FLOAT16: "fp16",
+    TensorProto.BFLOAT16: "bf16",
+    TensorProto.INT8: "int8",
+    TensorProto.UINT8: "int8",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The stored weight of a convolution or a linear layer.
+
+    Attributes:
+        name: Name of the initializer; the exporter keeps the parameter's name, such as "layer1.0.conv1.weight".
+        shape: As stored, OIHW for a convolution.
+        nonzero: Number of stored values that are not zero; an explicit zero in a sparse tensor is a zero.
+        precision: Of the stored values: "fp32", "fp16", "bf16", "fp64" or "int8".
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    nonzero: int
+    precision: str
+
+    @property
+    def prunable(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros, in [0, 1]."""
+        return 1 - self.nonzero / self.prunable if self.prunable else 0.0
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The weights of an exported file, in the order in which the network uses them."""
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def prunable(self) -> int:
+        """Number of weights of all convolutions and linear layers; biases and norms are not counted."""
+        return sum(layer.prunable for layer in self.layers)
+
+    @property
+    def nonzero(self) -> int:
+        """Number of those weights that are not zero."""
+        return sum(layer.nonzero for layer in self.layers)
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros among the prunable weights, in [0, 1]."""
+        return 1 - self.nonzero / self.prunable if self.prunable else 0.0
+
+    @property
+    def precision(self) -> str:
+        """Precision of all weights, such as "fp32"; if they differ, every one that occurs, as in "fp16+fp32"."""
+        return "+".join(sorted({layer.precision for layer in self.layers})) or "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """Totals, and every layer with its share of zeros."""
+        layers = [
+            {"name": layer.name, "shape": list(layer.shape), "nonzero": layer.nonzero, "sparsity": layer.sparsity}
+            for layer in self.layers
+        ]
+        totals = {"prunable": self.prunable, "nonzero": self.nonzero, "sparsity": self.sparsity}
+        return totals | {"precision": self.precision, "layers": layers}
+
+
+def recount(path: str | Path) -> Structure:
+    """Counts the weights of a sparse or dense ONNX file.
+
+    Raises:
+        InputError: See `onnx_file.read_onnx`.
+    """
+    return structure_of(read_onnx(path))
+
+
+def structure_of(model: ModelProto) -> Structure:
+    """Counts the weights of a model that `onnx_file` has read.
+
+    A weight is what Conv, ConvTranspose, Gemm or MatMul multiplies activations with and the file stores; one that
+    several layers share counts once, as it does among the parameters of a PyTorch module.
+    """
+    stored = _stored(model.graph)
+    return Structure(tuple(_layer(name, stored[name]) for name in weight_names(model.graph)))
+
+
+def weight_names(graph: GraphProto) -> list[str]:
+    """Names of the stored weights of a graph's convolutions and linear layers, each once, in order of use."""
+    stored = _stored(graph)
+    producers = {output: node for node in graph.node for output in node.output}
+    names: dict[str, None] = {}
+    for node in graph.node:
+        for position in _WEIGHT_INPUTS.get(node.op_type, ()):
+            if position < len(node.input):
+                source = _source(node.input[position], producers)
+                if source in stored:
+                    names[source] = None
+    return list(names)
+
+
+def _source(name: str, producers: dict[str, NodeProto]) -> str:
+    seen = set()
+    while name in producers and producers[name].op_type in _TRANSPARENT and name not in seen:
+        seen.add(name)
+        name = producers[name].input[0] if producers[name].input else ""
+    return name
+
+
+def _stored(graph: GraphProto) -> dict[str, TensorProto | SparseTensorProto]:
+    stored: dict[str, TensorProto | SparseTensorProto] = {
+        node.output[0]: node.attribute[0].t
+        for node in graph.node
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t")
+    }
+    stored.update((tensor.name, tensor) for tensor in graph.initializer)
+    stored.update((tensor.values.name, tensor) for tensor in graph.sparse_initializer)
+    return stored
+
+
+def _layer(name: str, tensor: TensorProto | SparseTensorProto) -> Layer:
+    values = tensor.values if isinstance(tensor, SparseTensorProto) else tensor
+    precision = _PRECISIONS.get(values.data_type, f"type {values.data_type}")
+    return Layer(name, tuple(tensor.dims), int(np.count_nonzero(array_of(values))), precision)

@@ -1,0 +1,49 @@
+"""Architectures with normalisation inside, their files, and their cost.
+
+Names are imported on first use, so that `tscnc_deploy.models.config` stays free of torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tscnc_deploy.models.checkpoint import load_checkpoint
+    from tscnc_deploy.models.classifier import Classifier, build
+    from tscnc_deploy.models.config import ARCHITECTURES, ModelConfig, check_arch
+    from tscnc_deploy.models.cost import layer_multiply_adds, multiply_adds
+    from tscnc_deploy.models.storage import load_model, save_model
+
+__all__ = [
+    "ARCHITECTURES",
+    "Classifier",
+    "ModelConfig",
+    "build",
+    "check_arch",
+    "layer_multiply_adds",
+    "load_checkpoint",
+    "load_model",
+    "multiply_adds",
+    "save_model",
+]
+
+_HOMES = {
+    "ARCHITECTURES": "config",
+    "Classifier": "classifier",
+    "ModelConfig": "config",
+    "build": "classifier",
+    "check_arch": "config",
+    "layer_multiply_adds": "cost",
+    "load_checkpoint": "checkpoint",
+    "load_model": "storage",
+    "multiply_adds": "cost",
+    "save_model": "storage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

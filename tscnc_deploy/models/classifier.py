@@ -1,0 +1,118 @@
+"""The classifier: normalisation as its first layer, then one of the architectures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tscnc_deploy.models.config import ModelConfig
+from tscnc_deploy.models.mobilenet import mobilenet_v2
+from tscnc_deploy.models.resnet import BasicBlock, Bottleneck, ResNet
+from tscnc_deploy.models.vgg import Vgg
+from tscnc_deploy.models.wide_resnet import WideResNet
+
+_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "resnet18": lambda config: ResNet(config, BasicBlock, (2, 2, 2, 2)),
+    "resnet34": lambda config: ResNet(config, BasicBlock, (3, 4, 6, 3)),
+    "resnet50": lambda config: ResNet(config, Bottleneck, (3, 4, 6, 3)),
+    "vgg16": Vgg,
+    "wrn28-10": lambda config: WideResNet(config, depth=28, widen=10),
+    "wrn34-10": lambda config: WideResNet(config, depth=34, widen=10),
+    "mobilenetv2": mobilenet_v2,
+}
+
+
+class Normalize(nn.Module):
+    """Subtracts the mean of each channel and divides by its standard deviation; both are buffers [1, C, 1, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """Images float32 [N, C, H, W] in [0, 1] -> logits float32 [N, classes].
+
+    Use `build`, whose weights do not depend on the global random state.
+
+    Attributes:
+        config: What determines the form of this module.
+        normalize: The first layer.
+        network: The architecture.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normalize = Normalize(config.mean, config.std)
+        self.network = _NETWORKS[config.arch](config)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.normalize(images))
+
+
+def build(
+    arch: str,
+    *,
+    classes: int,
+    input_shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    width: float = 1.0,
+    seed: int = 0,
+) -> Classifier:
+    """A classifier with fresh weights, on the CPU and in training mode.
+
+    Networks for images with a shorter side below 96 begin with a 3x3 convolution of stride 1 and no pooling, as is
+    usual for CIFAR. From 96 on they begin with the stem of their ImageNet form, which is four times (MobileNetV2:
+    twice) coarser in each direction; VGG-16 has one form. Any size works, down to 1x1.
+
+    Convolutions are initialised as in He et al. (arXiv 1502.01852, normal, fan out), linear layers uniformly in
+    ±1/sqrt(fan in) with zero biases.
+
+    Args:
+        arch: One of `ARCHITECTURES`.
+        classes: Number of logits.
+        input_shape: (channels, height, width) of one image.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel.
+        width: Multiplies the number of channels of every layer; results are multiples of 8, and at least 8.
+        seed: Determines the weights; no global random state is read or changed.
+
+    Raises:
+        InputError: See `ModelConfig`.
+    """
+    model = skeleton(ModelConfig(arch, float(width), classes, input_shape, tuple(mean), tuple(std)))
+    model.to_empty(device="cpu")
+    model.normalize = Normalize(mean, std)
+    _initialize(model.network, torch.Generator().manual_seed(seed))
+    return model
+
+
+def skeleton(config: ModelConfig) -> Classifier:
+    """The classifier on the meta device: names, shapes and dtypes of all tensors, but no memory behind them."""
+    with torch.device("meta"):
+        return Classifier(config)
+
+
+def _initialize(network: nn.Module, generator: torch.Generator) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)

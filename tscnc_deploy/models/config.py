@@ -1,0 +1,120 @@
+"""What determines the form of a classifier; checked here once, whether it comes from a recipe or from a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.recipe import ARCHITECTURES
+from tscnc_deploy.suggest import not_among
+
+__all__ = ["ARCHITECTURES", "ModelConfig", "check_arch"]
+
+# A file may come from anywhere, so what it can make this process allocate is bounded.
+_MAX_CLASSES = 100_000
+_MAX_CHANNELS = 1024
+_MAX_SIDE = 4096
+_MAX_WIDTH = 16
+_MAX_JSON = 1 << 20
+# Of a mean, and of one over a standard deviation, so that normalised pixels are finite in single precision.
+_LARGEST = 1e15
+
+
+def check_arch(arch: str) -> None:
+    """Refuses a name that is no architecture.
+
+    Raises:
+        InputError: Unknown name; the message suggests the closest one.
+    """
+    if arch not in ARCHITECTURES:
+        msg = f"model.arch = {arch!r} {not_among(str(arch), ARCHITECTURES)}"
+        raise InputError(msg)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The form of a classifier.
+
+    Attributes:
+        arch: One of `ARCHITECTURES`.
+        width: Multiplies the number of channels of every layer, in (0, 16].
+        classes: Number of logits, from 2.
+        input_shape: (channels, height, width) of one image.
+        mean: Mean of each channel, for pixels in [0, 1].
+        std: Standard deviation of each channel, above 0.
+
+    Raises:
+        InputError: A value is of another type or out of range.
+    """
+
+    arch: str
+    width: float
+    classes: int
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_arch(self.arch)
+        if not _is_number(self.width) or not 0 < self.width <= _MAX_WIDTH:
+            msg = f"model.width = {self.width!r} must be a number above 0 and at most {_MAX_WIDTH}"
+            raise InputError(msg)
+        if not _is_count(self.classes, 2, _MAX_CLASSES):
+            msg = f"the number of classes is {self.classes!r}; it must be from 2 to {_MAX_CLASSES}"
+            raise InputError(msg)
+        sizes = self.input_shape
+        if len(sizes) != 3 or not _is_count(sizes[0], 1, _MAX_CHANNELS):
+            form = f"[channels, height, width] with 1 to {_MAX_CHANNELS} channels"
+            msg = f"the input shape is {list(sizes)}; it must be {form}"
+            raise InputError(msg)
+        if not all(_is_count(side, 1, _MAX_SIDE) for side in sizes[1:]):
+            msg = f"the input shape is {list(sizes)}; height and width must be from 1 to {_MAX_SIDE} pixels"
+            raise InputError(msg)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != sizes[0] or not all(_is_number(value) and abs(value) < _LARGEST for value in values):
+                form = "one finite number for each channel"
+                msg = f"the normalisation's {name} is {list(values)} for {sizes[0]} channels; it must be {form}"
+                raise InputError(msg)
+        if not all(value > 1 / _LARGEST for value in self.std):
+            msg = f"the normalisation's std is {list(self.std)}; it must be above 0 in every channel"
+            raise InputError(msg)
+
+    def to_json(self) -> str:
+        """One JSON object, the same text for equal configs."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The config that `to_json` wrote.
+
+        Raises:
+            InputError: Not JSON, keys that are missing or unknown, or values that are refused.
+        """
+        try:
+            # Deep nesting exhausts the parser's stack, which is an error and no crash.
+            values = json.loads(text) if len(text) <= _MAX_JSON else None
+        except (ValueError, RecursionError) as error:
+            msg = f"the model's config is not JSON: {error}"
+            raise InputError(msg) from error
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or values.keys() != fields:
+            msg = f"the model's config must be a JSON object with exactly the keys {', '.join(sorted(fields))}"
+            raise InputError(msg)
+        sequences = ("input_shape", "mean", "std")
+        for name in sequences:
+            if not isinstance(values[name], list):
+                msg = f"the model's config has {name} = {values[name]!r}; it must be a list of numbers"
+                raise InputError(msg)
+        arguments: dict[str, Any] = values | {name: tuple(values[name]) for name in sequences}
+        return cls(**arguments)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

@@ -1,0 +1,125 @@
+"""What a build costs: its multiply-adds, counted, and the minutes they take here, from a short probe."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+# A backward pass to the input costs about one more forward pass, one to the weights two more.
+TO_INPUT, TO_WEIGHTS = 2, 3
+# Weights, two moments, an average and the best so far, in checkpoint and memory, then models, engines and archives.
+COPIES_ON_DISK = 16
+BYTES_PER_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimates for one build.
+
+    Attributes:
+        multiply_adds: By stage, of the stages that compute.
+        disk_bytes: The most that the run directory will hold at once.
+    """
+
+    multiply_adds: dict[str, float]
+    disk_bytes: int
+
+    def seconds(self, rate: float) -> dict[str, float]:
+        """Seconds by stage at a rate of multiply-adds per second."""
+        return {stage: count / rate for stage, count in self.multiply_adds.items()}
+
+
+def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[int, int, int], pixels: int) -> Cost:
+    """Counts what the recipe asks for.
+
+    Args:
+        recipe: The recipe.
+        per_image: Multiply-adds of one forward pass for one image.
+        parameters: Number of parameters.
+        images: Number of training, validation and test images.
+        pixels: Values of one image.
+    """
+    train, validation, test = images
+    settings = recipe.train
+    adversarial = 1 + settings.inner_steps * TO_INPUT + 2 * TO_WEIGHTS
+    judged = validation * (2 + settings.validation_steps * TO_INPUT)
+    clean = min(settings.clean_epochs, settings.epochs)
+    updates = recipe.prune.updates * recipe.prune.saliency_batches * settings.batch_size
+    by_taylor = recipe.prune.criterion in ("adversarial-taylor", "clean-taylor")
+    scoring = updates * (settings.inner_steps * TO_INPUT + TO_WEIGHTS) if by_taylor else 0
+    samples = recipe.verify.samples or test
+    passes = {
+        "train": (settings.epochs - clean) * train * adversarial
+        + clean * train * TO_WEIGHTS
+        + settings.epochs * judged,
+        "prune": recipe.prune.epochs * (train * adversarial + judged) + scoring,
+        "finetune": recipe.finetune.epochs * (train * adversarial + judged),
+        "verify": 2 * samples * sum(map(_attack_passes, recipe.verify.attacks)),
+        "reverify": len(recipe.export.targets) * samples * sum(map(_attack_passes, recipe.verify.engine_attacks)),
+    }
+    disk = COPIES_ON_DISK * parameters * BYTES_PER_FLOAT + 6 * samples * pixels * BYTES_PER_FLOAT + 50_000_000
+    return Cost({stage: float(count * per_image) for stage, count in passes.items()}, disk)
+
+
+def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
+    """The estimate for a recipe, and the facts it rests on; loads the data, builds the network, trains nothing."""
+    from tscnc_deploy import data, models
+
+    dataset = data.load(recipe.data)
+    mean, std = dataset.channel_statistics()
+    model = models.build(
+        recipe.model.arch,
+        classes=len(dataset.classes),
+        input_shape=dataset.input_shape,
+        mean=mean,
+        std=std,
+        width=recipe.model.width,
+        seed=0,
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    per_image = models.multiply_adds(model)
+    images = (len(dataset.train), len(dataset.validation), len(dataset.test))
+    channels, height, width = dataset.input_shape
+    cost = estimate(recipe, per_image=per_image, parameters=parameters, images=images, pixels=channels * height * width)
+    facts = {
+        "parameters": parameters,
+        "multiply_adds_per_image": per_image,
+        "train_images": images[0],
+        "validation_images": images[1],
+        "test_images": images[2],
+    }
+    return cost, facts
+
+
+def probe_rate(device: torch.device) -> float:
+    """Multiply-adds per second of a small convolution and its backward pass on this machine, measured in under 1 s."""
+    import torch
+
+    layer = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False, device=device)
+    images = torch.rand(64, 128, 8, 8, device=device, requires_grad=True)
+    counted = 64 * 64 * 128 * 128 * 9 * TO_WEIGHTS
+
+    def once() -> float:
+        started = time.perf_counter()
+        torch.autograd.grad(layer(images).square().mean(), [images, layer.weight])
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    once()
+    return counted / min(once() for _ in range(5))
+
+
+def _attack_passes(name: str) -> int:
+    """Forward passes that an attack costs for one image."""
+    if name == "fgsm":
+        return TO_INPUT
+    family, _, numbers = name.rpartition("-")
+    steps, _, restarts = numbers.partition("x")
+    return int(steps) * int(restarts or 1) * (1 if family == "square" else TO_INPUT)

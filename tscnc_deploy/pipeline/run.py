@@ -1,0 +1,210 @@
+"""A run: the directory that holds the outputs of the stages of one build.
+
+    DIR/recipe.toml            the recipe as it was resolved
+    DIR/stages/NAME/           outputs of a finished stage (those of `package` are DIR/bundle/)
+    DIR/stages/NAME.json       its fingerprint, the digests of its outputs, its seconds
+    DIR/stages/NAME.work/      checkpoint of an interrupted stage
+    DIR/stages/NAME.partial/   outputs being written; never read
+
+A stage's folder takes its place by one rename and counts only once its record is there, so a build that is killed at
+any moment leaves a run that the next build continues.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from tscnc_deploy.errors import StorageError
+from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.stages.base import Context, Progress, Stage, read_json, write_json
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What became of a stage: reused or run, and the seconds its running took."""
+
+    name: str
+    cached: bool
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """{"name", "cached", "seconds"}."""
+        return {"name": self.name, "cached": self.cached, "seconds": round(self.seconds, 3)}
+
+
+class Run:
+    """A run directory and the stages that fill it.
+
+    Args:
+        folder: The directory; made when missing.
+        stages: In order; each may read outputs of those before it.
+        device: "cpu" or "cuda".
+        device_class: What fingerprints call the device, such as "cuda:NVIDIA H200".
+    """
+
+    def __init__(self, folder: Path, stages: Sequence[Stage], *, device: str, device_class: str) -> None:
+        self.folder, self.stages, self.device, self.device_class = folder, stages, device, device_class
+
+    def outputs(self, name: str) -> Path:
+        """Folder of a finished stage's outputs."""
+        return self.folder / "bundle" if name == "package" else self.folder / "stages" / name
+
+    def plan(self, recipe: Recipe) -> list[tuple[str, bool]]:
+        """Each stage's name and whether its outputs can be reused; after the first that cannot, none can be."""
+        plan = []
+        digests: dict[str, Mapping[str, str]] = {}
+        fresh = True
+        for stage in self.stages:
+            record = self._valid_record(stage, self._fingerprint(stage, recipe, digests)) if fresh else None
+            fresh = record is not None
+            if record is not None:
+                digests[stage.name] = record["outputs"]
+            plan.append((stage.name, fresh))
+        return plan
+
+    def build(self, recipe: Recipe, progress: Progress) -> list[StageResult]:
+        """Runs what is not done yet.
+
+        Raises:
+            StorageError: Another build uses the directory, or it cannot be written.
+        """
+        results = []
+        digests: dict[str, Mapping[str, str]] = {}
+        with self._locked():
+            for position, stage in enumerate(self.stages, 1):
+                key = self._fingerprint(stage, recipe, digests)
+                record = self._valid_record(stage, key)
+                progress.start(stage.name, position, len(self.stages))
+                if record is None:
+                    with _storage_errors(self.folder):
+                        record = self._execute(stage, recipe, key, progress)
+                    result = StageResult(stage.name, cached=False, seconds=record["seconds"])
+                else:
+                    result = StageResult(stage.name, cached=True, seconds=record["seconds"])
+                progress.finish(stage.name, cached=result.cached, seconds=result.seconds)
+                digests[stage.name] = record["outputs"]
+                results.append(result)
+        return results
+
+    def prepare(self, needed_bytes: int) -> None:
+        """Makes the directory and checks that the build will fit, before hours of training are spent.
+
+        Raises:
+            StorageError: The path is a file, cannot be written, or has less space left than needed.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            msg = f"--out {self.folder} is a file; name a folder for the run"
+            raise StorageError(msg)
+        with _storage_errors(self.folder):
+            (self.folder / "stages").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder) as probe:
+                probe.write(b"probe")
+        free = shutil.disk_usage(self.folder).free
+        if free < needed_bytes:
+            msg = (
+                f"{self.folder}: {free / 1e9:.2f} GB are free, this build writes up to {needed_bytes / 1e9:.2f} GB; "
+                "free some space or name another folder with --out"
+            )
+            raise StorageError(msg)
+
+    def _fingerprint(self, stage: Stage, recipe: Recipe, digests: Mapping[str, Mapping[str, str]]) -> str:
+        inputs = {name: select(digests[name], files) for name, files in stage.reads.items()}
+        return fingerprint(stage, recipe, self.device_class, inputs)
+
+    def _record_path(self, stage: Stage) -> Path:
+        return self.folder / "stages" / f"{stage.name}.json"
+
+    def _valid_record(self, stage: Stage, key: str) -> dict[str, Any] | None:
+        """The stage's record if it has this fingerprint and its outputs are as they were written."""
+        try:
+            record = read_json(self._record_path(stage))
+            valid = record["fingerprint"] == key and folder_digests(self.outputs(stage.name)) == record["outputs"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if valid else None
+
+    def _execute(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
+        started = time.monotonic()
+        base = self.folder / "stages"
+        partial, work = base / f"{stage.name}.partial", base / f"{stage.name}.work"
+        _remove(partial)
+        partial.mkdir(parents=True)
+        _claim(work, key)
+        inputs = {name: self.outputs(name) for name in stage.reads}
+        stage.run(Context(recipe, self.device, inputs, partial, work, progress))
+
+        final = self.outputs(stage.name)
+        self._record_path(stage).unlink(missing_ok=True)
+        _remove(final)
+        _flush(partial)
+        partial.rename(final)
+        record = {"fingerprint": key, "outputs": folder_digests(final), "seconds": time.monotonic() - started}
+        _write_record(self._record_path(stage), record)
+        _remove(work)
+        return record
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = FileLock(self.folder / "lock", timeout=0)
+        try:
+            with lock:
+                yield
+        except Timeout as error:
+            msg = f"{self.folder}: another build is using this run directory; wait for it, or name another with --out"
+            raise StorageError(msg) from error
+
+
+def _claim(work: Path, key: str) -> None:
+    """Keeps the checkpoints of an interrupted try at the same work, clears those of any other."""
+    marker = work / "fingerprint"
+    if not marker.is_file() or marker.read_text(encoding="utf-8") != key:
+        _remove(work)
+        work.mkdir(parents=True)
+        marker.write_text(key, encoding="utf-8")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """Forces the files to the disk before the rename makes them count."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    partial = path.with_suffix(".json.partial")
+    write_json(partial, record)
+    partial.replace(path)
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            msg = f"{folder}: no space left; free some and run the same command again, finished work is kept"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            msg = f"{folder}: cannot be written ({error.strerror}); name another folder with --out"
+        else:
+            raise
+        raise StorageError(msg) from error

@@ -1,0 +1,282 @@
+"""Reads a recipe: from a shipped or a user's TOML file, overridden by the command line, into a validated `Recipe`."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tscnc_deploy.errors import RecipeError
+from tscnc_deploy.recipe import Recipe, Section
+from tscnc_deploy.recipe_problems import Setting, explain, shown
+from tscnc_deploy.recipe_toml import key_of, to_toml
+from tscnc_deploy.resources import folder
+from tscnc_deploy.suggest import any_of, closest, did_you_mean, not_among
+
+__all__ = ["RecipeInfo", "default_recipe", "list_recipes", "load_recipe", "parse_assignment", "recipe_name", "to_toml"]
+
+
+def _keys() -> Iterator[str]:
+    for name, field in Recipe.model_fields.items():
+        if isinstance(field.default, Section):
+            inner = type(field.default).model_fields.items()
+            yield from (f"{name}.{key_of(inner_name, inner_field)}" for inner_name, inner_field in inner)
+        else:
+            yield name
+
+
+_KEYS = tuple(_keys())
+_OWN_FILE = "a .toml file of your own"
+_SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in _KEYS if "." in key))
+
+
+@dataclass(frozen=True)
+class RecipeInfo:
+    """A shipped recipe: the name that `--recipe` takes, its one line, and its file."""
+
+    name: str
+    description: str
+    path: Path
+
+
+def list_recipes() -> list[RecipeInfo]:
+    """The shipped recipes in the order of their names.
+
+    Raises:
+        RecipeError: One of their files was edited into something that is no recipe.
+    """
+    return [RecipeInfo(path.stem, load_recipe(path).description, path) for path in _shipped().values()]
+
+
+def default_recipe(dataset: str | None) -> str:
+    """The name of the recipe to build with when only the data set is known.
+
+    Args:
+        dataset: Name of the data set, or None for the one that needs no download, digits.
+
+    Returns:
+        The shipped recipe of that name; for other data sets "cifar10", whose settings suit colour photographs.
+    """
+    if dataset is None:
+        return "digits"
+    return dataset if dataset in _shipped() else "cifar10"
+
+
+def load_recipe(
+    recipe: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    arch: str | None = None,
+    sparsity: float | None = None,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    targets: Sequence[str] = (),
+    seed: int | None = None,
+) -> Recipe:
+    """Reads and validates a recipe. What is given by an argument of its own wins over `overrides`, these over the file.
+
+    Args:
+        recipe: Name of a shipped recipe, or path of a TOML file of your own.
+        overrides: Assignments such as "prune.sparsity=0.9", see `parse_assignment`.
+        arch: Overrides model.arch; messages call it --arch, and the following likewise by their options.
+        sparsity: Overrides prune.sparsity, a share in [0, 1).
+        dataset: Overrides data.dataset.
+        data_root: Overrides data.root.
+        targets: Override export.targets unless empty.
+        seed: Overrides seed.
+
+    Returns:
+        The recipe; its name is the file's, without .toml, unless the file gives one.
+
+    Raises:
+        RecipeError: No such recipe, not a file, not TOML, or settings that are unknown, wrong or contradictory; the
+            message lists every problem on a line of its own.
+    """
+    path = _find(os.fspath(recipe))
+    file = _short(path)
+    settings: dict[str, Setting] = {}
+    problems = list(_collect(_read(path), file, settings))
+    for assignment in overrides:
+        key, value = parse_assignment(assignment)
+        settings[key] = Setting(value, "--set", key, overrides=True)
+    options = {
+        "model.arch": (arch, "--arch"),
+        "prune.sparsity": (sparsity, "--sparsity"),
+        "data.dataset": (dataset, "--dataset"),
+        "data.root": (data_root, "--data-root"),
+        "export.targets": (list(targets) or None, "--target"),
+        "seed": (seed, "--seed"),
+    }
+    for key, (value, option) in options.items():
+        if value is not None:
+            settings[key] = Setting(value, option, overrides=True)
+    problems += _unknown_targets(settings.get("export.targets"))
+    try:
+        loaded = Recipe.model_validate(_nested(settings))
+    except ValidationError as error:
+        problems += explain(error, settings, file)
+    if problems:
+        raise RecipeError("\n".join(problems)) from None
+    return loaded if loaded.name else loaded.model_copy(update={"name": recipe_name(path)})
+
+
+def recipe_name(file: Path) -> str:
+    """The name of the recipe in a file that gives none: the file's own, without suffix and what names may not hold."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:100] or "recipe"
+
+
+def parse_assignment(assignment: str) -> tuple[str, object]:
+    """Splits "section.key=value" and reads the value as TOML; a bare word that is no TOML is taken as a string.
+
+    Raises:
+        RecipeError: Not an assignment, an unknown key, or a value that begins like TOML but is none.
+    """
+    key, equals, text = (part.strip() for part in assignment.partition("="))
+    if not equals:
+        msg = f"--set {assignment} is not KEY=VALUE; write, for example, --set prune.sparsity=0.9"
+        raise RecipeError(msg)
+    if key in _SECTIONS:
+        msg = f"--set {assignment} names a whole section; name one key of it, such as {_keys_of(key)[0]}"
+        raise RecipeError(msg)
+    if key not in _KEYS:
+        msg = f"--set {assignment}: {key} {_unknown(key)}"
+        raise RecipeError(msg)
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        if text.startswith(("[", "{", '"', "'")):
+            msg = (
+                f"--set {assignment}: {text} is not a TOML value; the shell may have taken its quotes away, so write "
+                f'--set \'{key}=["a", "b"]\' for an array'
+            )
+            raise RecipeError(msg) from None
+        return key, text
+    value = document["value"]
+    # A second line would smuggle in a second key; a date is what TOML makes of words such as 2026-01-31.
+    return key, text if len(document) > 1 or isinstance(value, date | time) else value
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder("pipelines").glob("*.toml"))}
+
+
+def _find(recipe: str) -> Path:
+    shipped = _shipped()
+    if recipe in shipped:
+        return shipped[recipe]
+    path = Path(recipe)
+    with suppress(OSError):  # a name that is too long for the file system is no file either
+        if path.is_dir():
+            msg = f"{recipe} is a folder; name a recipe ({any_of(shipped)}) or a .toml file in it"
+            raise RecipeError(msg)
+        if path.exists():
+            return path
+    if path.suffix == ".toml" or path.name != recipe:
+        msg = f"{recipe}: no such file; `tscnc-deploy init {recipe}` writes a recipe to edit"
+        raise RecipeError(msg)
+    msg = f"--recipe {recipe} {not_among(recipe, [*shipped, _OWN_FILE])}"
+    raise RecipeError(msg)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = _short(path)
+    try:
+        # Editors of some systems begin a UTF-8 file with a byte-order mark, which TOML does not know.
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        msg = f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{file}: is not TOML: {error}"
+    except (ValueError, RecursionError) as error:
+        msg = f"{file}: is not TOML that can be read: {error}"
+    except OSError as error:
+        msg = f"{file}: cannot be read: {error.strerror}"
+    raise RecipeError(msg)
+
+
+def _collect(document: Mapping[str, Any], file: str, settings: dict[str, Setting]) -> Iterator[str]:
+    """Adds the known keys of a file to the settings, and yields what is wrong with the others."""
+    origin = f"{file}:"
+    for name, value in document.items():
+        if name in _SECTIONS and not isinstance(value, dict):
+            yield f"{origin} {name} = {shown(value)} is not a section; write [{name}] and its keys below it"
+        elif name in _SECTIONS:
+            for inner, setting in value.items():
+                if (key := f"{name}.{inner}") in _KEYS:
+                    settings[key] = Setting(setting, origin, key)
+                else:
+                    yield f"{origin} {key} {_unknown(key)}"
+        elif isinstance(value, dict):
+            yield f"{origin} [{name}] {_unknown_section(name)}"
+        elif name in _KEYS:
+            settings[name] = Setting(value, origin, name)
+        else:
+            yield f"{origin} {name} {_unknown(name)}"
+
+
+def _unknown(key: str) -> str:
+    section, _, name = key.rpartition(".")
+    if section and section not in _SECTIONS:
+        return f"is not a key of a recipe: [{section}] {_unknown_section(section)}"
+    siblings = _keys_of(section)
+    # Names without their sections: train.epoch is close to train.epochs for the name, not for the shared section.
+    matches = _named(name) or _named(_closest(name, siblings), siblings) or _named(_closest(name, _KEYS))
+    hint = f"did you mean {any_of(matches)}?" if matches else f"write {any_of(siblings)}"
+    return f"is not a key of a recipe; {hint}"
+
+
+def _named(name: str | None, keys: Sequence[str] = _KEYS) -> list[str]:
+    return [key for key in keys if key.rpartition(".")[2] == name]
+
+
+def _closest(name: str, keys: Sequence[str]) -> str | None:
+    return closest(name, [key.rpartition(".")[2] for key in keys])
+
+
+def _unknown_section(name: str) -> str:
+    return f"is not a section of a recipe{did_you_mean(name, _SECTIONS) or f'; write {any_of(_SECTIONS)}'}"
+
+
+def _keys_of(section: str) -> list[str]:
+    return [key for key in _KEYS if key.rpartition(".")[0] == section]
+
+
+def _unknown_targets(targets: Setting | None) -> Iterator[str]:
+    if targets is None or not isinstance(targets.value, list):
+        return
+    known = [path.stem for path in sorted(folder("export").glob("*.toml"))]
+    for index, target in enumerate(targets.value):
+        if not isinstance(target, str) or target in known:
+            continue
+        path, found = Path(target), False
+        with suppress(OSError):
+            found = path.is_file()
+        if path.suffix != ".toml":
+            yield f"{targets.introduce(target, index)} {not_among(target, [*known, _OWN_FILE])}"
+        elif not found:
+            yield f"{targets.introduce(target, index)} is not a file"
+
+
+def _nested(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for key, setting in settings.items():
+        section, _, name = key.rpartition(".")
+        table = document.setdefault(section, {}) if section else document
+        table[name] = setting.value
+    return document
+
+
+def _short(path: Path) -> str:
+    """The path as a user would type it: relative to the current folder if it is inside."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

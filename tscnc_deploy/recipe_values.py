@@ -1,0 +1,97 @@
+"""The kinds of values that keys of a recipe take, and what is said about a value that is none of its kind.
+
+A message completes a sentence that begins with the key and the value: "prune.sparsity = 95 is not a share ...".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+_ATTACK = re.compile(r"fgsm|pgd-[1-9]\d{0,5}(x[1-9]\d{0,2})?|apgd-ce-[1-9]\d{0,5}(x[1-9]\d{0,2})?|square-[1-9]\d{0,6}")
+_NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
+
+
+def _share(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < 1:
+        hint = f"; write {value / 100:g} for {value:g}%" if 1 < value < 100 else "; write 0.95 for 95%"
+        msg = f"is not a share from 0 up to but not including 1{hint}"
+        raise ValueError(msg)
+    return value
+
+
+def _epsilon(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= 1:
+        hint = f"; write {value / 255:.6g} for {value:g}/255" if 1 < value <= 255 else ""
+        msg = f"is not a radius in (0, 1], the range of the pixels{hint}"
+        raise ValueError(msg)
+    return value
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _unset(value: object) -> object:
+    # TOML has no null, so the word "none" unsets a key that may be unset.
+    return None if value == "none" else value
+
+
+def _text(value: str) -> str:
+    # Arguments of a command line that are no UTF-8 arrive as lone surrogates, which no file of this package can hold.
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        msg = "is not valid UTF-8 text"
+        raise ValueError(msg)
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        msg = "is not a name of at most 100 letters, digits, '.', '_' and '-' that starts with a letter or a digit"
+        raise ValueError(msg)
+    return value
+
+
+def _attack(value: str) -> str:
+    if not _ATTACK.fullmatch(value):
+        msg = "is not an attack such as fgsm, pgd-20, pgd-20x5 (5 restarts), apgd-ce-50 or square-1000"
+        raise ValueError(msg)
+    return value
+
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if values.count(value) > 1:
+            msg = f'names "{value}" twice'
+            raise ValueError(msg)
+    return values
+
+
+def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        msg = "names nothing; name at least one"
+        raise ValueError(msg)
+    return values
+
+
+RecipeName = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, AfterValidator(_text)]
+Share = Annotated[float, BeforeValidator(_share)]
+Epsilon = Annotated[float, BeforeValidator(_epsilon)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Epochs = Annotated[int, Field(ge=0, lt=2**31)]
+OptionalText = Annotated[Text | None, BeforeValidator(_unset)]
+OptionalCount = Annotated[Count | None, BeforeValidator(_unset)]
+OptionalShare = Annotated[Share | None, BeforeValidator(_unset)]
+OptionalPositive = Annotated[Positive | None, BeforeValidator(_unset)]
+Attack = Annotated[str, AfterValidator(_attack)]
+Attacks = Annotated[tuple[Attack, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
+SomeAttacks = Annotated[Attacks, AfterValidator(_not_empty)]
+Targets = Annotated[tuple[Text, ...], BeforeValidator(_tuple), AfterValidator(_not_empty), AfterValidator(_each_once)]
+Stages = Annotated[
+    tuple[Literal["train", "prune", "finetune"], ...], BeforeValidator(_tuple), AfterValidator(_each_once)
+]

@@ -1,0 +1,41 @@
+"""The model card: README.md of a bundle, in the form that model hubs read."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.report.templates import fill
+from tscnc_deploy.report.wording import verdict
+
+# What Markdown or HTML could take for markup inside a line.
+_MARKUP = re.compile(r"([\\`*_\[\]|<>&~$])")
+
+
+def render_card(data: ReportData) -> str:
+    """The model card as Markdown with YAML front matter; equal data gives equal text.
+
+    Raises:
+        UnavailableError: The installation lacks its templates.
+    """
+    return fill(
+        "model_card.md.j2",
+        autoescape=False,
+        data=data,
+        verdict=plain(verdict(data)),
+        plain=plain,
+        yaml=json.dumps,  # every JSON string is a YAML string
+        engine=next(iter(data.evaluations.engines), None),
+        dataset=_dataset(data),
+    )
+
+
+def _dataset(data: ReportData) -> str:
+    section = data.recipe.get("data")
+    return str(section.get("dataset", "unknown")) if isinstance(section, dict) else "unknown"
+
+
+def plain(text: str) -> str:
+    """Text on one line that Markdown shows as it is."""
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))

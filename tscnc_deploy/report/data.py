@@ -1,0 +1,230 @@
+"""What a report shows: the record of a build, in exactly the form of evidence/evidence.json.
+
+Everything that may be missing is None: not measured, or not a finite number. A record that was read from a bundle may
+come from anyone, so lists and texts are bounded and keys that this version does not know are dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tscnc_deploy.bundle.manifest import ModelFacts, Text, ThreatModel, first_problem
+from tscnc_deploy.errors import BundleError
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Figure = Annotated[float | None, BeforeValidator(_finite)]
+Number = Annotated[int | None, Field(ge=0)]
+Scalar = bool | int | Figure | Text | None
+
+
+class Part(BaseModel):
+    """A table of the record; immutable."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Accuracy(Part):
+    """Images classified correctly, of all images, with the ends of the 95% interval of the share."""
+
+    correct: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=1)]
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+
+
+class Evaluation(Part):
+    """What one model or engine stood; the form of `robustness.Evaluation.to_json`.
+
+    Attributes:
+        clean: On the images as they are.
+        robust: Under all attacks together: the worst case per image.
+        attacks: Under each attack.
+        settings: What determined each attack.
+        cascade: Whether attacks only saw what earlier ones left standing.
+    """
+
+    clean: Accuracy | None = None
+    robust: Accuracy | None = None
+    attacks: dict[Text, Accuracy] = {}
+    settings: dict[Text, dict[Text, Scalar]] = {}
+    cascade: bool = False
+
+    @property
+    def rows(self) -> dict[str, Accuracy]:
+        """Every accuracy by its name, from the clean images to the worst case."""
+        named = {"clean": self.clean, **self.attacks, "worst case": self.robust}
+        return {name: accuracy for name, accuracy in named.items() if accuracy is not None}
+
+
+class Parity(Part):
+    """How far an engine's logits are from the twin's; the form of `robustness.Parity.to_json`."""
+
+    max_abs_diff: Figure = None
+    flips_clean: tuple[int, ...] = ()
+    flips_adversarial: tuple[int, ...] = ()
+    tolerance: Figure = None
+    smallest_tolerance: Figure = None
+    passed: bool | None = None
+
+
+class Comparison(Part):
+    """What an engine loses relative to the twin; the form of `robustness.Comparison.to_json`."""
+
+    lost: Number = None
+    gained: Number = None
+    total: Number = None
+    difference: Figure = None
+    upper_bound: Figure = None
+    mcnemar_p: Figure = None
+
+
+class EngineEvaluation(Evaluation):
+    """What an exported engine stood, its size in bytes, and how it compares with the twin."""
+
+    bytes: Number = None
+    flips: Number = None
+    max_abs_diff: Figure = None
+    parity: Parity | None = None
+    comparison: Comparison | None = None
+
+
+class Evaluations(Part):
+    """The dense network before pruning, the twin after it, and every engine by the name of its target."""
+
+    dense: Evaluation | None = None
+    twin: Evaluation | None = None
+    engines: dict[Text, EngineEvaluation] = Field({}, max_length=100)
+
+    @property
+    def named(self) -> dict[str, Evaluation]:
+        """Those that there are, in the order in which they came to be."""
+        first = {"dense": self.dense, "twin": self.twin}
+        return {name: evaluation for name, evaluation in first.items() if evaluation is not None} | dict(self.engines)
+
+    @property
+    def weakest(self) -> tuple[str, EngineEvaluation, Accuracy] | None:
+        """The attacked engine of the lowest robust accuracy: its name, its evaluation and that accuracy."""
+        attacked = [(name, found, found.robust) for name, found in self.engines.items() if found.robust is not None]
+        return min(attacked, key=lambda engine: engine[2].accuracy, default=None)
+
+    @property
+    def rows(self) -> list[str]:
+        """Names of all accuracies of all of them, the worst case last."""
+        names = dict.fromkeys(name for evaluation in self.named.values() for name in evaluation.rows)
+        return sorted(names, key=lambda name: name == "worst case")
+
+
+class Gate(Part):
+    """A bound and what was measured; the form of `robustness.Gate.to_json`."""
+
+    name: Text
+    value: Figure = None
+    limit: Figure = None
+    passed: bool
+
+    @property
+    def sign(self) -> str:
+        """Which side of the limit is the right one, as far as value and outcome tell."""
+        if self.value is None or self.limit is None or self.value == self.limit:
+            return ""
+        return "≥" if (self.value > self.limit) == self.passed else "≤"
+
+
+class Layer(Part):
+    """Sparsity and conditioning of a layer's weight at the end; the form of `tscnc.LayerCondition.to_json`."""
+
+    name: Text
+    shape: Annotated[tuple[int, ...], Field(max_length=8)] = ()
+    parameters: Number = None
+    nonzero: Number = None
+    sparsity: Figure = None
+    kappa: Figure = None
+    rank: Number = None
+    full_rank: Number = None
+    dead_filters: Number = None
+    filters: Number = None
+    spectral_norm: Figure = None
+
+    @property
+    def label(self) -> str:
+        """The layer's name, without the name of the parameter."""
+        return self.name.removesuffix(".weight")
+
+
+class Epoch(Part):
+    """What was measured after an epoch; `clean` and `robust` are accuracies on validation images."""
+
+    stage: Text
+    epoch: int
+    loss: Figure = None
+    clean: Figure = None
+    robust: Figure = None
+    sparsity: Figure = None
+    lr: Figure = None
+    seconds: Figure = None
+    kappa: dict[Text, Figure] = Field({}, max_length=2000)
+
+
+class Size(Part):
+    """Length in bytes of one form of the model, and how many times smaller than the dense one that is."""
+
+    name: Text
+    bytes: Number = None
+    ratio: Figure = None
+
+
+class ReportData(Part):
+    """The record of a build.
+
+    Attributes:
+        name: Names the bundle.
+        recipe: The recipe as it was resolved, by section and key.
+        model: The pruned network.
+        threat: What the attacker may do.
+        evaluations: Every accuracy.
+        gates: Every bound.
+        layers: Every prunable layer in the order of the network.
+        history: Every epoch of every stage, in order.
+        sizes: The size table.
+        environment: Versions and hardware.
+        seconds: How long each stage took.
+        passed: Whether every gate was passed.
+    """
+
+    name: Text
+    recipe: dict[Text, Any] = {}
+    model: ModelFacts
+    threat: ThreatModel
+    evaluations: Evaluations = Evaluations()
+    gates: tuple[Gate, ...] = Field((), max_length=1000)
+    layers: tuple[Layer, ...] = Field((), max_length=2000)
+    history: tuple[Epoch, ...] = Field((), max_length=20_000)
+    sizes: tuple[Size, ...] = Field((), max_length=100)
+    environment: dict[Text, Text] = {}
+    seconds: dict[Text, Figure] = {}
+    passed: bool
+
+    @classmethod
+    def from_json(cls, record: object) -> Self:
+        """Reads a record, such as `Bundle.record`.
+
+        Raises:
+            BundleError: It is not of this form; names the key.
+        """
+        try:
+            return cls.model_validate(record)
+        except ValidationError as error:
+            msg = f"the record of the build has a wrong entry: {first_problem(error)}"
+            raise BundleError(msg) from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON takes it; `from_json` gives the same data back."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,58 @@
+"""The HTML report: one page that needs nothing from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+import tscnc_deploy
+from tscnc_deploy.report import plots
+from tscnc_deploy.report.data import Evaluations, ReportData
+from tscnc_deploy.report.templates import fill
+from tscnc_deploy.report.wording import verdict
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """An attack, the models it was run on with the same settings, and these."""
+
+    name: str
+    models: tuple[str, ...]
+    settings: tuple[tuple[str, object], ...]
+
+
+def render_report(data: ReportData) -> str:
+    """The report as one HTML page with its styles and figures inside; equal data gives equal text.
+
+    Everything from the record is escaped, and the page forbids itself scripts and outside resources, so a report of a
+    bundle from anyone can be opened.
+
+    Raises:
+        UnavailableError: The installation lacks its templates.
+    """
+    figures = {
+        "accuracy": plots.accuracy_plot(data),
+        "sparsity": plots.sparsity_plot(data.layers),
+        "kappa": plots.kappa_plot(data.history),
+        "training": plots.training_plot(data.history),
+    }
+    return fill(
+        "report.html.j2",
+        autoescape=True,
+        data=data,
+        verdict=verdict(data),
+        attacks=_attacks(data.evaluations),
+        figures={name: Markup(svg) for name, svg in figures.items()},
+        largest=max((size.bytes or 0 for size in data.sizes), default=0),
+        version=tscnc_deploy.__version__,
+    )
+
+
+def _attacks(evaluations: Evaluations) -> list[AttackRow]:
+    models: dict[tuple[str, tuple[tuple[str, object], ...]], list[str]] = {}
+    for model, evaluation in evaluations.named.items():
+        for attack in evaluation.attacks:
+            settings = tuple(sorted(evaluation.settings.get(attack, {}).items()))
+            models.setdefault((attack, settings), []).append(model)
+    return [AttackRow(name, tuple(used), settings) for (name, settings), used in models.items()]

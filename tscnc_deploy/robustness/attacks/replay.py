@@ -1,0 +1,49 @@
+"""Replay: adversarial examples that were found elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victim import Victim
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Gives each image the example that belongs to it, such as the highest-loss one of the twin.
+
+    Alone it overstates an engine's robustness: examples at the edge of one model's class fall back in another's.
+
+    Attributes:
+        examples: float32 [M, C, H, W], one for every image of the evaluated set, in its order; clipped into the ball.
+    """
+
+    examples: Tensor
+
+    name: ClassVar[str] = "replay"
+    needs_gradient: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.examples.isfinite().all():
+            msg = "replay: the examples hold NaN or infinity"
+            raise InputError(msg)
+
+    def settings(self) -> dict[str, object]:
+        """See `Attack.settings`."""
+        return {"examples": len(self.examples)}
+
+    def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        """See `Attack.run`; `noise.indices` say which examples are the batch's."""
+        rows = noise.indices.to(self.examples.device)
+        if self.examples.shape[1:] != images.shape[1:] or int(rows.max()) >= len(self.examples):
+            msg = (
+                f"replay: examples of shape {list(self.examples.shape)} do not belong to these images "
+                f"of shape {list(images.shape[1:])}, which go up to number {int(rows.max())}"
+            )
+            raise InputError(msg)
+        return threat.project(self.examples[rows].to(images.device, images.dtype), images)

@@ -1,0 +1,103 @@
+"""What may be evaluated: refuses what would give a wrong number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.victim import Victim
+
+
+def check_images(images: Tensor, labels: Tensor) -> None:
+    """Refuses anything but float32 [N, C, H, W] in [0, 1] with labels int64 [N], N at least 1.
+
+    Raises:
+        InputError: Names what is wrong and, for values, where.
+    """
+    if images.dtype != torch.float32 or images.ndim != 4:
+        hint = "; divide uint8 pixels by 255" if images.dtype == torch.uint8 else ""
+        msg = f"images must be float32 [N, C, H, W], not {images.dtype} {list(images.shape)}{hint}"
+        raise InputError(msg)
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        msg = f"labels must be int64 [N], not {labels.dtype} {list(labels.shape)}"
+        raise InputError(msg)
+    if len(images) != len(labels):
+        msg = f"{len(images)} images have {len(labels)} labels"
+        raise InputError(msg)
+    if images.numel() == 0:
+        msg = f"there is nothing to evaluate: images of shape {list(images.shape)}"
+        raise InputError(msg)
+    # One comparison catches both bounds and NaN, which compares false with everything.
+    outside = ~((images >= 0) & (images <= 1))
+    if outside.any():
+        place = tuple(outside.nonzero()[0].tolist())
+        msg = f"images must lie in [0, 1]: the value at {list(place)} is {images[place].item():g}"
+        raise InputError(msg)
+
+
+def check_attacks(attacks: Sequence[Attack], victim: Victim) -> None:
+    """Refuses no attacks, two of one name, and gradient attacks on a victim without gradients.
+
+    Raises:
+        InputError: Names the attack.
+    """
+    if not attacks:
+        msg = "no attacks were given; robust accuracy without an attack would be clean accuracy"
+        raise InputError(msg)
+    names = [attack.name for attack in attacks]
+    for attack in attacks:
+        if names.count(attack.name) > 1:
+            msg = f"attack {attack.name!r} is given {names.count(attack.name)} times; give it once"
+            raise InputError(msg)
+        if attack.needs_gradient and not victim.has_gradient:
+            msg = f"attack {attack.name!r} needs gradients, which an engine alone does not give; use square or replay"
+            raise InputError(msg)
+
+
+def check_finite(logits: Tensor) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+        InputError: Names the row.
+    """
+    bad = ~logits.isfinite().all(1)
+    if bad.any():
+        msg = f"logits must be finite: those of image {int(bad.nonzero()[0])} of the batch are {_first(logits, bad)}"
+        raise InputError(msg)
+
+
+def check_logits(logits: Tensor, labels: Tensor) -> None:
+    """Refuses what are no logits of the labels' classes.
+
+    Args:
+        logits: float32 [N, K] on the clean images.
+        labels: int64 [N].
+
+    Raises:
+        InputError: Fewer than two classes, values that are not finite, probabilities, or labels out of range.
+    """
+    if logits.ndim != 2 or len(logits) != len(labels):
+        msg = f"logits must have the shape [{len(labels)}, K], not {list(logits.shape)}"
+        raise InputError(msg)
+    classes = logits.shape[1]
+    if classes < 2:
+        msg = f"logits of {classes} class cannot be attacked; two classes are the least"
+        raise InputError(msg)
+    check_finite(logits)
+    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
+        msg = "the logits look like probabilities (no row is negative, all sum to 1); give logits, before the softmax"
+        raise InputError(msg)
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        msg = f"labels must lie in 0 to {classes - 1}: label {row} is {int(labels[row])}"
+        raise InputError(msg)
+
+
+def _first(logits: Tensor, bad: Tensor) -> list[float]:
+    row: list[float] = logits[bad][0].tolist()
+    return row

@@ -1,0 +1,173 @@
+"""Evaluation: clean accuracy, accuracy under each attack, and the worst case per image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import checks
+from tscnc_deploy.robustness.attacks.base import Attack, Best
+from tscnc_deploy.robustness.losses import margin, misclassified
+from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.statistics import Accuracy, accuracy
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victim import Victim
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a victim stood; tensors are on the CPU, in the order of the images.
+
+    Attributes:
+        threat: How far images were moved.
+        clean: Accuracy on the images as they are.
+        robust: Share of all images that no attack flipped.
+        attacks: Share of all images that each attack left standing; with cascade, that it and all before it left.
+        settings: What determined each attack, with the seed.
+        cascade: Whether attacks only saw what earlier ones left standing.
+        correct: bool [N], classified correctly as they are.
+        standing: Per attack bool [N], what `attacks` counts.
+        robust_mask: bool [N], what `robust` counts.
+        adversarial: float32 [N, C, H, W], per image the example of highest margin loss over all attacks, a
+            misclassified one where there is any; the clean image where that is misclassified or nothing was worse.
+        seconds: Per attack, and for "clean".
+    """
+
+    threat: Threat
+    clean: Accuracy
+    robust: Accuracy
+    attacks: dict[str, Accuracy]
+    settings: dict[str, dict[str, object]]
+    cascade: bool
+    correct: Tensor
+    standing: dict[str, Tensor]
+    robust_mask: Tensor
+    adversarial: Tensor
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Every figure and setting, without the outcomes per image."""
+        return {
+            "clean": self.clean.to_json(),
+            "robust": self.robust.to_json(),
+            "attacks": {name: share.to_json() for name, share in self.attacks.items()},
+            "epsilon": self.threat.epsilon,
+            "norm": self.threat.norm,
+            "cascade": self.cascade,
+            "settings": self.settings,
+        }
+
+
+# Inside somebody's inference mode no gradient could be taken.
+@torch.inference_mode(mode=False)
+def evaluate(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    attacks: Sequence[Attack],
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    confidence: float = 0.95,
+    cascade: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Attacks every image that is classified correctly and counts what stands.
+
+    What the victim says about the point that an attack returns decides, not what the attack says. An attack's random
+    numbers belong to the image (its place in `images`), the attack's name and the seed: batches do not change them.
+
+    Args:
+        victim: What is attacked.
+        images: float32 [N, C, H, W] in [0, 1], on any device.
+        labels: int64 [N], each below the number of classes.
+        threat: How far images may be moved.
+        attacks: At least one, of different names; run in this order.
+        seed: Of everything random.
+        batch_size: Images per forward pass.
+        confidence: Of the Clopper-Pearson intervals, in (0, 1).
+        cascade: Attack only what earlier attacks left standing. Cheaper; the worst case per image is the same, the
+            accuracy under a single attack is not measured.
+        progress: Called with the attack's name (or "clean"), images done and images to do, after every batch.
+
+    Raises:
+        InputError: Images, labels, attacks, logits or settings that would give a wrong number.
+    """
+    checks.check_images(images, labels)
+    checks.check_attacks(attacks, victim)
+    if batch_size < 1:
+        msg = f"batch_size = {batch_size} is not a number of images from 1 up"
+        raise InputError(msg)
+    images, labels = images.detach().cpu(), labels.cpu()
+    report = progress or _silent
+
+    started = time.perf_counter()
+    clean = _clean(victim, images, labels, batch_size, report)
+    seconds = {"clean": time.perf_counter() - started}
+    correct = robust_mask = ~clean.broken
+    clean_accuracy = _count(correct, confidence)
+    worst, standing = clean, {}
+    for attack in attacks:
+        started = time.perf_counter()
+        survives = (robust_mask if cascade else correct).clone()
+        rows = survives.nonzero().squeeze(1)
+        for done in range(0, len(rows), batch_size):
+            batch = rows[done : done + batch_size]
+            noise = Noise(seed, batch.to(victim.device), attack.name)
+            found = _attack(victim, images[batch], labels[batch], threat, attack, noise)
+            worst.put(batch, found)
+            survives[batch] = ~found.broken
+            report(attack.name, done + len(batch), len(rows))
+        standing[attack.name] = survives
+        robust_mask = robust_mask & survives
+        seconds[attack.name] = time.perf_counter() - started
+
+    return Evaluation(
+        threat=threat,
+        clean=clean_accuracy,
+        robust=_count(robust_mask, confidence),
+        attacks={name: _count(survives, confidence) for name, survives in standing.items()},
+        settings={attack.name: {**attack.settings(), "seed": seed} for attack in attacks},
+        cascade=cascade,
+        correct=correct,
+        standing=standing,
+        robust_mask=robust_mask,
+        adversarial=worst.points,
+        seconds=seconds,
+    )
+
+
+def _clean(victim: Victim, images: Tensor, labels: Tensor, batch_size: int, report: Progress) -> Best:
+    parts = []
+    for done in range(0, len(images), batch_size):
+        batch = images[done : done + batch_size]
+        parts.append(victim.logits(batch.to(victim.device)).cpu())
+        report("clean", done + len(batch), len(images))
+    logits = torch.cat(parts)
+    checks.check_logits(logits, labels)
+    return Best(images.clone(), margin(logits, labels), misclassified(logits, labels))
+
+
+def _attack(victim: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise) -> Best:
+    """The points that an attack found, clipped into the ball and judged by the victim anew; on the CPU."""
+    found = attack.run(victim, images.to(victim.device), labels.to(victim.device), threat, noise).cpu()
+    points = threat.project(found, images)
+    logits = victim.logits(points.to(victim.device)).cpu()
+    checks.check_finite(logits)
+    return Best(points, margin(logits, labels), misclassified(logits, labels))
+
+
+def _count(standing: Tensor, confidence: float) -> Accuracy:
+    return accuracy(int(standing.sum()), len(standing), confidence)
+
+
+def _silent(_name: str, _done: int, _total: int) -> None:
+    """Progress that nobody asked for."""

@@ -1,0 +1,40 @@
+"""Gates: bounds that a build must keep."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tscnc_deploy.robustness.statistics import Accuracy
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One bound and what was measured.
+
+    Attributes:
+        name: Which figure of which engine, such as "onnx-cpu robust".
+        value: The figure that is held against the limit.
+        limit: The bound.
+        passed: Whether the value keeps it; a value or limit of NaN never does.
+    """
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+    def to_json(self) -> dict[str, object]:
+        """All fields by name; a value that is not finite is null, as JSON has no other word for it."""
+        value = self.value if math.isfinite(self.value) else None
+        return {"name": self.name, "value": value, "limit": self.limit, "passed": self.passed}
+
+
+def at_least(name: str, accuracy: Accuracy, limit: float) -> Gate:
+    """Passes if the lower end of the accuracy's confidence interval reaches the limit."""
+    return Gate(name, accuracy.low, limit, accuracy.low >= limit)
+
+
+def at_most(name: str, value: float, limit: float) -> Gate:
+    """Passes if the value (an upper bound, such as `Comparison.upper_bound`) does not exceed the limit."""
+    return Gate(name, value, limit, value <= limit)

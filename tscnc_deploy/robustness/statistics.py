@@ -1,0 +1,140 @@
+"""Counts, and what may be concluded from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from scipy.optimize import brentq
+from scipy.stats import beta, binomtest, norm
+
+from tscnc_deploy.errors import InputError
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of images with its confidence interval.
+
+    Attributes:
+        correct: Number of images classified correctly.
+        total: Number of all images.
+        low: Lower end of the interval, in [0, 1].
+        high: Upper end of the interval, in [0, 1].
+    """
+
+    correct: int
+    total: int
+    low: float
+    high: float
+
+    @property
+    def accuracy(self) -> float:
+        """correct / total."""
+        return self.correct / self.total
+
+    def to_json(self) -> dict[str, float]:
+        """The counts, the share and its interval."""
+        return {
+            "correct": self.correct,
+            "total": self.total,
+            "accuracy": self.accuracy,
+            "low": self.low,
+            "high": self.high,
+        }
+
+
+def accuracy(correct: int, total: int, confidence: float = 0.95) -> Accuracy:
+    """Accuracy with its two-sided Clopper-Pearson interval.
+
+    Raises:
+        InputError: See `clopper_pearson`.
+    """
+    low, high = clopper_pearson(correct, total, confidence)
+    return Accuracy(correct, total, low, high)
+
+
+def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact two-sided interval of a binomial share: it covers the true one at least that often.
+
+    Args:
+        successes: From 0 to total.
+        total: At least 1.
+        confidence: In (0, 1).
+
+    Raises:
+        InputError: Counts or confidence out of range.
+
+    Source: Clopper and Pearson, Biometrika 26:404-413, 1934.
+    """
+    _check_counts(successes, 0, total)
+    _check_confidence(confidence, above=0)
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, successes, total - successes + 1) if successes else 0.0
+    high = beta.ppf(1 - tail, successes + 1, total - successes) if successes < total else 1.0
+    return float(low), float(high)
+
+
+def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.95) -> float:
+    """One-sided upper bound of the difference p_lost - p_gained between two classifiers on the same images.
+
+    The largest difference that the score test at level 1 - confidence does not reject; the probabilities of the pairs
+    are estimated by maximum likelihood under that difference.
+
+    Args:
+        lost: Images that the first classifier has right and the second wrong.
+        gained: Images that the first classifier has wrong and the second right.
+        total: All images, at least 1.
+        confidence: In (0.5, 1).
+
+    Returns:
+        In [-1, 1], not below the observed (lost - gained) / total.
+
+    Raises:
+        InputError: Counts or confidence out of range.
+
+    Source: Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+    design", Statistics in Medicine 17:891-908, 1998.
+    """
+    _check_counts(lost, gained, total)
+    _check_confidence(confidence, above=0.5)
+    quantile = float(norm.ppf(confidence))
+
+    def excess(difference: float) -> float:
+        """Positive while the score statistic is above -quantile, that is while the difference is not rejected."""
+        # The constrained estimate of p_gained is the positive root of 2n q^2 + b q - gained d (1 - d).
+        linear = (2 * total - lost + gained) * difference - lost - gained
+        constant = gained * difference * (1 - difference)
+        q = (math.sqrt(max(linear**2 + 8 * total * constant, 0.0)) - linear) / (4 * total)
+        variance = total * (2 * q + difference * (1 - difference))
+        return lost - gained - total * difference + quantile * math.sqrt(max(variance, 0.0))
+
+    observed = (lost - gained) / total
+    if lost == total:
+        return 1.0
+    # Where no pairs differ the variance at the observed difference is 0 and `excess` has a second root there.
+    start = observed + 1e-9
+    return float(brentq(excess, start, 1.0, xtol=1e-12)) if excess(start) > 0 else start
+
+
+def mcnemar_exact(lost: int, gained: int) -> float:
+    """Two-sided p-value of the hypothesis that losing and gaining an image are equally likely; 1 without either.
+
+    Says whether there is a difference, not whether it matters: a gate needs `tango_upper_bound`.
+
+    Source: McNemar, Psychometrika 12:153-157, 1947, in its exact binomial form.
+    """
+    _check_counts(lost, gained, max(lost + gained, 1))
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+def _check_counts(first: int, second: int, total: int) -> None:
+    if total < 1 or first < 0 or second < 0 or first + second > total:
+        counts = f"{first} and {second}" if second else f"{first}"
+        msg = f"{counts} of {total} images is no count; at least one image is needed, and no more than all can differ"
+        raise InputError(msg)
+
+
+def _check_confidence(confidence: float, *, above: float) -> None:
+    if not above < confidence < 1:
+        msg = f"confidence = {confidence:g} is not between {above:g} and 1; write 0.95 for 95%"
+        raise InputError(msg)

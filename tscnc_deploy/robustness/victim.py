@@ -1,0 +1,135 @@
+"""What is attacked: a model, an engine beside its twin, or an engine alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tscnc_deploy.errors import InputError
+
+if TYPE_CHECKING:  # Only the protocol is meant; importing it would load what writes and opens engines.
+    from tscnc_deploy.engines.base import Engine
+
+
+class Victim(Protocol):
+    """Maps images, float32 [N, C, H, W] in [0, 1] on `device`, to logits, float32 [N, K]."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where images must be, and logits are."""
+        ...
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether `differentiable` may be called."""
+        ...
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits that decide, without a gradient."""
+        ...
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        """The same logits, with a gradient with respect to the images.
+
+        Raises:
+            InputError: The victim has no gradient.
+        """
+        ...
+
+
+class ModelVictim:
+    """A PyTorch model in eval mode; it is used as it is and never changed.
+
+    Raises:
+        InputError: The module, or a part of it, is in train mode.
+    """
+
+    has_gradient = True
+
+    def __init__(self, module: nn.Module) -> None:
+        _refuse_train_mode(module)
+        self.module = module
+        self.device = _device(module)
+
+    def logits(self, images: Tensor) -> Tensor:
+        _refuse_train_mode(self.module)
+        with torch.no_grad():
+            return self.differentiable(images)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(images)
+        return logits.float()
+
+
+class EngineVictim:
+    """An exported engine attacked with its own logits and the gradient of the twin it was exported from.
+
+    Args:
+        engine: Decides the loss, the best point and the verdict.
+        twin: The PyTorch model in eval mode that the engine was exported from; gives the gradient.
+
+    Raises:
+        InputError: The twin is in train mode.
+    """
+
+    has_gradient = True
+
+    def __init__(self, engine: Engine, twin: nn.Module) -> None:
+        self.engine = engine
+        self.twin = ModelVictim(twin)
+        self.device = self.twin.device
+
+    def logits(self, images: Tensor) -> Tensor:
+        return _engine_logits(self.engine, images)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        twin = self.twin.differentiable(images)
+        # twin + (engine - twin).detach(), in the order that adds an exact zero: the logits are the engine's to the bit.
+        return self.logits(images) + (twin - twin.detach())
+
+
+class BlackBoxVictim:
+    """An engine alone, known by its answers only."""
+
+    has_gradient = False
+    device = torch.device("cpu")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def logits(self, images: Tensor) -> Tensor:
+        return _engine_logits(self.engine, images)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        msg = (
+            f"engine {self.engine.spec.name!r} gives no gradient; "
+            "attack it with square or replay, or together with its twin (EngineVictim)"
+        )
+        raise InputError(msg)
+
+
+def _device(module: nn.Module) -> torch.device:
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def _refuse_train_mode(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if part.training:
+            msg = f"{name or type(part).__name__} is in train mode; call eval() on the model before it is attacked"
+            raise InputError(msg)
+
+
+def _engine_logits(engine: Engine, images: Tensor) -> Tensor:
+    array = np.ascontiguousarray(images.detach().cpu().numpy(), np.float32)
+    # A copy, because an engine may answer with a view of memory that its next call overwrites.
+    logits = np.array(engine.logits(array), np.float32)
+    if logits.shape != (len(array), engine.spec.classes):
+        expected = [len(array), engine.spec.classes]
+        msg = f"engine {engine.spec.name!r} answered with logits of shape {list(logits.shape)} instead of {expected}"
+        raise InputError(msg)
+    return torch.from_numpy(logits).to(images.device)

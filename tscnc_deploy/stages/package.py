@@ -1,0 +1,196 @@
+"""Stage 7: what ships, with the evidence for it: gates, report, model card, manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import statistics
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.recipe_file import to_toml
+from tscnc_deploy.resources import folder
+from tscnc_deploy.stages.base import Context, Stage, read_json
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle.evidence import Evidence
+    from tscnc_deploy.robustness import Gate
+
+_REPORTED = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
+
+
+class Package(Stage):
+    """Writes the bundle. It is written whether the gates passed or not, and says which; only a passed one is served."""
+
+    name = "package"
+    reads = {  # noqa: RUF012
+        "train": ("history.json",),
+        "prune": ("history.json",),
+        "finetune": ("model.safetensors", "layers.json", "history.json"),
+        "verify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
+        "export": ("engines", "structure.json", "sizes.json"),
+        "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
+    }
+    code = ("stages/package.py", "bundle", "report", "robustness/gates.py", "resources.py")
+    libraries = ("matplotlib", "jinja2")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))
+        written = recipe.model_dump(mode="json", exclude={"data": {"root", "download"}})
+        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest()}
+
+    def run(self, context: Context) -> None:
+        from tscnc_deploy import bundle
+        from tscnc_deploy.models import load_model
+        from tscnc_deploy.report.card import render_card
+        from tscnc_deploy.report.data import ReportData
+        from tscnc_deploy.report.html import render_report
+
+        recipe, inputs, out = context.recipe, context.inputs, context.out
+        twin = load_model(inputs["finetune"] / "model.safetensors")
+        structure = read_json(inputs["export"] / "structure.json")
+        engines = read_json(inputs["reverify"] / "evaluation.json")
+        verified = read_json(inputs["verify"] / "evaluation.json")
+        layers = read_json(inputs["finetune"] / "layers.json")
+        counted = structure[next(iter(structure))]
+        model = {
+            "arch": recipe.model.arch,
+            "parameters": sum(parameter.numel() for parameter in twin.parameters()),
+            "prunable": counted["prunable"],
+            "nonzero": counted["nonzero"],
+            "sparsity": counted["sparsity"],
+            "input_shape": list(twin.config.input_shape),
+            "classes": list(_class_names(recipe, twin.config.classes)),
+        }
+        gates = [gate.to_json() for gate in _gates(recipe, structure, verified, engines, layers)]
+        record = ReportData.from_json(
+            {
+                "name": recipe.name,
+                "recipe": recipe.model_dump(mode="json", by_alias=True, exclude={"data": {"root"}}),
+                "model": model,
+                "threat": recipe.threat.model_dump(),
+                "evaluations": {"dense": verified["dense"], "twin": verified["twin"], "engines": engines},
+                "pruning": verified["comparison"],
+                "gates": gates,
+                "layers": layers,
+                "history": [
+                    row for name in ("train", "prune", "finetune") for row in read_json(inputs[name] / "history.json")
+                ],
+                "sizes": [
+                    {"name": name, **size}
+                    for name, size in read_json(inputs["export"] / "sizes.json")[next(iter(structure))].items()
+                ],
+                "environment": _environment(context.device),
+                "passed": all(gate["passed"] for gate in gates),
+            }
+        )
+        (out / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+        shutil.copyfile(inputs["finetune"] / "model.safetensors", out / "twin.safetensors")
+        shutil.copytree(inputs["export"] / "engines", out / "engines")
+        _evidence(context, record.to_json()).write(out)
+        (out / "report.html").write_text(render_report(record), encoding="utf-8")
+        (out / "README.md").write_text(render_card(record), encoding="utf-8")
+        entries = {
+            name: {"folder": f"engines/{name}", "kind": engine["kind"], "precision": engine["precision"]}
+            for name, engine in engines.items()
+        }
+        bundle.seal(
+            out,
+            bundle.Contents.model_validate(
+                {
+                    "name": recipe.name,
+                    "model": model,
+                    "threat": recipe.threat.model_dump(),
+                    "engines": entries,
+                    "passed": record.passed,
+                }
+            ),
+        )
+
+
+def _gates(
+    recipe: Recipe,
+    structure: dict[str, Any],
+    verified: dict[str, Any],
+    engines: dict[str, Any],
+    layers: list[dict[str, Any]],
+) -> list[Gate]:
+    """Every bound of the recipe on every figure that there is."""
+    from tscnc_deploy.robustness import Accuracy, Gate, at_least, at_most
+
+    limits = recipe.gates
+    gates = []
+    for name, counted in structure.items():
+        zeros = counted["prunable"] - counted["nonzero"]
+        wanted = round(recipe.prune.sparsity * counted["prunable"])
+        gates.append(Gate(f"{name}: zeros counted in the file", zeros, wanted, zeros == wanted))
+    measured = {"twin": verified["twin"]} | {name: e for name, e in engines.items() if "unavailable" not in e}
+    for name, evaluation in measured.items():
+        for what, limit in (("clean", limits.clean), ("robust", limits.robust)):
+            figures = evaluation[what]
+            share = Accuracy(figures["correct"], figures["total"], figures["low"], figures["high"])
+            gates.append(at_least(f"{name}: {what} accuracy, lower end", share, limit))
+        if name == "twin":
+            continue
+        parity = evaluation["parity"]
+        largest = float("inf") if parity["max_abs_diff"] is None else parity["max_abs_diff"]
+        gates.append(at_most(f"{name}: largest difference of a logit", largest, parity["tolerance"]))
+        if limits.engine_loss is not None:
+            bound = evaluation["comparison"]["upper_bound"]
+            gates.append(at_most(f"{name}: robust accuracy lost to the twin, upper bound", bound, limits.engine_loss))
+    if limits.pruning_loss is not None:
+        bound = verified["comparison"]["upper_bound"]
+        gates.append(at_most("robust accuracy lost by pruning, upper bound", bound, limits.pruning_loss))
+    if limits.median_kappa is not None:
+        kappas = [layer["kappa"] for layer in layers if layer["kappa"] is not None]
+        gates.append(at_most("median kappa of the layers", statistics.median(kappas), limits.median_kappa))
+    return gates
+
+
+def _evidence(context: Context, record: dict[str, Any]) -> Evidence:
+    """A class-balanced part of the evaluated images with every adversarial example and outcome for it."""
+    import torch
+    from safetensors.torch import load_file
+
+    from tscnc_deploy.bundle.evidence import Evidence
+    from tscnc_deploy.data.sampling import stratified
+    from tscnc_deploy.training.seeds import derive_generator
+
+    examples = load_file(context.inputs["verify"] / "examples.safetensors")
+    adversarial = {"twin": examples["twin"]} | load_file(context.inputs["reverify"] / "examples.safetensors")
+    outcomes = load_file(context.inputs["verify"] / "outcomes.safetensors")
+    outcomes |= load_file(context.inputs["reverify"] / "outcomes.safetensors")
+    labels = examples["labels"]
+    index = torch.arange(len(labels))
+    if context.recipe.verify.evidence_images < len(labels):
+        generator = derive_generator(context.recipe.seed, "evidence")
+        index = stratified(labels, context.recipe.verify.evidence_images, generator).sort().values
+    return Evidence(
+        images=examples["images"][index].numpy(),
+        labels=labels[index].numpy(),
+        adversarial={name: images[index].numpy() for name, images in adversarial.items()},
+        outcomes={name: mask[index].bool().numpy() for name, mask in outcomes.items()},
+        record=record,
+    )
+
+
+def _class_names(recipe: Recipe, classes: int) -> tuple[str, ...]:
+    from tscnc_deploy import data
+
+    names = data.load(recipe.data).classes
+    return names if len(names) == classes else tuple(str(label) for label in range(classes))
+
+
+def _environment(device: str) -> dict[str, str]:
+    from tscnc_deploy.training.device import choose_device, describe_device
+
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    found["device"] = describe_device(choose_device(device))
+    for name in _REPORTED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

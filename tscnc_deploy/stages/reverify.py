@@ -1,0 +1,128 @@
+"""Stage 6: the exported engines are opened and attacked themselves, beside their twin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.stages.base import Context, Stage, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tscnc_deploy.engines.base import Engine
+    from tscnc_deploy.models import Classifier
+    from tscnc_deploy.robustness import Evaluation
+
+
+class Reverify(Stage):
+    """Writes evaluation.json (by target), examples.safetensors (each engine's own) and outcomes.safetensors.
+
+    An engine that this machine cannot run is listed with the reason instead of figures.
+    """
+
+    name = "reverify"
+    reads = {  # noqa: RUF012
+        "finetune": ("model.safetensors",),
+        "verify": ("examples.safetensors", "outcomes.safetensors"),
+        "export": ("engines",),
+    }
+    code = ("stages/reverify.py", "robustness", "engines", "models")
+    libraries = ("torch", "onnxruntime-gpu", "onnxruntime")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        return {
+            "targets": list(recipe.export.targets),
+            "threat": recipe.threat.model_dump(),
+            "attacks": list(recipe.verify.attacks),
+            "engine_attacks": list(recipe.verify.engine_attacks),
+            "batch_size": recipe.verify.batch_size,
+            "cascade": recipe.verify.cascade,
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: Context) -> None:
+        import torch
+        from safetensors.torch import load_file, save_file
+
+        from tscnc_deploy import models
+        from tscnc_deploy.engines import can_run, open_engine
+        from tscnc_deploy.engines.target import read_target
+        from tscnc_deploy.training.device import choose_device
+
+        device = choose_device(context.device)
+        twin = models.load_model(context.inputs["finetune"] / "model.safetensors").to(device)
+        examples = load_file(context.inputs["verify"] / "examples.safetensors", device=str(device))
+        twin_outcomes = load_file(context.inputs["verify"] / "outcomes.safetensors")
+        twin_stands = torch.stack([v.bool() for k, v in twin_outcomes.items() if k.startswith("twin.")]).all(dim=0)
+        record: dict[str, Any] = {}
+        found: dict[str, Tensor] = {}
+        outcomes: dict[str, Tensor] = {}
+        for folder in sorted((context.inputs["export"] / "engines").iterdir()):
+            target = read_target(folder / "target.json")
+            name = target.name
+            reason = can_run(target)
+            facts = {
+                "kind": target.engine,
+                "precision": target.precision,
+                "bytes": (folder / "model.onnx").stat().st_size,
+            }
+            if reason is not None:
+                record[name] = facts | {"unavailable": reason}
+                continue
+            engine = open_engine(folder)
+            evaluation = _attack(context, engine, twin, examples, name)
+            beside = _beside_twin(engine, twin, examples, evaluation, twin_stands, target.tolerance)
+            record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
+            found[name] = evaluation.adversarial.contiguous()
+            for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items():
+                outcomes[f"{name}.{attack}"] = mask.to(torch.uint8)
+        write_json(context.out / "evaluation.json", record)
+        save_file(found, context.out / "examples.safetensors")
+        save_file(outcomes, context.out / "outcomes.safetensors")
+
+
+def _attack(context: Context, engine: Engine, twin: Classifier, examples: dict[str, Tensor], name: str) -> Evaluation:
+    """Replay of the twin's examples, then the recipe's attacks with the engine's logits in the loop."""
+    from tscnc_deploy.robustness import EngineVictim, Replay, Threat, evaluate, parse_attack
+
+    recipe = context.recipe
+    attacks = [Replay(examples["twin"]), *(parse_attack(attack) for attack in recipe.verify.engine_attacks)]
+    return evaluate(
+        EngineVictim(engine, twin),
+        examples["images"],
+        examples["labels"],
+        Threat(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon),
+        attacks,
+        seed=recipe.seed,
+        batch_size=recipe.verify.batch_size,
+        cascade=recipe.verify.cascade,
+        progress=lambda attack, done, total: context.progress.step(done, total, {}, f"{name}: {attack}"),
+    )
+
+
+def _beside_twin(
+    engine: Engine,
+    twin: Classifier,
+    examples: dict[str, Tensor],
+    evaluation: Evaluation,
+    twin_stands: Tensor,
+    tolerance: float,
+) -> dict[str, Any]:
+    """Parity of logits, flips, and the paired comparison in which both face all examples of both."""
+    from tscnc_deploy.robustness import EngineVictim, ModelVictim, compare, compare_logits
+
+    images, labels = examples["images"], examples["labels"]
+    adversarial = evaluation.adversarial.to(images.device)
+    ours, theirs = EngineVictim(engine, twin), ModelVictim(twin)
+    twin_on_engine = theirs.logits(adversarial)
+    parity = compare_logits(
+        ours.logits(images), theirs.logits(images), ours.logits(adversarial), twin_on_engine, tolerance
+    )
+    stands = twin_stands & (twin_on_engine.argmax(1) == labels).cpu()
+    return {
+        "parity": parity.to_json(),
+        "flips": len(parity.flips_clean) + len(parity.flips_adversarial),
+        "max_abs_diff": parity.to_json()["max_abs_diff"],
+        "comparison": compare(stands, evaluation.robust_mask).to_json(),
+    }

@@ -1,0 +1,74 @@
+"""Stage 1: the dense network, trained adversarially or loaded from the user's checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tscnc_deploy.data.source import digest
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.stages.base import Context, Stage, write_json
+
+
+class Train(Stage):
+    """Writes model.safetensors (the dense network) and history.json."""
+
+    name = "train"
+    code = ("stages/train.py", "training", "tscnc", "data", "models")
+    libraries = ("torch", "torchvision")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        constrained = self.name in recipe.constrain.stages
+        return {
+            "data": recipe.data.model_dump(exclude={"root", "download"}) | {"digest": digest(recipe.data)},
+            "model": recipe.model.model_dump(exclude={"checkpoint"}) | {"checkpoint": _digest_of(recipe)},
+            "threat": recipe.threat.model_dump(),
+            "train": recipe.train.model_dump(),
+            "constrain": recipe.constrain.model_dump() if constrained else None,
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: Context) -> None:
+        from tscnc_deploy import data, models
+        from tscnc_deploy.training.device import choose_device
+        from tscnc_deploy.training.loop import Phase, Training
+        from tscnc_deploy.training.seeds import derive_seed
+        from tscnc_deploy.training.sparsifiers import Dense
+
+        recipe, settings = context.recipe, context.recipe.train
+        dataset = data.load(recipe.data)
+        mean, std = dataset.channel_statistics()
+        model = models.build(
+            recipe.model.arch,
+            classes=len(dataset.classes),
+            input_shape=dataset.input_shape,
+            mean=mean,
+            std=std,
+            width=recipe.model.width,
+            seed=derive_seed(recipe.seed, "weights"),
+        )
+        if recipe.model.checkpoint is not None:
+            models.load_checkpoint(model, Path(recipe.model.checkpoint))
+        phase = Phase(
+            "train", settings.epochs, settings.lr, settings.schedule, settings.clean_epochs, settings.ramp_epochs,
+            early_stop=settings.early_stop,
+        )  # fmt: skip
+        training = Training(
+            model, dataset, recipe, phase, choose_device(context.device), context.work / "checkpoint.pt"
+        )
+        history = training.run(Dense(), context.progress.step)
+        models.save_model(model.cpu(), context.out / "model.safetensors")
+        write_json(context.out / "history.json", history)
+
+
+def _digest_of(recipe: Recipe) -> str | None:
+    if recipe.model.checkpoint is None:
+        return None
+    path = Path(recipe.model.checkpoint)
+    if not path.is_file():
+        msg = f"model.checkpoint = {str(path)!r}: no such file"
+        raise InputError(msg)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,256 @@
+"""The training loop of the train, prune and finetune stages: TRADES plus the condition-number constraint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tscnc_deploy.data import Dataset, augment
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
+from tscnc_deploy.training.device import Numerics
+from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
+from tscnc_deploy.training.seeds import derive_generator
+from tscnc_deploy.training.sparsifiers import Dense
+from tscnc_deploy.training.trades import Adversary, trades_loss
+from tscnc_deploy.training.validation import Validation, validate
+from tscnc_deploy.tscnc import Constraint, conditions, prunable_weights
+
+# Writing a checkpoint takes a second or so; more often than this it would slow short epochs down.
+CHECKPOINT_SECONDS = 15.0
+
+# Called after every step with the number of steps done, of steps in all, and the figures to show.
+OnStep = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one stage asks of the loop, besides the recipe's [train] settings."""
+
+    name: Literal["train", "prune", "finetune"]
+    epochs: int
+    lr: float
+    schedule: str
+    clean_epochs: int = 0
+    ramp_epochs: int = 0
+    average: bool = True
+    early_stop: bool = True
+
+
+class Training:
+    """One stage's training of a model, resumable from its last checkpoint to the same final weights.
+
+    Args:
+        model: Trained in place.
+        dataset: Training and validation images.
+        recipe: The whole recipe; [train], [threat], [constrain], [data] and the seed are read.
+        phase: What this stage asks for.
+        device: Where to train; the model and the images are moved there.
+        checkpoint: File of the checkpoint, read if there and written after epochs.
+    """
+
+    def __init__(
+        self, model: nn.Module, dataset: Dataset, recipe: Recipe, phase: Phase, device: torch.device, checkpoint: Path
+    ) -> None:
+        self.recipe, self.settings, self.phase, self.checkpoint = recipe, recipe.train, phase, checkpoint
+        self.numerics = Numerics.choose(recipe.train, device)
+        self.model = model.to(device=device, memory_format=self.numerics.memory_format)  # type: ignore[call-overload]
+        _set_norm_momentum(model, self.settings.norm_momentum)
+        self.images, self.validation = dataset.train.to(device), dataset.validation.to(device)
+        self.device = device
+        self.batches = max(len(self.images) // self.settings.batch_size, 1)
+        self.steps = phase.epochs * self.batches
+        self.adversary = Adversary(
+            recipe.threat.epsilon, self.settings.beta, self.settings.inner_steps, self.settings.inner_step_size
+        )
+        constrained = phase.name in recipe.constrain.stages and recipe.constrain.weight > 0
+        self.constraint = (
+            Constraint(recipe.constrain.constraint, recipe.constrain.tau, recipe.constrain.jitter)
+            if constrained and recipe.constrain.constraint != "none"
+            else None
+        )
+        self.history: list[dict[str, Any]] = []
+
+    def run(self, sparsifier: Dense, on_step: OnStep) -> list[dict[str, Any]]:
+        """Trains to the end of the phase and leaves the final weights in the model, in eval mode.
+
+        Returns:
+            One entry per epoch: stage, epoch, loss, clean and robust (validation accuracies), sparsity, lr, seconds,
+            and kappa of every layer.
+
+        Raises:
+            InputError: The loss is no longer finite.
+        """
+        forward = torch.compile(self.model) if self.settings.compile else self.model
+        optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
+        decay = self.settings.ema if self.phase.average else 0.0
+        average = weight_average(self.model, decay) if decay > 0 else None
+        best: Validation | None = None
+        best_weights: dict[str, Tensor] | None = None
+        begin = 0
+
+        saved = load_checkpoint(self.checkpoint)
+        if saved is not None:
+            self.model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            sparsifier.load_state_dict(saved["sparsifier"])
+            if average is not None:
+                average.load_state_dict(saved["average"])
+            if saved["best"] is not None:
+                best, best_weights = Validation(**saved["best"]), saved["best_weights"]
+            self.history, begin = saved["history"], saved["epoch"]
+        written = time.monotonic()
+
+        for epoch in range(begin, self.phase.epochs):
+            started = time.monotonic()
+            loss = self._epoch(epoch, forward, optimizer, average, sparsifier, on_step)
+            judged = average.module if average is not None else self.model
+            with sparsifier.masked():
+                result = self._validate(judged, epoch)
+                self._record(epoch, loss, result, sparsifier.sparsity, judged, time.monotonic() - started)
+            if self.phase.early_stop and result is not None and result.better_than(best):
+                best = result
+                best_weights = {name: value.detach().clone() for name, value in judged.state_dict().items()}
+            if time.monotonic() - written > CHECKPOINT_SECONDS and epoch + 1 < self.phase.epochs:
+                state = {
+                    "model": self.model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "sparsifier": sparsifier.state_dict(),
+                    "average": average.state_dict() if average is not None else None,
+                    "best": vars(best) if best is not None else None,
+                    "best_weights": best_weights,
+                    "history": self.history,
+                    "epoch": epoch + 1,
+                }
+                save_checkpoint(self.checkpoint, state)
+                written = time.monotonic()
+
+        if best_weights is not None:
+            self.model.load_state_dict(best_weights)
+        elif average is not None:
+            self.model.load_state_dict(average.module.state_dict())
+        self.model.eval()
+        return self.history
+
+    def _epoch(
+        self,
+        epoch: int,
+        forward: Any,
+        optimizer: torch.optim.Optimizer,
+        average: Any,
+        sparsifier: Dense,
+        on_step: OnStep,
+    ) -> float:
+        order = derive_generator(self.recipe.seed, self.phase.name, epoch, "order")
+        noise = derive_generator(self.recipe.seed, self.phase.name, epoch, "noise", device=self.device)
+        permutation = torch.randperm(len(self.images), generator=order).to(self.device)
+        total = torch.zeros((), device=self.device)
+        forward.train()
+        for batch, index in enumerate(torch.split(permutation, self.settings.batch_size)[: self.batches]):
+            step = epoch * self.batches + batch
+            sparsifier.before_step(step)
+            self._set_rate(optimizer, step)
+            images, labels = self.images.batch(index)
+            images = augment(images, self.recipe.data.augment, order)
+            with sparsifier.masked():
+                optimizer.zero_grad(set_to_none=True)
+                with self.numerics.autocast():
+                    loss, _ = trades_loss(forward, images, labels, self.adversary.ramped(self._ramp(step)), noise)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self._add_constraint(step)
+            sparsifier.after_backward()
+            if self.settings.clip_norm > 0:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            optimizer.step()
+            sparsifier.after_step()
+            if average is not None:
+                average.update_parameters(self.model)
+            total += loss.detach()
+            on_step(step + 1, self.steps, self._figures(sparsifier.sparsity))
+        mean = float(total) / self.batches
+        if not math.isfinite(mean):
+            msg = (
+                f"{self.phase.name}: the loss is no longer finite in epoch {epoch + 1}; "
+                f"lower the learning rate ({self.phase.name}.lr = {self.phase.lr:g}) or set train.clip_norm = 1.0"
+            )
+            raise InputError(msg)
+        return mean
+
+    def _add_constraint(self, step: int) -> None:
+        interval = self.recipe.constrain.interval
+        if self.constraint is not None and step % interval == 0:
+            value = self.constraint(prunable_weights(self.model).values())
+            (self.recipe.constrain.weight * interval * value).backward()  # type: ignore[no-untyped-call]
+
+    def _ramp(self, step: int) -> float:
+        """Share of epsilon and beta: 0 on clean epochs, then rising linearly to 1."""
+        begin, length = self.phase.clean_epochs * self.batches, self.phase.ramp_epochs * self.batches
+        if step < begin:
+            return 0.0
+        return min((step - begin + 1) / length, 1.0) if length else 1.0
+
+    def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate(step)
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            step, self.steps, peak=self.phase.lr, schedule=self.phase.schedule, warmup=self.settings.warmup
+        )
+
+    def _validate(self, model: nn.Module, epoch: int) -> Validation | None:
+        if len(self.validation) == 0:
+            return None
+        with self.numerics.autocast():
+            return validate(
+                model,
+                self.validation,
+                epsilon=self.recipe.threat.epsilon,
+                steps=self.settings.validation_steps,
+                batch_size=max(self.settings.batch_size, 256),
+                # The same starts after every epoch, so that epochs are compared on the weights alone.
+                generator=derive_generator(self.recipe.seed, "validation", device=self.device),
+            )
+
+    def _record(
+        self, epoch: int, loss: float, result: Validation | None, sparsity: float, model: nn.Module, seconds: float
+    ) -> None:
+        kappa = {layer.name: layer.to_json()["kappa"] for layer in conditions(model)}
+        self.history.append(
+            {
+                "stage": self.phase.name,
+                "epoch": epoch + 1,
+                "loss": loss,
+                "clean": result.clean if result else None,
+                "robust": result.robust if result else None,
+                "sparsity": sparsity,
+                "lr": self._rate((epoch + 1) * self.batches - 1),
+                "seconds": seconds,
+                "kappa": kappa,
+            }
+        )
+
+    def _figures(self, sparsity: float) -> dict[str, float]:
+        """What a progress bar shows: the last epoch's figures and the sparsity of now."""
+        figures = {"sparsity": sparsity}
+        if self.history:
+            last = self.history[-1]
+            figures |= {key: last[key] for key in ("loss", "clean", "robust") if last[key] is not None}
+            known = sorted(value for value in last["kappa"].values() if value is not None)
+            if known:
+                figures["kappa"] = known[len(known) // 2]
+        return figures
+
+
+def _set_norm_momentum(model: nn.Module, momentum: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum

@@ -1,0 +1,76 @@
+"""TRADES (Zhang et al., arXiv 1901.08573): accuracy on clean images plus agreement on adversarial ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tscnc_deploy.training.inner import ascend
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Strength of the adversary in one step.
+
+    Attributes:
+        epsilon: Linf radius; 0 trains on clean images alone.
+        beta: Weight of KL(adversarial || clean).
+        steps: Steps of the inner attack.
+        step_size: Length of a step as a share of epsilon.
+    """
+
+    epsilon: float
+    beta: float
+    steps: int
+    step_size: float
+
+    def ramped(self, share: float) -> Adversary:
+        """The adversary with epsilon and beta scaled by a share in [0, 1]."""
+        return Adversary(self.epsilon * share, self.beta * share, self.steps, self.step_size)
+
+
+def trades_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, adversary: Adversary, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The TRADES loss of a batch, and its clean logits.
+
+    Clean and adversarial images go through the network as one batch, so batch norm sees both in one set of
+    statistics and the convolutions see one large batch, which is faster than two halves.
+
+    Args:
+        model: The network in train mode.
+        images: float32 [N, C, H, W] in [0, 1].
+        labels: int64 [N].
+        adversary: The inner attack and beta.
+        generator: Source of the attack's random start.
+
+    Returns:
+        Scalar loss CE(clean) + beta * KL(p_clean || p_adversarial), and detached clean logits [N, K].
+    """
+    if adversary.epsilon == 0:
+        logits = model(images)
+        return F.cross_entropy(logits.float(), labels), logits.detach()
+    model.eval()
+    with torch.no_grad():
+        target = F.log_softmax(model(images).float(), dim=1)
+    model.train()
+    perturbed = ascend(
+        model,
+        images,
+        lambda logits: _divergence(logits, target),
+        epsilon=adversary.epsilon,
+        steps=adversary.steps,
+        step_size=adversary.step_size * adversary.epsilon,
+        generator=generator,
+    )
+    clean, adversarial = model(torch.cat([images, perturbed])).float().chunk(2)
+    robust = _divergence(adversarial, F.log_softmax(clean, dim=1)) / len(images)
+    return F.cross_entropy(clean, labels) + adversary.beta * robust, clean.detach()
+
+
+def _divergence(logits: Tensor, target: Tensor) -> Tensor:
+    """KL(target || logits) summed over the batch; `target` holds log-probabilities."""
+    return F.kl_div(F.log_softmax(logits.float(), dim=1), target, reduction="sum", log_target=True)

@@ -1,0 +1,64 @@
+"""Clean and robust accuracy on the validation images, measured after every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tscnc_deploy.data import Split
+from tscnc_deploy.training.inner import ascend
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Shares of all validation images, and the mean adversarial cross-entropy, which settles ties between epochs."""
+
+    clean: float
+    robust: float
+    adversarial_loss: float
+
+    def better_than(self, other: Validation | None) -> bool:
+        """More robust; at equal robust accuracy, with a lower adversarial loss."""
+        return other is None or (self.robust, -self.adversarial_loss) > (other.robust, -other.adversarial_loss)
+
+
+def validate(
+    model: nn.Module, split: Split, *, epsilon: float, steps: int, batch_size: int, generator: torch.Generator
+) -> Validation:
+    """Accuracy on clean images and under PGD (cross-entropy, random start, steps of 2.5 * epsilon / steps).
+
+    Args:
+        model: The network; judged in eval mode, left in the mode it was in.
+        split: Validation images on the model's device; not empty.
+        epsilon: Linf radius.
+        steps: Steps of PGD.
+        batch_size: Images per forward pass.
+        generator: Source of the random starts, on the model's device.
+    """
+    was_training = model.training
+    model.eval()
+    clean = robust = 0
+    loss = 0.0
+    for start in range(0, len(split), batch_size):
+        index = torch.arange(start, min(start + batch_size, len(split)), device=split.labels.device)
+        images, labels = split.batch(index)
+        perturbed = ascend(
+            model,
+            images,
+            lambda logits, labels=labels: F.cross_entropy(logits.float(), labels, reduction="sum"),  # type: ignore[misc]
+            epsilon=epsilon,
+            steps=steps,
+            step_size=2.5 * epsilon / steps,
+            generator=generator,
+        )
+        with torch.no_grad():
+            right = model(images).argmax(1) == labels
+            logits = model(perturbed).float()
+        clean += int(right.sum())
+        robust += int((right & (logits.argmax(1) == labels)).sum())
+        loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+    model.train(was_training)
+    return Validation(clean / len(split), robust / len(split), loss / len(split))

@@ -1,0 +1,34 @@
+"""TSCNC as a library: sparse and condition-number constraints for any `nn.Module`.
+
+Following "Two Is Better Than One: Transformed Sparse Constraint and Condition Number Constraint" (arXiv 2503.20454):
+weights are pruned by how much the adversarial loss would rise without them, while a constraint on the spectrum of
+every layer keeps the sparse network well conditioned. Nothing here knows of recipes, runs or the command line.
+"""
+
+from tscnc_deploy.tscnc.conditioning import LayerCondition, condition, conditions
+from tscnc_deploy.tscnc.constraints import CONSTRAINTS, Constraint, log_frobenius, log_kaporin
+from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
+from tscnc_deploy.tscnc.masks import Masks
+from tscnc_deploy.tscnc.patterns import n_of_m_mask
+from tscnc_deploy.tscnc.ranking import rank_globally
+from tscnc_deploy.tscnc.saliency import magnitude, random, taylor
+from tscnc_deploy.tscnc.schedules import cubic_sparsity
+
+__all__ = [
+    "CONSTRAINTS",
+    "Constraint",
+    "LayerCondition",
+    "Masks",
+    "as_matrix",
+    "condition",
+    "conditions",
+    "cubic_sparsity",
+    "log_frobenius",
+    "log_kaporin",
+    "magnitude",
+    "n_of_m_mask",
+    "prunable_weights",
+    "random",
+    "rank_globally",
+    "taylor",
+]

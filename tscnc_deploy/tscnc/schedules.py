@@ -1,0 +1,20 @@
+"""How sparsity rises while pruning."""
+
+from __future__ import annotations
+
+
+def cubic_sparsity(progress: float, final: float, initial: float = 0.0) -> float:
+    """Sparsity at a share of the pruning stage: fast while there is much to remove, slow at the end.
+
+    Args:
+        progress: Share of the stage that is done; clipped to [0, 1].
+        final: Sparsity at 1, in [0, 1).
+        initial: Sparsity at 0.
+
+    Returns:
+        final + (initial - final) * (1 - progress)^3, exactly `final` at 1.
+
+    Source: Zhu and Gupta, "To prune, or not to prune", arXiv 1710.01878, equation 1.
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    return final + (initial - final) * (1 - progress) ** 3
