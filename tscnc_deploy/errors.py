@@ -39,3 +39,15 @@ class UnavailableError(TscncError):
     """Hardware or an optional package is missing (exit status 3); the message says what installs it."""
 
     exit_status = 3
+
+
+class GateFailedError(TscncError):
+    """A gate failed (exit status 1)."""
+
+    exit_status = 1
+
+
+class InconclusiveError(TscncError):
+    """An interval straddles its limit (exit status 4); the message says how many images would settle it."""
+
+    exit_status = 4

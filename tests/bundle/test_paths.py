@@ -45,7 +45,7 @@ def test_plain_names_pass(path):
     ],
 )
 def test_anything_else_is_refused(path):
-    with pytest.raises(ValueError, match="is not a path inside the bundle|is longer than 240 characters"):
+    with pytest.raises(ValueError, match=r"is not a path inside the bundle|is longer than 240 characters"):
         check_path(path)
 
 

@@ -101,7 +101,7 @@ def test_what_is_exchanged_after_opening_is_not_used(folder, path):
 def test_a_link_put_there_after_opening_is_not_followed(folder, path):
     bundle = open_bundle(folder)
     outside = folder.parent / "outside"
-    os.rename(folder / path, outside)
+    (folder / path).rename(outside)
     (folder / path).symlink_to(outside)
     with pytest.raises(BundleError, match=f"^{folder}: {path} is a symbolic link"):
         USES[path](bundle)

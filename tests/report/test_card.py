@@ -45,7 +45,7 @@ def test_the_card_says_what_was_measured_and_how_to_open_it():
     card = render_card(report_data())
     assert "| worst case | 82.5% (297 of 360, 95% interval 78.2 to 86.3) |" in card
     assert "Gates: **passed**" in card
-    assert "| onnx-cpu robust | 0.7816 | ≥ 0.75 | passed |" in card
+    assert "| onnx-cpu: robust accuracy, lower end | 0.7816 | ≥ 0.75 | passed |" in card
     assert 'logits = bundle.engine("onnx-cpu").logits(images)' in card
     assert "images of 1 × 8 × 8" in card
     assert card.endswith("\n")

@@ -98,7 +98,13 @@ def test_the_worst_case_is_the_last_row_and_the_weakest_engine_is_found():
     changed = record()
     engines = changed["evaluations"]["engines"]
     engines["weaker"] = engines["onnx-cpu"] | {"robust": engines["onnx-cpu"]["robust"] | {"accuracy": 0.5}}
-    engines["unmeasured"] = {}
+    engines["unmeasured"] = {"unavailable": "there is no GPU"}
     evaluations = ReportData.from_json(changed).evaluations
     assert evaluations.rows == ["clean", "pgd-20", "apgd-ce-50", "square-1000", "replay", "worst case"]
     assert evaluations.weakest[0] == "weaker"
+    assert evaluations.unavailable == ["unmeasured"]
+    assert list(evaluations.named) == ["dense", "twin", "onnx-cpu", "weaker"]
+
+
+def test_nothing_that_the_stages_measure_is_lost():
+    assert report_data().to_json() == record()

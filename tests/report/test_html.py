@@ -49,12 +49,14 @@ def test_the_page_says_what_was_measured():
     page = Page(render_report(report_data()))
     assert "✓ Passed resnet18 with 95.0% zeros: the exported engine onnx-cpu classifies 82.5% of 360" in page.text
     assert "82.5% (297 of 360, 95% interval 78.2 to 86.3)" in page.text
-    assert "onnx-cpu robust 0.7816 ≥ 0.75 ✓ passed" in page.text
+    assert "onnx-cpu: robust accuracy, lower end 0.7816 ≥ 0.75 ✓ passed" in page.text
     for heading in ("Gates", "Accuracy", "Attacks", "Engines against the twin", "Sparsity", "Conditioning", "Size"):
         assert heading in page.text
     assert "What is not claimed" in page.text
     assert "3.3e-06, allowed 0.001; the smallest tolerance that passes is 3.4e-06 ✓ passed" in page.text
     assert "1 lost, 0 gained, of 360" in page.text
+    assert "14 lost, 6 gained, of 360" in page.text
+    assert "onnxruntime · fp32 · CPUExecutionProvider · 6.7 MB" in page.text
     assert "44.7 MB" in page.text
     assert "3 min 21 s" in page.text
     assert "adversarial-taylor" in page.text
@@ -84,9 +86,17 @@ def test_a_failed_build_says_so_first():
     failed["gates"][3] |= {"limit": 0.8, "passed": False}
     text = Page(render_report(ReportData.from_json(failed))).text
     assert "✗ Failed" in text
-    assert "1 of 5 gates failed: onnx-cpu robust." in text
+    assert "1 of 5 gates failed: onnx-cpu: robust accuracy, lower end." in text
     assert "4 of 5 passed" in text
     assert "✓ Passed" not in text
+
+
+def test_an_engine_that_could_not_run_says_why():
+    changed = record()
+    changed["evaluations"]["engines"]["onnx-cuda"] = {"kind": "onnxruntime", "unavailable": "there is no GPU"}
+    text = Page(render_report(ReportData.from_json(changed))).text
+    assert "Not measured: onnx-cuda." in text
+    assert "Exported, but not measured: there is no GPU" in text
 
 
 def test_attacks_with_other_settings_have_their_own_row():

@@ -62,7 +62,9 @@ def test_the_verdict_of_one_engine():
 def test_the_verdict_names_the_gates_that_failed():
     failed = record()
     failed["gates"][3]["passed"] = False
-    assert wording.verdict(ReportData.from_json(failed)).endswith("1 of 5 gates failed: onnx-cpu robust.")
+    assert wording.verdict(ReportData.from_json(failed)).endswith(
+        "1 of 5 gates failed: onnx-cpu: robust accuracy, lower end."
+    )
 
 
 def test_the_verdict_without_an_engine():

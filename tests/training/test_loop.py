@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -92,7 +93,7 @@ def test_without_regrowth_a_removed_weight_stays_removed(digits, recipe, small_n
 
     phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
     run(small_net, digits, recipe, phase, tmp_path / "c.pt", sparsifier=watch)
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in itertools.pairwise(seen):
         for name in earlier.state_dict():
             assert not (later[name] & ~earlier[name]).any()
 

@@ -46,7 +46,11 @@ def loads(data: bytes) -> Any:
 
 
 def dumps(document: Any, *, sort_keys: bool = True) -> bytes:
-    """A document as the files of a bundle hold it: indented, ASCII, a line end; sorted keys unless order says something.
+    """A document as the files of a bundle hold it: indented, ASCII, a line end.
+
+    Args:
+        document: What JSON can hold.
+        sort_keys: Equal documents give equal bytes; False keeps an order that says something.
 
     Raises:
         ValueError: A number is NaN or infinite; JSON has no word for them.

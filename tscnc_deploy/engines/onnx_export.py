@@ -23,6 +23,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnxscript import optimizer
 from torch import nn
 
+from tscnc_deploy.engines.base import EngineSpec
 from tscnc_deploy.engines.onnx_file import write_onnx
 from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.torch_twin import TwinEngine
@@ -60,14 +61,19 @@ def export_onnx(
     path = Path(path)
     twin = copy.deepcopy(model).cpu().eval()
     traced = _trace(twin, input_shape, batch_example)
-    proto = _plain(traced, input_shape, classes=_classes(traced, twin))
+    reference = TwinEngine(twin, input_shape, _classes(traced, twin))
+    proto = _plain(traced, reference.spec)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         msg = f"{_name(twin)} gives an invalid ONNX graph: {error}"
         raise InputError(msg) from error
     write_onnx(proto, path)
-    _compare(twin, path, sorted({1, 2, 3, batch_example}))
+    try:
+        _compare(reference, path, sorted({1, 2, 3, batch_example}))
+    except InputError:
+        path.unlink()
+        raise
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> ModelProto:
@@ -115,14 +121,14 @@ def _quiet() -> Iterator[None]:
 
 def _classes(traced: ModelProto, model: nn.Module) -> int:
     shapes = [output.type.tensor_type.shape.dim for output in traced.graph.output]
-    if len(shapes) != 1 or len(shapes[0]) != 2 or not shapes[0][1].dim_value:
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0].dim_value or not shapes[0][1].dim_value:
         sizes = [[dim.dim_param or dim.dim_value for dim in shape] for shape in shapes]
         msg = f"{_name(model)} must give logits [batch, classes], but gives {sizes}"
         raise InputError(msg)
     return int(shapes[0][1].dim_value)
 
 
-def _plain(traced: ModelProto, input_shape: tuple[int, int, int], classes: int) -> ModelProto:
+def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
     """The traced model built anew from what determines its logits.
 
     Left behind are stack traces, paths of this machine, names of producers and symbolic shapes.
@@ -133,8 +139,8 @@ def _plain(traced: ModelProto, input_shape: tuple[int, int, int], classes: int) 
     graph = helper.make_graph(
         [_plain_node(node) for node in nodes],
         "classifier",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *input_shape])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *spec.input_shape])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", spec.classes])],
         [_plain_tensor(tensor) for tensor in traced.graph.initializer if tensor.name in used],
     )
     opset = helper.make_opsetid("", OPSET)
@@ -176,15 +182,14 @@ def _plain_tensor(tensor: TensorProto) -> TensorProto:
     return numpy_helper.from_array(array + 0 if array.dtype == np.float32 else array, tensor.name)
 
 
-def _compare(twin: nn.Module, path: Path, batches: list[int]) -> None:
+def _compare(reference: TwinEngine, path: Path, batches: list[int]) -> None:
     engine = OnnxRuntimeEngine(path)
-    reference = TwinEngine(twin, engine.spec.input_shape, engine.spec.classes)
     images = np.random.default_rng(0).random((batches[-1], *engine.spec.input_shape), np.float32)
     for batch in batches:
         expected = reference.logits(images[:batch])
         difference = float(np.abs(engine.logits(images[:batch]) - expected).max())
         if not difference <= _WRONG * max(1.0, float(np.abs(expected).max())):
-            msg = f"{path}: logits of a batch of {batch} differ by {difference:g} from those of {_name(twin)}"
+            msg = f"{path}: logits of a batch of {batch} differ by {difference:g} from the model's"
             raise InputError(msg)
 
 

@@ -39,8 +39,9 @@ _STORAGE: dict[int, tuple[int, str]] = {
 }
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _MAX_RANK = 8
-# Attributes that runtimes divide by.
+# Attributes that kernels divide by, and those in which exporters write the largest integer for "to the end".
 _POSITIVE = {"group", "strides", "dilations", "kernel_shape"}
+_UNBOUNDED = {"starts", "ends", "value_int", "value_ints"}
 
 
 class _RefusedError(Exception):
@@ -156,7 +157,7 @@ def _check_attribute(attribute: AttributeProto, where: str) -> None:
     least = 1 if attribute.name in _POSITIVE else -(2**31)
     for value in integers:
         # Kernels multiply such numbers by sizes in 64 bits.
-        if not least <= value < 2**31 and attribute.name not in ("starts", "ends"):
+        if not least <= value < 2**31 and attribute.name not in _UNBOUNDED:
             _refuse(f"{where} is {value}, out of range")
 
 
@@ -199,8 +200,12 @@ def _check_tensor(tensor: TensorProto, where: str) -> None:
 
 
 def _check_dims(dims: Sequence[int], where: str) -> None:
+    shown = list(dims[:_MAX_RANK])
     if len(dims) > _MAX_RANK or any(size < 0 for size in dims):
-        _refuse(f"{where} has the dimensions {list(dims[:_MAX_RANK])}; at most {_MAX_RANK}, none negative, are allowed")
+        _refuse(f"{where} has the dimensions {shown}; at most {_MAX_RANK}, none negative, are allowed")
+    # A dimension of 0 must not hide others that overflow.
+    if math.prod(size or 1 for size in dims) > MAX_BYTES:
+        _refuse(f"{where} has the dimensions {shown}, more elements than an ONNX file can hold")
 
 
 def _check_sparse(tensor: SparseTensorProto, where: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
 from tscnc_deploy.engines.kind import EngineFiles
 from tscnc_deploy.engines.onnx_file import parse_onnx, read_bytes, read_onnx, write_onnx
-from tscnc_deploy.engines.onnx_session import CPU, open_session, require
+from tscnc_deploy.engines.onnx_session import CPU, one_line, open_session, require
 from tscnc_deploy.engines.onnx_signature import signature_of
 from tscnc_deploy.engines.structure import structure_of
 from tscnc_deploy.engines.target import Target
@@ -73,7 +73,7 @@ class OnnxRuntimeEngine(CheckedEngine):
                 [self._signature.output], {self._signature.input: np.ascontiguousarray(images)}
             )
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            msg = f"{self._path}: onnxruntime cannot run it on a batch of {len(images)}: {error}"
+            msg = f"{self._path}: onnxruntime cannot run it on a batch of {len(images)}: {one_line(error)}"
             raise InputError(msg) from error
         if logits.shape != (len(images), self.spec.classes):
             expected = [len(images), self.spec.classes]

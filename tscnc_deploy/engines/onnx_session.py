@@ -40,7 +40,7 @@ def open_session(data: bytes, path: Path, provider: str, threads: int | None) ->
     try:
         session = _session(data, provider, threads)
     except Exception as error:  # onnxruntime's exceptions have no base class of their own
-        msg = f"{path}: onnxruntime refuses it: {error}"
+        msg = f"{path}: onnxruntime refuses it: {one_line(error)}"
         raise InputError(msg) from error
     if provider not in session.get_providers():
         msg = f"{path}: onnxruntime would run it on {session.get_providers()[0]} instead of {provider}"
@@ -55,6 +55,8 @@ def _session(data: bytes, provider: str, threads: int | None) -> onnxruntime.Inf
     options.log_severity_level = _FATAL_ONLY
     options.use_deterministic_compute = True
     options.intra_op_num_threads = threads or 0
+    # Attacks alternate between an engine and its twin: threads that wait actively take the cores from PyTorch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(data, options, providers=[(provider, _OPTIONS[provider])], enable_fallback=0)
 
 
@@ -83,12 +85,17 @@ def require(provider: str) -> None:
         if provider in _session(_probe(), provider, threads=1).get_providers():
             return
     except Exception as error:
-        reason = str(error)
+        reason = one_line(error)
     msg = (
         f"onnxruntime cannot use {provider} on this machine ({reason}); it needs an NVIDIA GPU with its driver, and "
         "CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"
     )
     raise UnavailableError(msg)
+
+
+def one_line(error: Exception) -> str:
+    """The message of an exception of onnxruntime, which may have many lines."""
+    return " ".join(str(error).split())
 
 
 def _probe() -> bytes:

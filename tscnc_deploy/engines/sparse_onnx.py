@@ -24,8 +24,8 @@ _SAME = 1e-6
 def write_sparse(dense_path: str | Path, sparse_path: str | Path) -> None:
     """Writes the sparse form of a dense ONNX file; weights that would not become smaller stay dense.
 
-    Values are float32 in `float_data`, positions are linear, ascending int64 indices in `int64_data`: onnxruntime
-    refuses indices in `raw_data`. A negative zero becomes a zero; nothing else changes.
+    Values are float32 in `float_data`. Positions are linear, ascending int64 indices in `int64_data`, where protobuf
+    packs each into one to four bytes instead of the eight of `raw_data`. A negative zero becomes a zero.
 
     Args:
         dense_path: The exported file.
@@ -49,7 +49,11 @@ def write_sparse(dense_path: str | Path, sparse_path: str | Path) -> None:
     for position in reversed(gains):
         del initializers[position]
     write_onnx(model, sparse_path)
-    _compare(Path(dense_path), Path(sparse_path))
+    try:
+        _compare(Path(dense_path), Path(sparse_path))
+    except InputError:
+        Path(sparse_path).unlink()
+        raise
 
 
 def read_dense(path: str | Path) -> ModelProto:

@@ -49,13 +49,17 @@ class Evaluation(Part):
         attacks: Under each attack.
         settings: What determined each attack.
         cascade: Whether attacks only saw what earlier ones left standing.
+        epsilon: Radius of the perturbations.
+        norm: Their norm.
     """
 
     clean: Accuracy | None = None
     robust: Accuracy | None = None
-    attacks: dict[Text, Accuracy] = {}
-    settings: dict[Text, dict[Text, Scalar]] = {}
+    attacks: dict[Text, Accuracy] = Field({}, max_length=100)
+    settings: dict[Text, dict[Text, Scalar]] = Field({}, max_length=100)
     cascade: bool = False
+    epsilon: Figure = None
+    norm: Text | None = None
 
     @property
     def rows(self) -> dict[str, Accuracy]:
@@ -76,7 +80,7 @@ class Parity(Part):
 
 
 class Comparison(Part):
-    """What an engine loses relative to the twin; the form of `robustness.Comparison.to_json`."""
+    """What one network loses relative to another; the form of `robustness.Comparison.to_json`."""
 
     lost: Number = None
     gained: Number = None
@@ -87,8 +91,24 @@ class Comparison(Part):
 
 
 class EngineEvaluation(Evaluation):
-    """What an exported engine stood, its size in bytes, and how it compares with the twin."""
+    """What an exported engine stood, and how it compares with the twin.
 
+    Attributes:
+        kind: What runs it, such as "onnxruntime".
+        precision: Precision of its arithmetic, such as "fp32".
+        provider: The device or execution provider that ran it.
+        unavailable: Why it was not measured, where it was not.
+        bytes: Size of its file.
+        flips: Labels that differ from the twin's, on clean and adversarial images together.
+        max_abs_diff: Largest difference of a logit.
+        parity: The comparison of the logits.
+        comparison: The paired comparison of the robust images.
+    """
+
+    kind: Text | None = None
+    precision: Text | None = None
+    provider: Text | None = None
+    unavailable: Annotated[str, Field(max_length=10_000)] | None = None
     bytes: Number = None
     flips: Number = None
     max_abs_diff: Figure = None
@@ -105,9 +125,14 @@ class Evaluations(Part):
 
     @property
     def named(self) -> dict[str, Evaluation]:
-        """Those that there are, in the order in which they came to be."""
-        first = {"dense": self.dense, "twin": self.twin}
-        return {name: evaluation for name, evaluation in first.items() if evaluation is not None} | dict(self.engines)
+        """Those that were measured, in the order in which they came to be."""
+        all_of_them = {"dense": self.dense, "twin": self.twin, **self.engines}
+        return {name: evaluation for name, evaluation in all_of_them.items() if evaluation and evaluation.rows}
+
+    @property
+    def unavailable(self) -> list[str]:
+        """Names of the engines that were exported but not attacked."""
+        return [name for name, engine in self.engines.items() if engine.robust is None]
 
     @property
     def weakest(self) -> tuple[str, EngineEvaluation, Accuracy] | None:
@@ -190,6 +215,7 @@ class ReportData(Part):
         model: The pruned network.
         threat: What the attacker may do.
         evaluations: Every accuracy.
+        pruning: What the twin loses relative to the dense network.
         gates: Every bound.
         layers: Every prunable layer in the order of the network.
         history: Every epoch of every stage, in order.
@@ -204,6 +230,7 @@ class ReportData(Part):
     model: ModelFacts
     threat: ThreatModel
     evaluations: Evaluations = Evaluations()
+    pruning: Comparison | None = None
     gates: tuple[Gate, ...] = Field((), max_length=1000)
     layers: tuple[Layer, ...] = Field((), max_length=2000)
     history: tuple[Epoch, ...] = Field((), max_length=20_000)

@@ -67,18 +67,20 @@ def setting(value: object) -> str:
 
 
 def verdict(data: ReportData) -> str:
-    """The whole report in a sentence, and a second one about gates that failed."""
+    """The whole report in a sentence, and one each about engines that were not measured and gates that failed."""
+    weakest, unmeasured = data.evaluations.weakest, data.evaluations.unavailable
+    engines = len(data.evaluations.engines) - len(unmeasured)
     failed = [gate.name for gate in data.gates if not gate.passed]
-    gates = f" {len(failed)} of {len(data.gates)} gates failed: {', '.join(failed)}." if failed else ""
-    weakest, engines = data.evaluations.weakest, len(data.evaluations.engines)
+    rest = f" Not measured: {', '.join(unmeasured)}." if weakest and unmeasured else ""
+    rest += f" {len(failed)} of {len(data.gates)} gates failed: {'; '.join(failed)}." if failed else ""
     start = f"{data.model.arch} with {percent(data.model.sparsity)} zeros"
     if weakest is None:
-        return f"{start}: no exported engine was attacked.{gates}"
+        return f"{start}: no exported engine was attacked.{rest}"
     name, _, robust = weakest
     which = f"the exported engine {name}" if engines == 1 else f"the weakest of {engines} engines, {name},"
     dense = data.evaluations.dense
     before = f"; the dense network kept {percent(dense.robust.accuracy)}" if dense and dense.robust else ""
     return (
         f"{start}: {which} classifies {percent(robust.accuracy)} of {robust.total} test images correctly under every "
-        f"attack within {data.threat.norm} distance {figure(data.threat.epsilon)}{before}.{gates}"
+        f"attack within {data.threat.norm} distance {figure(data.threat.epsilon)}{before}.{rest}"
     )

@@ -20,6 +20,7 @@ from tscnc_deploy.robustness.statistics import (
     Accuracy,
     accuracy,
     clopper_pearson,
+    images_to_settle,
     mcnemar_exact,
     tango_upper_bound,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "compare",
     "compare_logits",
     "evaluate",
+    "images_to_settle",
     "mcnemar_exact",
     "parse_attack",
     "tango_upper_bound",

@@ -74,6 +74,27 @@ def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> tup
     return float(low), float(high)
 
 
+def images_to_settle(measured: Accuracy, limit: float, confidence: float = 0.95) -> int | None:
+    """How many images in all would move the interval to one side of a limit, if the share stays what it is.
+
+    Args:
+        measured: What was measured so far.
+        limit: Share in [0, 1] that the interval straddles.
+        confidence: Of the two-sided interval.
+
+    Returns:
+        Number of images, at most a tenth above the least that suffices; None where the measured share is so close to
+        the limit that ten million images would not settle it.
+    """
+    total = measured.total
+    while total <= 10_000_000:
+        low, high = clopper_pearson(round(measured.accuracy * total), total, confidence)
+        if low >= limit or high < limit:
+            return total
+        total = math.ceil(total * 1.1)
+    return None
+
+
 def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.95) -> float:
     """One-sided upper bound of the difference p_lost - p_gained between two classifiers on the same images.
 

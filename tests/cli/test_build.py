@@ -1,0 +1,138 @@
+import json
+import shutil
+
+import onnx
+import pytest
+
+from tests.conftest import invoke, tiny_options
+from tscnc_deploy import open_bundle
+from tscnc_deploy.engines.structure import recount
+
+
+def test_the_json_has_the_documented_keys(tiny_build):
+    summary = tiny_build.summary
+    assert set(summary) >= {"run", "bundle", "passed", "seconds", "stages", "model", "twin", "engines", "gates"}
+    assert [stage["name"] for stage in summary["stages"]] == [
+        "train", "prune", "finetune", "verify", "export", "reverify", "package",
+    ]  # fmt: skip
+    engine = summary["engines"]["onnx-cpu"]
+    assert list(engine["attacks"]) == ["replay", "pgd-5", "square-20"]
+    assert set(engine["robust"]) == {"correct", "total", "accuracy", "low", "high"}
+    assert (engine["norm"], engine["epsilon"], engine["flips"]) == ("Linf", 0.1, 0)
+    assert engine["max_abs_diff"] < 1e-3
+    assert engine["bytes"] == (tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx").stat().st_size
+    assert summary["passed"]
+
+
+def test_sparsity_is_exact_to_the_weight_in_the_exported_file(tiny_build):
+    structure = recount(tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx")
+    assert structure.prunable - structure.nonzero == round(0.8 * structure.prunable)
+    assert tiny_build.summary["model"]["nonzero"] == structure.nonzero
+
+
+def test_the_exported_file_holds_sparse_initializers(tiny_build):
+    model = onnx.load(tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx")
+    assert len(model.graph.sparse_initializer) > 3
+
+
+def test_robust_accuracy_is_the_worst_case_over_attacks(tiny_build):
+    for evaluation in (tiny_build.summary["twin"], tiny_build.summary["engines"]["onnx-cpu"]):
+        assert evaluation["robust"]["correct"] <= min(a["correct"] for a in evaluation["attacks"].values())
+        assert evaluation["robust"]["total"] == 60
+
+
+def test_a_second_build_reuses_every_stage(tiny_build):
+    result = invoke("build", *tiny_options(), "--out", tiny_build.folder, "--json")
+    assert result.exit_code == 0
+    assert all(stage["cached"] for stage in json.loads(result.stdout)["stages"])
+
+
+def test_the_plan_runs_nothing(tiny_build):
+    options = [*tiny_options(finetune__epochs=3), "--out", tiny_build.folder, "--plan", "--json"]
+    plan = json.loads(invoke("build", *options).stdout)
+    assert [stage["cached"] for stage in plan["stages"]] == [True, True, False, False, False, False, False]
+    assert plan["train_images"] == 225
+    assert plan["seconds"] > 0
+
+
+def test_the_summary_names_figures_and_files(tiny_build):
+    result = invoke("build", *tiny_options(), "--out", tiny_build.folder)
+    assert "80.00% are zero, counted in the exported file" in result.stdout
+    assert "worst case [95% interval]" in result.stdout
+    assert "report.html" in result.stdout
+    assert "train: reused" in result.stderr
+
+
+def test_a_failed_gate_is_exit_status_1_and_named(tiny_build, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_build.folder, run)
+    result = invoke("build", *tiny_options(gates__clean=0.999), "--out", run)
+    assert result.exit_code == 1
+    assert "FAILED twin: clean accuracy, lower end" in result.stdout
+    assert not open_bundle(run / "bundle").manifest.passed
+
+
+def test_an_engine_that_cannot_run_here_is_listed_with_its_reason(tiny_build, tmp_path):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_gpu():
+        pytest.skip("needs a machine without a GPU")
+    run = tmp_path / "run"
+    shutil.copytree(tiny_build.folder, run)
+    result = invoke("build", *tiny_options(), "--target", "onnx-cpu", "--target", "onnx-cuda", "--out", run, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "GPU" in json.loads(result.stdout)["engines"]["onnx-cuda"]["unavailable"]
+    verified = invoke("verify", run / "bundle", "--engine", "onnx-cuda")
+    assert verified.exit_code == 3
+
+
+def _has_gpu():
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--sparsity", "95"], "write 0.95 for 95%"),
+        (["--sparsity", "1.0"], "--sparsity"),
+        (["--sparsity", "-0.1"], "--sparsity"),
+        (["--sparsity", "nan"], "--sparsity"),
+        (["--arch", "resnet8"], "resnet18"),
+        (["--dataset", "cifar"], "cifar10"),
+        (["--target", "onnx-cpuu"], "onnx-cpu"),
+        (["--set", "prune.sparsty=0.9"], "sparsity"),
+        (["--recipe", "digit"], "digits"),
+        (["--dataset", "imagefolder", "--data-root", "/nowhere"], "/nowhere"),
+        (["--set", "model.checkpoint=missing.pt"], "missing.pt"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_status_2(options, message, tmp_path):
+    result = invoke("build", *options, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = invoke("build", *tiny_options(), "--out", tmp_path / "file")
+    assert result.exit_code == 2
+    assert "is a file; name a folder for the run" in result.stderr
+
+
+def test_a_checkpoint_can_be_pruned_instead_of_training(tiny_build, tmp_path):
+    checkpoint = tiny_build.folder / "stages" / "train" / "model.safetensors"
+    options = tiny_options(model__checkpoint=checkpoint, train__epochs=0, train__clean_epochs=0, train__ramp_epochs=0)
+    result = invoke("build", *options, "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["dense"]["clean"] == tiny_build.summary["dense"]["clean"]
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_build, tmp_path):
+    checkpoint = tiny_build.folder / "stages" / "train" / "model.safetensors"
+    result = invoke("build", *tiny_options(model__checkpoint=checkpoint), "--arch", "vgg16", "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "vgg16" in result.stderr

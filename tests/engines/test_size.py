@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import math
+import zipfile
+
+from tests.engines.nets import dense_weight, linear_onnx, sparse_weight
+from tscnc_deploy.engines.size import size_table
+
+
+def test_sizes_are_those_on_disk(tmp_path, small_files):
+    table = size_table(small_files.dense, small_files.model).to_json()
+    assert table["dense"] == {"bytes": small_files.dense.stat().st_size, "ratio": 1.0}
+    assert table["sparse"]["bytes"] == small_files.model.stat().st_size
+    assert table["sparse"]["ratio"] == table["dense"]["bytes"] / table["sparse"]["bytes"]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.write(small_files.dense, "model.onnx")
+    assert table["dense.zip"]["bytes"] == (tmp_path / "x.zip").stat().st_size
+    assert list(table) == ["dense", "dense.zip", "dense.xz", "sparse", "sparse.zip", "sparse.xz", "entropy bound"]
+
+
+def test_entropy_bound_of_a_weight_that_can_be_computed_by_hand(tmp_path):
+    dense = linear_onnx(dense_weight([1.0, 0, 0, 0, 0, 0, 0, 2]), tmp_path / "dense.onnx")
+    sparse = linear_onnx(sparse_weight([1.0, 2.0], [0, 7]), tmp_path / "sparse.onnx")
+    # 8 positions of which a quarter is taken: 8 (1/4 log2 4 + 3/4 log2 4/3) = 6.49 bits, and two values of 32 bits.
+    assert size_table(dense, sparse).to_json()["entropy bound"]["bytes"] == math.ceil((6.49 + 64) / 8)
+
+
+def test_other_parameters_count_in_full(small_files):
+    bound = size_table(small_files.dense, small_files.model).to_json()["entropy bound"]["bytes"]
+    nonzero = 635
+    others = 4 * 16 + 32 + 3 + 2
+    assert bound > 4 * (nonzero + others)

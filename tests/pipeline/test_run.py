@@ -1,0 +1,185 @@
+import errno
+import json
+
+import pytest
+from filelock import FileLock
+
+from tscnc_deploy.errors import StorageError
+from tscnc_deploy.pipeline.run import Run
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.stages.base import Stage
+
+
+class Silent:
+    def start(self, stage, position, stages): ...
+    def step(self, done, total, figures, label=""): ...
+    def finish(self, stage, *, cached, seconds): ...
+
+
+class First(Stage):
+    """Writes the sparsity, and a note that nobody reads."""
+
+    name = "first"
+
+    def __init__(self):
+        self.runs = 0
+        self.note = "a"
+        self.fail_with = None
+
+    def settings(self, recipe):
+        return {"sparsity": recipe.prune.sparsity}
+
+    def run(self, context):
+        self.runs += 1
+        (context.work / "checkpoint").write_text("kept")
+        if self.fail_with is not None:
+            raise self.fail_with
+        (context.out / "value.txt").write_text(str(context.recipe.prune.sparsity))
+        (context.out / "note.txt").write_text(self.note)
+
+
+class Second(Stage):
+    """Copies what the first wrote."""
+
+    name = "second"
+    reads = {"first": ("value.txt",)}  # noqa: RUF012
+
+    def __init__(self):
+        self.runs = 0
+
+    def settings(self, recipe):
+        return {}
+
+    def run(self, context):
+        self.runs += 1
+        (context.out / "copy.txt").write_text((context.inputs["first"] / "value.txt").read_text())
+
+
+@pytest.fixture
+def stages():
+    return First(), Second()
+
+
+@pytest.fixture
+def run(tmp_path, stages):
+    run = Run(tmp_path / "run", stages, device="cpu", device_class="cpu")
+    run.prepare(1)
+    return run
+
+
+def recipe(sparsity=0.5):
+    return Recipe.model_validate({"name": "r", "prune": {"sparsity": sparsity}})
+
+
+def cached(results):
+    return [result.cached for result in results]
+
+
+def test_a_second_build_runs_nothing(run, stages):
+    assert cached(run.build(recipe(), Silent())) == [False, False]
+    assert cached(run.build(recipe(), Silent())) == [True, True]
+    assert [stage.runs for stage in stages] == [1, 1]
+
+
+def test_a_changed_setting_runs_the_stage_and_what_follows(run):
+    run.build(recipe(), Silent())
+    assert cached(run.build(recipe(0.9), Silent())) == [False, False]
+    assert (run.outputs("second") / "copy.txt").read_text() == "0.9"
+
+
+def test_what_reads_other_files_is_not_run_again(run, stages):
+    run.build(recipe(), Silent())
+    stages[0].note = "b"
+    (run.folder / "stages" / "first.json").unlink()
+    assert cached(run.build(recipe(), Silent())) == [False, True]
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "add"])
+def test_a_damaged_output_is_made_again(run, damage):
+    run.build(recipe(), Silent())
+    path = run.outputs("first") / "value.txt"
+    if damage == "change":
+        path.write_text("0.7")
+    elif damage == "remove":
+        path.unlink()
+    else:
+        (path.parent / "extra.txt").write_text("")
+    assert cached(run.build(recipe(), Silent())) == [False, True]
+    assert path.read_text() == "0.5"
+
+
+def test_a_record_that_is_no_json_means_running_again(run):
+    run.build(recipe(), Silent())
+    (run.folder / "stages" / "first.json").write_text('{"fingerpr')
+    assert cached(run.build(recipe(), Silent())) == [False, True]
+
+
+def test_another_device_class_is_another_fingerprint(run, stages):
+    run.build(recipe(), Silent())
+    other = Run(run.folder, stages, device="cuda", device_class="cuda:H200")
+    assert other.plan(recipe()) == [("first", False), ("second", False)]
+
+
+def test_the_plan_tells_what_is_done_and_runs_nothing(run, stages):
+    assert run.plan(recipe()) == [("first", False), ("second", False)]
+    run.build(recipe(), Silent())
+    assert run.plan(recipe()) == [("first", True), ("second", True)]
+    assert run.plan(recipe(0.9)) == [("first", False), ("second", False)]
+    assert [stage.runs for stage in stages] == [1, 1]
+
+
+def test_an_interrupted_stage_leaves_its_checkpoint_and_no_output(run, stages):
+    stages[0].fail_with = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run.build(recipe(), Silent())
+    assert (run.folder / "stages" / "first.work" / "checkpoint").read_text() == "kept"
+    assert not run.outputs("first").exists()
+    stages[0].fail_with = None
+    run.build(recipe(), Silent())
+    assert not (run.folder / "stages" / "first.work").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(run, stages):
+    stages[0].fail_with = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run.build(recipe(0.4), Silent())
+    (run.folder / "stages" / "first.work" / "other").write_text("of 0.4")
+    with pytest.raises(KeyboardInterrupt):
+        run.build(recipe(0.5), Silent())
+    assert not (run.folder / "stages" / "first.work" / "other").exists()
+
+
+def test_two_builds_in_one_folder_are_refused(run):
+    with FileLock(run.folder / "lock"), pytest.raises(StorageError, match="another build is using this run directory"):
+        run.build(recipe(), Silent())
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, stages):
+    (tmp_path / "file").write_text("")
+    run = Run(tmp_path / "file", stages, device="cpu", device_class="cpu")
+    with pytest.raises(StorageError, match=r"--out .*file is a file; name a folder"):
+        run.prepare(1)
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path, stages):
+    (tmp_path / "file").write_text("")
+    run = Run(tmp_path / "file" / "run", stages, device="cpu", device_class="cpu")
+    with pytest.raises(StorageError, match="cannot be written"):
+        run.prepare(1)
+
+
+def test_too_little_space_is_said_before_anything_runs(run):
+    with pytest.raises(StorageError, match=r"GB are free, this build writes up to 1000000000\.00 GB"):
+        run.prepare(10**18)
+
+
+def test_a_full_disk_is_a_message(run, stages):
+    stages[0].fail_with = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StorageError, match="no space left; free some and run the same command again"):
+        run.build(recipe(), Silent())
+
+
+def test_records_name_every_output_by_digest(run):
+    run.build(recipe(), Silent())
+    record = json.loads((run.folder / "stages" / "second.json").read_text())
+    assert record["outputs"] == {"copy.txt": "d2cbad71ff333de67d07ec676e352ab7f38248eb69c942950157220607c55e84"}

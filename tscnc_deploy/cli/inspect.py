@@ -1,0 +1,50 @@
+"""`tscnc-deploy inspect`: what a bundle says about itself, after every file was checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tscnc_deploy.cli.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.output import json_option, print_json, print_table
+
+
+@click.command()
+@bundle_argument
+@json_option
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show what is in a bundle.
+
+    Checks every file against the manifest first; exit status 2 if one is missing, changed or not listed.
+    """
+    from tscnc_deploy.report.data import ReportData
+
+    opened = open_given(bundle)
+    manifest, record = opened.manifest, ReportData.from_json(opened.record)
+    if as_json:
+        facts = {"bundle": str(opened.path), "manifest": manifest.model_dump(mode="json", by_alias=True)}
+        print_json(facts | record.to_json())
+        return
+    model = manifest.model
+    click.echo(f"{manifest.name}: {'passed its gates' if manifest.passed else 'FAILED its gates'}")
+    click.echo(
+        f"{model.arch}, {len(model.classes)} classes, input {list(model.input_shape)}; {model.nonzero:,} of "
+        f"{model.prunable:,} weights left ({model.sparsity:.2%} zeros); {manifest.threat.norm} epsilon "
+        f"{manifest.threat.epsilon:g}"
+    )
+    print_table(
+        ("gate", "value", "limit", ""),
+        [
+            (gate.name, _figure(gate.value), _figure(gate.limit), "passed" if gate.passed else "FAILED")
+            for gate in record.gates
+        ],
+    )
+    print_table(
+        ("file", "bytes", "SHA-256"),
+        [(path, f"{entry.bytes:,}", entry.sha256[:16]) for path, entry in sorted(manifest.files.items())],
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
