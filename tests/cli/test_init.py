@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from tscnc_deploy.cli import main
-from tscnc_deploy.recipe_file import load_recipe
+from tscnc_deploy.recipe.file import load_recipe
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,6 @@ def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: A
 
     from tscnc_deploy.pipeline.cost import estimate_build
     from tscnc_deploy.pipeline.run import Run
-    from tscnc_deploy.recipe_file import to_toml
     from tscnc_deploy.stages import STAGES
     from tscnc_deploy.training.device import choose_device, describe_device
 
@@ -54,7 +53,6 @@ def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: A
     if not all(cached for _, cached in states):
         cost, _ = estimate_build(recipe)
         run.prepare(cost.disk_bytes)
-        (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
 
     from tscnc_deploy.cli.progress import build_progress
 

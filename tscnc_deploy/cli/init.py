@@ -26,7 +26,7 @@ def init(file: Path, recipe: str, force: bool) -> None:
     FILE, by default recipe.toml, holds every key with its explanation and its default.
     """
     from tscnc_deploy.errors import InputError, StorageError
-    from tscnc_deploy.recipe_file import load_recipe, recipe_name, to_toml
+    from tscnc_deploy.recipe.file import load_recipe, recipe_name, to_toml
 
     try:
         if file.is_dir():

@@ -131,7 +131,7 @@ def recipe_from_options(
     Raises:
         RecipeError: The recipe cannot be read, or it and the options ask for something impossible.
     """
-    from tscnc_deploy.recipe_file import default_recipe, load_recipe, parse_assignment
+    from tscnc_deploy.recipe.file import default_recipe, load_recipe, parse_assignment
 
     if recipe is None:
         set_by_key = dict(map(parse_assignment, overrides)).get("data.dataset")

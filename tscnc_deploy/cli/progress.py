@@ -86,7 +86,7 @@ class BarProgress:
 
 
 class PlainProgress:
-    """A line when a stage starts and ends, and every ten seconds in between."""
+    """A line at a stage's first step and its end, and every ten seconds in between."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -95,8 +95,7 @@ class PlainProgress:
 
     def start(self, stage: str, position: int, stages: int) -> None:
         self._stage = f"[{position}/{stages}] {stage}"
-        self._shown = self._started = time.monotonic()
-        self._first = -1
+        self._shown, self._first = 0.0, -1
 
     def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "") -> None:
         now = time.monotonic()

@@ -14,7 +14,7 @@ def recipes(as_json: bool) -> None:
 
     Each is a name for `tscnc-deploy build --recipe`, and a beginning for `tscnc-deploy init --recipe`.
     """
-    from tscnc_deploy.recipe_file import list_recipes
+    from tscnc_deploy.recipe.file import list_recipes
 
     listed = list_recipes()
     if as_json:

@@ -143,7 +143,7 @@ def _evaluate(
     from tscnc_deploy.data import stratified
     from tscnc_deploy.errors import InputError
     from tscnc_deploy.robustness import EngineVictim, ModelVictim, Threat, Victim, evaluate
-    from tscnc_deploy.training.device import choose_device
+    from tscnc_deploy.training.device import choose_device, deterministic
     from tscnc_deploy.training.seeds import derive_generator
 
     evidence = bundle.evidence
@@ -157,16 +157,17 @@ def _evaluate(
     examples = evidence.adversarial.get(name, evidence.adversarial.get("twin"))
     attacks = _attacks(names or ("replay", *recipe.verify.engine_attacks), examples, index)
     threat = bundle.manifest.threat
-    return evaluate(
-        victim,
-        torch.from_numpy(evidence.images)[index],
-        labels[index],
-        Threat(norm=threat.norm, epsilon=threat.epsilon),
-        attacks,
-        seed=seed,
-        batch_size=recipe.verify.batch_size,
-        progress=lambda attack, done, total: progress.step(done, total, {}, attack),
-    )
+    with deterministic(tf32=False):
+        return evaluate(
+            victim,
+            torch.from_numpy(evidence.images)[index],
+            labels[index],
+            Threat(norm=threat.norm, epsilon=threat.epsilon),
+            attacks,
+            seed=seed,
+            batch_size=recipe.verify.batch_size,
+            progress=lambda attack, done, total: progress.step(done, total, {}, attack),
+        )
 
 
 def _attacks(names: tuple[str, ...], examples: Any, index: Tensor) -> list[Attack]:

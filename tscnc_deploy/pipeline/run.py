@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from tscnc_deploy.errors import StorageError
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.stages.base import Context, Progress, Stage, read_json, write_json
 
 
@@ -83,6 +84,8 @@ class Run:
         results = []
         digests: dict[str, Mapping[str, str]] = {}
         with self._locked():
+            with _storage_errors(self.folder):
+                (self.folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
             for position, stage in enumerate(self.stages, 1):
                 key = self._fingerprint(stage, recipe, digests)
                 record = self._valid_record(stage, key)

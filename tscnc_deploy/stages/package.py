@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.recipe_file import to_toml
+from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.resources import folder
 from tscnc_deploy.stages.base import Context, Stage, read_json
 

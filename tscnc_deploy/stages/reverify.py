@@ -48,7 +48,7 @@ class Reverify(Stage):
         from tscnc_deploy import models
         from tscnc_deploy.engines import can_run, open_engine
         from tscnc_deploy.engines.target import read_target
-        from tscnc_deploy.training.device import choose_device
+        from tscnc_deploy.training.device import choose_device, deterministic
 
         device = choose_device(context.device)
         twin = models.load_model(context.inputs["finetune"] / "model.safetensors").to(device)
@@ -71,8 +71,9 @@ class Reverify(Stage):
                 record[name] = facts | {"unavailable": reason}
                 continue
             engine = open_engine(folder)
-            evaluation = _attack(context, engine, twin, examples, name)
-            beside = _beside_twin(engine, twin, examples, evaluation, twin_stands, target.tolerance)
+            with deterministic(tf32=False):
+                evaluation = _attack(context, engine, twin, examples, name)
+                beside = _beside_twin(engine, twin, examples, evaluation, twin_stands, target.tolerance)
             record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
             found[name] = evaluation.adversarial.contiguous()
             for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items():

@@ -35,7 +35,7 @@ class Verify(Stage):
         from tscnc_deploy import data, models
         from tscnc_deploy.data.sampling import stratified
         from tscnc_deploy.robustness import ModelVictim, Threat, compare, evaluate, parse_attack
-        from tscnc_deploy.training.device import choose_device
+        from tscnc_deploy.training.device import choose_device, deterministic
         from tscnc_deploy.training.seeds import derive_generator
 
         recipe, verify = context.recipe, context.recipe.verify
@@ -51,19 +51,20 @@ class Verify(Stage):
         evaluations = {}
         for who, stage in (("dense", "train"), ("twin", "finetune")):
             model = models.load_model(context.inputs[stage] / "model.safetensors").to(device)
-            evaluations[who] = evaluate(
-                ModelVictim(model),
-                images,
-                labels,
-                threat,
-                attacks,
-                seed=recipe.seed,
-                batch_size=verify.batch_size,
-                cascade=verify.cascade,
-                progress=lambda name, done, total, who=who: context.progress.step(  # type: ignore[misc]
-                    done, total, {}, f"{who}: {name}"
-                ),
-            )
+            with deterministic(tf32=False):
+                evaluations[who] = evaluate(
+                    ModelVictim(model),
+                    images,
+                    labels,
+                    threat,
+                    attacks,
+                    seed=recipe.seed,
+                    batch_size=verify.batch_size,
+                    cascade=verify.cascade,
+                    progress=lambda name, done, total, who=who: context.progress.step(  # type: ignore[misc]
+                        done, total, {}, f"{who}: {name}"
+                    ),
+                )
         dense, twin = evaluations["dense"], evaluations["twin"]
         record: dict[str, Any] = {who: evaluation.to_json() for who, evaluation in evaluations.items()}
         record["comparison"] = compare(dense.robust_mask, twin.robust_mask).to_json()

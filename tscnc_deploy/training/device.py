@@ -32,6 +32,15 @@ def describe_device(device: torch.device) -> str:
     return f"cuda:{torch.cuda.get_device_name(device)}" if device.type == "cuda" else device.type
 
 
+def deterministic(*, tf32: bool) -> AbstractContextManager[None]:
+    """Context in which a GPU's convolutions sum in a fixed order, so that the same work ends in the same bytes.
+
+    Args:
+        tf32: Whether float32 convolutions may round their inputs to TF32: for training, not for what is reported.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)
+
+
 @dataclass(frozen=True)
 class Numerics:
     """Device, memory format and precision of one training."""

@@ -16,7 +16,7 @@ from tscnc_deploy.data import Dataset, augment
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
-from tscnc_deploy.training.device import Numerics
+from tscnc_deploy.training.device import Numerics, deterministic
 from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
 from tscnc_deploy.training.seeds import derive_generator
 from tscnc_deploy.training.sparsifiers import Dense
@@ -89,6 +89,10 @@ class Training:
         Raises:
             InputError: The loss is no longer finite.
         """
+        with deterministic(tf32=True):
+            return self._run(sparsifier, on_step)
+
+    def _run(self, sparsifier: Dense, on_step: OnStep) -> list[dict[str, Any]]:
         forward = torch.compile(self.model) if self.settings.compile else self.model
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0

@@ -99,6 +99,6 @@ def test_all_contradictions_are_named_at_once():
 
 
 def test_reading_a_recipe_needs_no_torch():
-    code = "import sys, tscnc_deploy.recipe_file; print([m for m in ('torch', 'onnx', 'numpy') if m in sys.modules])"
+    code = "import sys, tscnc_deploy.recipe.file; print([m for m in ('torch', 'onnx', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

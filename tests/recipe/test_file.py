@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tscnc_deploy.errors import RecipeError
 from tscnc_deploy.recipe import ARCHITECTURES, DATASETS, Recipe
-from tscnc_deploy.recipe_file import default_recipe, list_recipes, load_recipe, parse_assignment, recipe_name
-from tscnc_deploy.recipe_toml import key_of
+from tscnc_deploy.recipe.file import default_recipe, list_recipes, load_recipe, parse_assignment, recipe_name
+from tscnc_deploy.recipe.toml import key_of
 
 KEYS = [
     f"{section}.{key_of(name, inner)}"

@@ -22,8 +22,8 @@ from tscnc_deploy.recipe import (
     Train,
     Verify,
 )
-from tscnc_deploy.recipe_file import load_recipe
-from tscnc_deploy.recipe_toml import to_toml, toml_value
+from tscnc_deploy.recipe.file import load_recipe
+from tscnc_deploy.recipe.toml import to_toml, toml_value
 
 counts = st.integers(1, 2**31 - 1)
 epochs = st.integers(0, 2**31 - 1)

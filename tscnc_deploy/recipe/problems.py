@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.recipe_toml import toml_value
+from tscnc_deploy.recipe.toml import toml_value
 from tscnc_deploy.suggest import any_of, did_you_mean
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The recipe: everything that determines a build, as typed sections with defaults, bounds and explanations.
 
-A recipe is written in TOML; `recipe_file` reads, overrides and validates it. From there on only the typed `Recipe`
+A recipe is written in TOML; `recipe.file` reads, overrides and validates it. From there on only the typed `Recipe`
 travels, never a dict. Each section is one stage's settings, so a stage's fingerprint covers exactly what it reads.
 """
 
@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tscnc_deploy.recipe_values import (
+from tscnc_deploy.recipe.values import (
     Attacks,
     Count,
     Epochs,
