@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 @click.option("--plan", is_flag=True, help="Show the stages, what is done already and the cost; run nothing.")
 @json_option
 def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: Any) -> None:
-    """Build a small, robust classifier and prove both on the file that ships.
+    """Train, prune, verify, export, attack again.
 
     Trains adversarially, prunes with TSCNC, measures robust accuracy, exports engines, attacks every exported engine
-    again, and packs engines and evidence into a bundle. An interrupted build continues where it was; a finished one
+    itself, and packs engines and evidence into a bundle. An interrupted build continues where it was; a finished one
     is not repeated.
 
     Exit status: 0 built and all gates passed, 1 a gate failed, 2 bad input, 3 hardware or a package is missing,
@@ -88,6 +88,7 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
         "dense": record["evaluations"]["dense"],
         "twin": record["evaluations"]["twin"],
         "engines": record["evaluations"]["engines"],
+        "sizes": record["sizes"],
         "gates": record["gates"],
     }
 
@@ -149,6 +150,10 @@ def _show_summary(summary: dict[str, Any]) -> None:
                 f"{name}: {engine['bytes'] / 1e6:.1f} MB, largest difference of a logit from the twin "
                 f"{engine['max_abs_diff']:.2g}, {engine['flips']} labels flipped"
             )
+    print_table(
+        ("size", "MB", "times smaller than dense"),
+        [(size["name"], f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}") for size in summary["sizes"]],
+    )
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
     click.echo(f"gates: {len(summary['gates']) - len(failed)} of {len(summary['gates'])} passed")
     for gate in failed:
