@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.training import loop
+from tscnc_deploy.training import state
 from tscnc_deploy.training.loop import Phase, Training
 from tscnc_deploy.training.sparsifiers import Dense, Frozen, Growing
 from tscnc_deploy.tscnc import Masks, magnitude
@@ -46,7 +46,7 @@ def kill_at(step):
 def test_an_interrupted_training_continues_to_the_same_bytes(
     digits, recipe, small_net, tmp_path, monkeypatch, step, name
 ):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(state, "CHECKPOINT_SECONDS", -1.0)
     phase = train_phase() if name == "train" else Phase("prune", 4, 1e-3, "constant", average=False, early_stop=False)
     sparsifier = None if name == "train" else growing
     whole, parts = copy.deepcopy(small_net), copy.deepcopy(small_net)

@@ -79,6 +79,7 @@ def evaluate(
     confidence: float = 0.95,
     cascade: bool = False,
     progress: Progress | None = None,
+    first: int = 0,
 ) -> Evaluation:
     """Attacks every image that is classified correctly and counts what stands.
 
@@ -97,6 +98,8 @@ def evaluate(
         cascade: Attack only what earlier attacks left standing. Cheaper; the worst case per image is the same, the
             accuracy under a single attack is not measured.
         progress: Called with the attack's name (or "clean"), images done and images to do, after every batch.
+        first: Place of the first image in the whole set, where these images are a part of it: random numbers and
+            replayed examples are then those that the image has in the whole.
 
     Raises:
         InputError: Images, labels, attacks, logits or settings that would give a wrong number.
@@ -121,7 +124,7 @@ def evaluate(
         rows = survives.nonzero().squeeze(1)
         for done in range(0, len(rows), batch_size):
             batch = rows[done : done + batch_size]
-            noise = Noise(seed, batch.to(victim.device), attack.name)
+            noise = Noise(seed, (batch + first).to(victim.device), attack.name)
             found = _attack(victim, images[batch], labels[batch], threat, attack, noise)
             worst.put(batch, found)
             survives[batch] = ~found.broken

@@ -10,22 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tscnc_deploy.data import Dataset, augment
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
 from tscnc_deploy.training.device import Numerics, deterministic
 from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
 from tscnc_deploy.training.seeds import derive_generator
 from tscnc_deploy.training.sparsifiers import Dense
+from tscnc_deploy.training.state import TrainingState
 from tscnc_deploy.training.trades import Adversary, trades_loss
 from tscnc_deploy.training.validation import Validation, validate
 from tscnc_deploy.tscnc import Constraint, conditions, prunable_weights
-
-# Writing a checkpoint takes a second or so; more often than this it would slow short epochs down.
-CHECKPOINT_SECONDS = 15.0
 
 # Called after every step with the number of steps done, of steps in all, and the figures to show.
 OnStep = Callable[[int, int, dict[str, float]], None]
@@ -97,92 +94,70 @@ class Training:
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0
         average = weight_average(self.model, decay) if decay > 0 else None
-        best: Validation | None = None
-        best_weights: dict[str, Tensor] | None = None
-        begin = 0
+        state = TrainingState(self.model, optimizer, average, sparsifier)
+        state.load(self.checkpoint)
+        judged = average.module if average is not None else self.model
 
-        saved = load_checkpoint(self.checkpoint)
-        if saved is not None:
-            self.model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
-            sparsifier.load_state_dict(saved["sparsifier"])
-            if average is not None:
-                average.load_state_dict(saved["average"])
-            if saved["best"] is not None:
-                best, best_weights = Validation(**saved["best"]), saved["best_weights"]
-            self.history, begin = saved["history"], saved["epoch"]
-        written = time.monotonic()
-
-        for epoch in range(begin, self.phase.epochs):
+        while state.epoch < self.phase.epochs:
             started = time.monotonic()
-            loss = self._epoch(epoch, forward, optimizer, average, sparsifier, on_step)
-            judged = average.module if average is not None else self.model
+            loss = self._epoch(forward, state, on_step)
             with sparsifier.masked():
-                result = self._validate(judged, epoch)
-                self._record(epoch, loss, result, sparsifier.sparsity, judged, time.monotonic() - started)
-            if self.phase.early_stop and result is not None and result.better_than(best):
-                best = result
-                best_weights = {name: value.detach().clone() for name, value in judged.state_dict().items()}
-            if time.monotonic() - written > CHECKPOINT_SECONDS and epoch + 1 < self.phase.epochs:
-                state = {
-                    "model": self.model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "sparsifier": sparsifier.state_dict(),
-                    "average": average.state_dict() if average is not None else None,
-                    "best": vars(best) if best is not None else None,
-                    "best_weights": best_weights,
-                    "history": self.history,
-                    "epoch": epoch + 1,
-                }
-                save_checkpoint(self.checkpoint, state)
-                written = time.monotonic()
+                result = self._validate(judged)
+                entry = self._entry(state.epoch, loss, result, sparsifier.sparsity, judged)
+            self.history = state.history = [*state.history, entry | {"seconds": time.monotonic() - started}]
+            if self.phase.early_stop and result is not None and result.better_than(state.best):
+                state.best = result
+                state.best_weights = {name: value.detach().clone() for name, value in judged.state_dict().items()}
+            state.begin_epoch(state.epoch + 1)
 
-        if best_weights is not None:
-            self.model.load_state_dict(best_weights)
+        if state.best_weights is not None:
+            self.model.load_state_dict(state.best_weights)
         elif average is not None:
             self.model.load_state_dict(average.module.state_dict())
         self.model.eval()
+        self.history = state.history
         return self.history
 
-    def _epoch(
-        self,
-        epoch: int,
-        forward: Any,
-        optimizer: torch.optim.Optimizer,
-        average: Any,
-        sparsifier: Dense,
-        on_step: OnStep,
-    ) -> float:
-        order = derive_generator(self.recipe.seed, self.phase.name, epoch, "order")
-        noise = derive_generator(self.recipe.seed, self.phase.name, epoch, "noise", device=self.device)
+    def _epoch(self, forward: Any, state: TrainingState, on_step: OnStep) -> float:
+        """Trains the batches of an epoch that are still to be done; the mean loss of all of them."""
+        self.history = state.history
+        order = derive_generator(self.recipe.seed, self.phase.name, state.epoch, "order")
+        noise = derive_generator(self.recipe.seed, self.phase.name, state.epoch, "noise", device=self.device)
         permutation = torch.randperm(len(self.images), generator=order).to(self.device)
-        total = torch.zeros((), device=self.device)
+        state.restore(order, noise)
+        total = torch.tensor(state.loss, device=self.device)
         forward.train()
-        for batch, index in enumerate(torch.split(permutation, self.settings.batch_size)[: self.batches]):
-            step = epoch * self.batches + batch
-            sparsifier.before_step(step)
-            self._set_rate(optimizer, step)
+        batches = torch.split(permutation, self.settings.batch_size)[: self.batches]
+        for index in batches[state.batch :]:
+            step = state.epoch * self.batches + state.batch
+            state.sparsifier.before_step(step)
+            rate = self._rate(step)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
             images, labels = self.images.batch(index)
             images = augment(images, self.recipe.data.augment, order)
-            with sparsifier.masked():
-                optimizer.zero_grad(set_to_none=True)
+            with state.sparsifier.masked():
+                state.optimizer.zero_grad(set_to_none=True)
                 with self.numerics.autocast():
                     loss, _ = trades_loss(forward, images, labels, self.adversary.ramped(self._ramp(step)), noise)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self._add_constraint(step)
-            sparsifier.after_backward()
+            state.sparsifier.after_backward()
             if self.settings.clip_norm > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-            optimizer.step()
-            sparsifier.after_step()
-            if average is not None:
-                average.update_parameters(self.model)
+            state.optimizer.step()
+            state.sparsifier.after_step()
+            if state.average is not None:
+                state.average.update_parameters(self.model)
             total += loss.detach()
-            on_step(step + 1, self.steps, self._figures(sparsifier.sparsity))
+            state.batch += 1
+            on_step(step + 1, self.steps, self._figures(state.sparsifier.sparsity))
+            if state.is_due():
+                state.save(self.checkpoint, float(total), order, noise)
         mean = float(total) / self.batches
         if not math.isfinite(mean):
             msg = (
-                f"{self.phase.name}: the loss is no longer finite in epoch {epoch + 1}; "
+                f"{self.phase.name}: the loss is no longer finite in epoch {state.epoch + 1}; "
                 f"lower the learning rate ({self.phase.name}.lr = {self.phase.lr:g}) or set train.clip_norm = 1.0"
             )
             raise InputError(msg)
@@ -201,16 +176,12 @@ class Training:
             return 0.0
         return min((step - begin + 1) / length, 1.0) if length else 1.0
 
-    def _set_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = self._rate(step)
-
     def _rate(self, step: int) -> float:
         return learning_rate(
             step, self.steps, peak=self.phase.lr, schedule=self.phase.schedule, warmup=self.settings.warmup
         )
 
-    def _validate(self, model: nn.Module, epoch: int) -> Validation | None:
+    def _validate(self, model: nn.Module) -> Validation | None:
         if len(self.validation) == 0:
             return None
         with self.numerics.autocast():
@@ -224,23 +195,20 @@ class Training:
                 generator=derive_generator(self.recipe.seed, "validation", device=self.device),
             )
 
-    def _record(
-        self, epoch: int, loss: float, result: Validation | None, sparsity: float, model: nn.Module, seconds: float
-    ) -> None:
-        kappa = {layer.name: layer.to_json()["kappa"] for layer in conditions(model)}
-        self.history.append(
-            {
-                "stage": self.phase.name,
-                "epoch": epoch + 1,
-                "loss": loss,
-                "clean": result.clean if result else None,
-                "robust": result.robust if result else None,
-                "sparsity": sparsity,
-                "lr": self._rate((epoch + 1) * self.batches - 1),
-                "seconds": seconds,
-                "kappa": kappa,
-            }
-        )
+    def _entry(
+        self, epoch: int, loss: float, result: Validation | None, sparsity: float, model: nn.Module
+    ) -> dict[str, Any]:
+        """What the history keeps of an epoch."""
+        return {
+            "stage": self.phase.name,
+            "epoch": epoch + 1,
+            "loss": loss,
+            "clean": result.clean if result else None,
+            "robust": result.robust if result else None,
+            "sparsity": sparsity,
+            "lr": self._rate((epoch + 1) * self.batches - 1),
+            "kappa": {layer.name: layer.to_json()["kappa"] for layer in conditions(model)},
+        }
 
     def _figures(self, sparsity: float) -> dict[str, float]:
         """What a progress bar shows: the last epoch's figures and the sparsity of now."""
