@@ -26,7 +26,7 @@ def contents(*engines: str) -> Contents:
         classes=CLASSES,
     )
     entries = {
-        name: EngineEntry(folder=f"engines/{name}", kind="onnxruntime", precision="fp32")
+        name: EngineEntry(folder=f"engines/{name}", kind="onnxruntime", precision="fp32", attacked=True)
         for name in engines or ("onnx-cpu", "onnx-cuda")
     }
     return Contents(name="tiny", model=model, threat=ThreatModel(epsilon=0.1), engines=entries, passed=True)

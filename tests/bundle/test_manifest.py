@@ -67,8 +67,16 @@ def test_an_unknown_schema_names_the_known_one():
         (["files", "recipe.toml", "mode"], 0o777, "files.recipe.toml.mode"),
         (["engines", "onnx-cpu", "folder"], "engines/onnx-cuda", "engines.onnx-cpu.folder is 'engines/onnx-cuda'"),
         (["engines", "onnx-cpu", "folder"], "../..", "engines.onnx-cpu.folder = '../..': is not a path"),
-        (["engines", "none"], {"folder": "engines/none", "kind": "x", "precision": "x"}, "nothing in engines/none"),
-        (["engines", "a b"], {"folder": "engines/ab", "kind": "x", "precision": "x"}, "engines has the key 'a b'"),
+        (
+            ["engines", "none"],
+            {"folder": "engines/none", "kind": "x", "precision": "x", "attacked": True},
+            "nothing in engines/none",
+        ),
+        (
+            ["engines", "a b"],
+            {"folder": "engines/ab", "kind": "x", "precision": "x", "attacked": True},
+            "engines has the key 'a b'",
+        ),
         (["passed"], "true", "passed = 'true'"),
         (["name"], "a/b", "name = 'a/b'"),
         (["name"], "\x1b[31m", "name = '\\x1b[31m'"),

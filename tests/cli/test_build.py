@@ -66,10 +66,43 @@ def test_the_summary_names_figures_and_files(tiny_build):
 def test_a_failed_gate_is_exit_status_1_and_named(tiny_build, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_build.folder, run)
-    result = invoke("build", *tiny_options(gates__clean=0.999), "--out", run)
+    result = invoke("build", *tiny_options(gates__robust=0.999), "--out", run)
     assert result.exit_code == 1
-    assert "FAILED twin: clean accuracy, lower end" in result.stdout
+    assert "FAILED twin: robust accuracy, lower end" in result.stdout
+    assert "gates failed: twin: robust accuracy, lower end" in result.stderr
     assert not open_bundle(run / "bundle").manifest.passed
+    assert invoke("verify", run).exit_code == 1
+
+
+def test_an_interval_that_straddles_its_limit_is_exit_status_4(tiny_build, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(tiny_build.folder, run)
+    limit = tiny_build.summary["twin"]["clean"]["accuracy"]
+    result = invoke("build", *tiny_options(gates__clean=limit), "--out", run)
+    assert result.exit_code == 4
+    assert "the interval straddles the limit" in result.stderr
+    verified = invoke("verify", run, "--attack", "replay")
+    assert verified.exit_code == 4
+    assert "would settle it" in verified.stderr
+
+
+def test_no_engine_that_runs_here_is_exit_status_3_before_training(tmp_path):
+    if _has_gpu():
+        pytest.skip("needs a machine without a GPU")
+    result = invoke("build", *tiny_options(), "--target", "onnx-cuda", "--out", tmp_path / "run")
+    assert result.exit_code == 3
+    assert "no engine could be attacked here" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_changed_test_images_do_not_train_anew(tiny_build):
+    options = [*tiny_options(data__test_limit=50), "--out", tiny_build.folder, "--plan", "--json"]
+    plan = json.loads(invoke("build", *options).stdout)
+    assert [stage["cached"] for stage in plan["stages"]] == [True, True, True, False, False, False, False]
+
+
+def test_the_shipped_recipe_names_no_place_of_this_machine(tiny_build):
+    assert 'root = "data"' in (tiny_build.bundle / "recipe.toml").read_text()
 
 
 def test_an_engine_that_cannot_run_here_is_listed_with_its_reason(tiny_build, tmp_path):
@@ -82,6 +115,8 @@ def test_an_engine_that_cannot_run_here_is_listed_with_its_reason(tiny_build, tm
     result = invoke("build", *tiny_options(), "--target", "onnx-cpu", "--target", "onnx-cuda", "--out", run, "--json")
     assert result.exit_code == 0, result.stderr
     assert "GPU" in json.loads(result.stdout)["engines"]["onnx-cuda"]["unavailable"]
+    attacked = {name: entry.attacked for name, entry in open_bundle(run / "bundle").manifest.engines.items()}
+    assert attacked == {"onnx-cpu": True, "onnx-cuda": False}
     verified = invoke("verify", run / "bundle", "--engine", "onnx-cuda")
     assert verified.exit_code == 3
 
@@ -106,6 +141,8 @@ def _has_gpu():
         (["--recipe", "digit"], "digits"),
         (["--dataset", "imagefolder", "--data-root", "/nowhere"], "/nowhere"),
         (["--set", "model.checkpoint=missing.pt"], "missing.pt"),
+        (["--set", "verify.samples=1000"], "verify.samples = 1000 is more than the 360 test images"),
+        (["--sparsity", "0.9999", "--set", "prune.floor=0"], "lower the floor or the sparsity"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_status_2(options, message, tmp_path):

@@ -10,7 +10,14 @@ import pytest
 
 from tests.conftest import tiny_options
 
-COMMAND = [sys.executable, "-c", "from tscnc_deploy.cli import main; main()", "build"]
+# Checkpoints so often that kills meet some.
+SCRIPT = """
+from tscnc_deploy.training import state
+state.CHECKPOINT_SECONDS = 0.2
+from tscnc_deploy.cli import main
+main()
+"""
+COMMAND = [sys.executable, "-c", SCRIPT, "build"]
 
 
 def start(folder):

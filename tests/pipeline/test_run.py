@@ -164,12 +164,12 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path, stages):
 def test_a_folder_below_a_file_is_refused(tmp_path, stages):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file" / "run", stages, device="cpu", device_class="cpu")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="give --out a folder that can be written"):
         run.prepare(1)
 
 
 def test_too_little_space_is_said_before_anything_runs(run):
-    with pytest.raises(StorageError, match=r"GB are free, this build writes up to 1000000000\.00 GB"):
+    with pytest.raises(StorageError, match=r"GB are free, this build writes up to 1000000000\.00 GB more"):
         run.prepare(10**18)
 
 

@@ -71,7 +71,7 @@ def test_every_option_reaches_its_key(recipe):
         ("[train]\nlr = inf", "train.lr = inf is not a finite number"),
         ("[train]\nlr = 0", "train.lr = 0 is not above 0"),
         ('[train]\nlr = "0.1"', 'train.lr = "0.1" is not a number; write it without quotes'),
-        ("[train]\nbatch_size = 0", "train.batch_size = 0 is not at least 1"),
+        ("[train]\nbatch_size = 0", "train.batch_size = 0 is not at least 2"),
         ("[train]\nbatch_size = 128.0", "train.batch_size = 128.0 is not a whole number; write 128"),
         ("[train]\nbatch_size = 3_000_000_000", "train.batch_size = 3000000000 is not below 2147483648"),
         ("[train]\nnorm_momentum = 1.5", "train.norm_momentum = 1.5 is not at most 1"),

@@ -84,7 +84,6 @@ def test_contradictions_between_sections_are_refused(sections, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"inner_attack": "fgsm"}, 'train.inner_attack = "fgsm" takes one step and train.inner_steps = 10; '),
         ({"momentum": 0.0}, "train.nesterov = true needs momentum and train.momentum = 0; "),
         ({"epochs": 3, "clean_epochs": 2, "ramp_epochs": 2}, "train.clean_epochs + train.ramp_epochs = 4 exceeds "),
     ],

@@ -7,8 +7,11 @@ NAN = float("nan")
 
 def test_accuracy_is_gated_on_its_lower_end():
     share = Accuracy(90, 100, low=0.82, high=0.95)
-    assert at_least("clean", share, 0.82).to_json() == {"name": "clean", "value": 0.82, "limit": 0.82, "passed": True}
+    expected = {"name": "clean", "value": 0.82, "limit": 0.82, "passed": True, "inconclusive": False}
+    assert at_least("clean", share, 0.82).to_json() == expected
     assert not at_least("clean", share, 0.85).passed
+    assert at_least("clean", share, share.high).inconclusive
+    assert not at_least("clean", share, share.high + 0.001).inconclusive
 
 
 def test_an_upper_bound_is_gated_from_above():

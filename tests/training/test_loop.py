@@ -77,6 +77,25 @@ def test_growing_masks_reach_the_sparsity_to_the_weight(digits, recipe, small_ne
     assert sparsities == sorted(sparsities)
 
 
+def test_two_of_four_grows_over_many_updates(digits, recipe, small_net, tmp_path):
+    phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
+
+    def two_of_four(model, training):
+        return growing(model, training, pattern="2:4", updates=10)
+
+    run(small_net, digits, recipe, phase, tmp_path / "c.pt", sparsifier=two_of_four)
+    masks = Masks.of(small_net)
+    assert masks.total - masks.nonzero == round(0.8 * masks.total)
+    assert int(masks["3.weight"].movedim(1, -1).unflatten(-1, (-1, 4)).sum(-1).max()) <= 2
+
+
+def test_a_floor_that_cannot_be_kept_is_refused_before_training(digits, recipe, small_net, tmp_path):
+    phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
+    training = Training(small_net, digits, recipe, phase, torch.device("cpu"), tmp_path / "c.pt")
+    with pytest.raises(InputError, match="lower the floor or the sparsity"):
+        growing(small_net, training, sparsity=0.9, floor=0.2)
+
+
 def test_without_regrowth_a_removed_weight_stays_removed(digits, recipe, small_net, tmp_path):
     seen = []
 
@@ -108,7 +127,7 @@ def test_frozen_masks_hold_through_momentum_and_average(digits, recipe, small_ne
 def test_a_diverged_loss_is_named(digits, recipe, small_net, tmp_path):
     with torch.no_grad():
         small_net[-1].weight.fill_(float("inf"))
-    with pytest.raises(InputError, match=r"train: the loss is no longer finite in epoch 1; lower the learning rate"):
+    with pytest.raises(InputError, match=r"train: the training diverged in epoch 1; lower the learning rate"):
         run(small_net, digits, recipe, train_phase(), tmp_path / "c.pt")
 
 

@@ -48,7 +48,7 @@ def test_floor_keeps_a_share_of_every_layer():
 
 
 def test_a_floor_that_keeps_too_much_is_refused():
-    with pytest.raises(InputError, match=r"lower prune\.floor or prune\.sparsity"):
+    with pytest.raises(InputError, match=r"lower the floor or the sparsity"):
         rank_globally({"a": torch.rand(10, 2)}, 0.9)
 
 
@@ -82,6 +82,22 @@ def test_two_of_four_ranking_meets_pattern_and_sparsity(seed, sparsity):
         assert int(mask.movedim(1, -1).unflatten(-1, (-1, 4)).sum(-1).max()) <= 2
     counted = Masks(masks)
     assert counted.total - counted.nonzero == round(sparsity * counted.total)
+
+
+def test_floors_and_filters_hold_under_two_of_four():
+    generator = torch.Generator().manual_seed(0)
+    scores = {
+        "weak": torch.rand(4, 8, generator=generator) / 1000,
+        "strong": torch.rand(8, 8, 3, 3, generator=generator),
+    }
+    masks = rank_globally(scores, 0.7, floor=0.25, pattern="2:4")
+    assert int(masks["weak"].sum()) == 8
+    assert masks["weak"].any(dim=1).all()
+
+
+def test_equal_scores_leave_every_filter_alive_under_two_of_four():
+    masks = rank_globally({"a": torch.ones(6, 8)}, 0.85, pattern="2:4")
+    assert masks["a"].any(dim=1).all()
 
 
 def test_stems_that_cannot_be_grouped_stay_unstructured():

@@ -83,11 +83,13 @@ class EngineEntry(Entry):
         folder: Where it stands in the bundle, "engines/TARGET".
         kind: What runs it, such as "onnxruntime".
         precision: Precision of its arithmetic as read back from the artefact, such as "fp32".
+        attacked: Whether it was run and attacked when the bundle was built; one that was not has proved nothing.
     """
 
     folder: BundlePath
     kind: Text
     precision: Text
+    attacked: bool
 
 
 class Contents(Entry):

@@ -38,39 +38,61 @@ def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: A
     """
     recipe = recipe_from_options(**options)
 
-    from tscnc_deploy.pipeline.cost import estimate_build
-    from tscnc_deploy.pipeline.run import Run
-    from tscnc_deploy.stages import STAGES
-    from tscnc_deploy.training.device import choose_device, describe_device
+    with reserve_stdout(as_json):
+        from tscnc_deploy.pipeline.run import Run
+        from tscnc_deploy.stages import STAGES
+        from tscnc_deploy.training.device import choose_device, describe_device
 
-    where = choose_device(device)
-    folder = out or default_folder(recipe)
-    run = Run(folder, STAGES, device=where.type, device_class=describe_device(where))
-    if plan:
-        _show_plan(run, recipe, as_json=as_json)
-        return
-    states = run.plan(recipe)
-    if not all(cached for _, cached in states):
-        cost, _ = estimate_build(recipe)
-        run.prepare(cost.disk_bytes)
-
-    from tscnc_deploy.cli.progress import build_progress
-
-    with reserve_stdout(as_json), build_progress() as progress:
-        results = run.build(recipe, progress)
-    summary = summarize(folder, results)
+        where = choose_device(device)
+        run = Run(out or default_folder(recipe), STAGES, device=where.type, device_class=describe_device(where))
+        document = _plan(run, recipe) if plan else _build(run, recipe)
     if as_json:
-        print_json(summary)
+        print_json(document)
+    elif plan:
+        _show_plan(document)
     else:
-        _show_summary(summary)
-    if not summary["passed"]:
-        raise SystemExit(1)
+        _show_summary(document)
+    if not plan:
+        _require_gates(document)
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """runs/RECIPE-ARCH-sSPARSITY, such as runs/digits-resnet18-s95; seeds other than 0 are named."""
+    """runs/RECIPE-ARCH-sSPARSITY, such as runs/digits-resnet18-s95.
+
+    A data set that the recipe is not named after, and a seed other than 0, are named too.
+    """
+    dataset = "" if recipe.data.dataset in recipe.name else f"-{recipe.data.dataset}"
     seed = f"-seed{recipe.seed}" if recipe.seed else ""
-    return Path("runs") / f"{recipe.name}-{recipe.model.arch}-s{100 * recipe.prune.sparsity:g}{seed}"
+    return Path("runs") / f"{recipe.name}{dataset}-{recipe.model.arch}-s{100 * recipe.prune.sparsity:g}{seed}"
+
+
+def _build(run: Run, recipe: Recipe) -> dict[str, Any]:
+    from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.pipeline.cost import estimate_build
+
+    _require_an_engine(recipe)
+    if not all(cached for _, cached in run.plan(recipe)):
+        cost, _ = estimate_build(recipe)
+        run.prepare(cost.disk_bytes)
+    with build_progress() as progress:
+        results = run.build(recipe, progress)
+    return summarize(run.folder, results)
+
+
+def _require_an_engine(recipe: Recipe) -> None:
+    """Refuses, before hours of training, a build whose engines could all not be attacked here.
+
+    Raises:
+        UnavailableError: This machine runs none of the targets; says why.
+    """
+    from tscnc_deploy.engines import can_run, load_target
+    from tscnc_deploy.errors import UnavailableError
+
+    reasons = {name: can_run(load_target(name)) for name in recipe.export.targets}
+    if all(reasons.values()):
+        lines = [f"target {name}: {reason}" for name, reason in reasons.items()]
+        msg = "\n".join([*lines, "no engine could be attacked here; add a target that runs, such as --target onnx-cpu"])
+        raise UnavailableError(msg)
 
 
 def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
@@ -93,10 +115,12 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
     }
 
 
-def _show_plan(run: Run, recipe: Recipe, *, as_json: bool) -> None:
+def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
+    """What a build would do and cost; downloads and trains nothing."""
     from tscnc_deploy.pipeline.cost import estimate_build, probe_rate
     from tscnc_deploy.training.device import choose_device
 
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"download": False})})
     cost, facts = estimate_build(recipe)
     seconds = cost.seconds(probe_rate(choose_device(run.device)))
     stages: list[dict[str, Any]] = [
@@ -109,9 +133,11 @@ def _show_plan(run: Run, recipe: Recipe, *, as_json: bool) -> None:
         for name, cached in run.plan(recipe)
     ]
     total = sum(stage["seconds"] for stage in stages)
-    if as_json:
-        print_json({"run": str(run.folder), "stages": stages, "seconds": total, "disk_bytes": cost.disk_bytes, **facts})
-        return
+    place = {"run": str(run.folder), "device": run.device_class}
+    return {**place, "stages": stages, "seconds": total, "disk_bytes": cost.disk_bytes, **facts}
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
     rows = [
         (
             stage["name"],
@@ -119,16 +145,17 @@ def _show_plan(run: Run, recipe: Recipe, *, as_json: bool) -> None:
             f"{stage['multiply_adds'] / 1e12:.2f}" if stage["multiply_adds"] else "",
             f"{stage['seconds'] / 60:.1f}" if stage["seconds"] else "",
         )
-        for stage in stages
+        for stage in plan["stages"]
     ]
     print_table(("stage", "state", "multiply-adds, 10^12", "minutes, roughly"), rows)
     click.echo(
-        f"{facts['train_images']} training, {facts['validation_images']} validation, {facts['test_images']} test "
-        f"images; {facts['parameters']:,} parameters, {facts['multiply_adds_per_image'] / 1e6:.1f} million "
+        f"{plan['train_images']} training, {plan['validation_images']} validation, {plan['test_images']} test "
+        f"images; {plan['parameters']:,} parameters, {plan['multiply_adds_per_image'] / 1e6:.1f} million "
         "multiply-adds an image"
     )
     click.echo(
-        f"about {total / 60:.0f} min on this {run.device_class}; up to {cost.disk_bytes / 1e9:.1f} GB in {run.folder}"
+        f"about {plan['seconds'] / 60:.0f} min on this {plan['device']}; up to {plan['disk_bytes'] / 1e9:.1f} GB "
+        f"in {plan['run']}"
     )
 
 
@@ -148,7 +175,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
         else:
             click.echo(
                 f"{name}: {engine['bytes'] / 1e6:.1f} MB, largest difference of a logit from the twin "
-                f"{engine['max_abs_diff']:.2g}, {engine['flips']} labels flipped"
+                f"{_figure(engine['max_abs_diff'])}, {engine['flips']} labels flipped"
             )
     print_table(
         ("size", "MB", "times smaller than dense"),
@@ -177,3 +204,18 @@ def _row(name: str, evaluation: dict[str, Any], columns: list[str]) -> tuple[str
 
 def _figure(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.6g}"
+
+
+def _require_gates(summary: dict[str, Any]) -> None:
+    """Raises what a failed gate means for the exit status."""
+    from tscnc_deploy.errors import GateFailedError, InconclusiveError
+
+    failed = [gate for gate in summary["gates"] if not gate["passed"]]
+    if not failed:
+        return
+    names = ", ".join(gate["name"] for gate in failed)
+    if all(gate.get("inconclusive") for gate in failed):
+        msg = f"inconclusive: {names}: the interval straddles the limit, which more test images (verify.samples) settle"
+        raise InconclusiveError(msg)
+    msg = f"gates failed: {names}"
+    raise GateFailedError(msg)

@@ -185,20 +185,15 @@ def _attacks(names: tuple[str, ...], examples: Any, index: Tensor) -> list[Attac
 
 
 def _gates(recipe: Recipe, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The gates on one engine, each with the end of the interval that it did not look at."""
+    """The gates on one engine; an inconclusive one says how many images would settle it."""
     from tscnc_deploy.robustness import at_least, images_to_settle
 
     gates = []
     for what, limit in (("clean", recipe.gates.clean), ("robust", recipe.gates.robust)):
         share = evaluation.clean if what == "clean" else evaluation.robust
-        straddles = share.low < limit <= share.high
-        gates.append(
-            {
-                **at_least(f"{what} accuracy, lower end", share, limit).to_json(),
-                "inconclusive": straddles,
-                "images_to_settle": images_to_settle(share, limit) if straddles else None,
-            }
-        )
+        gate = at_least(f"{what} accuracy, lower end", share, limit)
+        settle = {"images_to_settle": images_to_settle(share, limit)} if gate.inconclusive else {}
+        gates.append(gate.to_json() | settle)
     return gates
 
 
@@ -206,7 +201,7 @@ def _raise_if_inconclusive(results: dict[str, dict[str, Any]]) -> None:
     from tscnc_deploy.errors import InconclusiveError
 
     failed = [(name, gate) for name, result in results.items() for gate in result["gates"] if not gate["passed"]]
-    if not all(gate["inconclusive"] for _, gate in failed):
+    if not all(gate.get("inconclusive") for _, gate in failed):
         return
     lines = []
     for name, gate in failed:

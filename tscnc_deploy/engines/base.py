@@ -101,7 +101,10 @@ class CheckedEngine(ABC):
         Raises:
             EngineInputError: See `check_images`.
         """
-        images = check_images(images, self._spec.input_shape)
+        return self.compute(check_images(images, self._spec.input_shape))
+
+    def compute(self, images: Array) -> Array:
+        """Logits of images of the right shape and type whatever their values: for a caller that normalised them."""
         step = self._spec.batch_max
         parts = [self._padded(images[start : start + step]) for start in range(0, len(images), step)]
         if not parts:

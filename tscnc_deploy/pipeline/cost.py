@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -68,8 +69,12 @@ def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[i
 
 
 def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
-    """The estimate for a recipe, and the facts it rests on; loads the data, builds the network, trains nothing."""
-    from tscnc_deploy import data, models
+    """The estimate for a recipe, and the facts it rests on; loads the data, builds the network, trains nothing.
+
+    Raises:
+        InputError: What the recipe asks for does not fit the data or the network, which it alone cannot know.
+    """
+    from tscnc_deploy import data, models, tscnc
 
     dataset = data.load(recipe.data)
     mean, std = dataset.channel_statistics()
@@ -82,6 +87,14 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
         width=recipe.model.width,
         seed=0,
     )
+    if recipe.verify.samples > len(dataset.test):
+        msg = (
+            f"verify.samples = {recipe.verify.samples} is more than the {len(dataset.test)} test images there are "
+            "(data.test_limit); write verify.samples = 0 for all of them"
+        )
+        raise InputError(msg)
+    shapes = {name: weight.shape for name, weight in tscnc.prunable_weights(model).items()}
+    tscnc.check_budget(shapes, recipe.prune.sparsity, floor=recipe.prune.floor, pattern=recipe.prune.pattern)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     per_image = models.multiply_adds(model)
     images = (len(dataset.train), len(dataset.validation), len(dataset.test))

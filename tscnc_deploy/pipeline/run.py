@@ -63,7 +63,11 @@ class Run:
         return self.folder / "bundle" if name == "package" else self.folder / "stages" / name
 
     def plan(self, recipe: Recipe) -> list[tuple[str, bool]]:
-        """Each stage's name and whether its outputs can be reused; after the first that cannot, none can be."""
+        """Each stage's name and whether its outputs can be reused.
+
+        Nothing is known of what a stage will write, so everything after one that has to run counts as to be run; the
+        build still reuses it where the inputs turn out the same.
+        """
         plan = []
         digests: dict[str, Mapping[str, str]] = {}
         fresh = True
@@ -95,6 +99,8 @@ class Run:
                         record = self._execute(stage, recipe, key, progress)
                     result = StageResult(stage.name, cached=False, seconds=record["seconds"])
                 else:
+                    # Left behind by a kill in the instant after the record was written.
+                    _remove(self.folder / "stages" / f"{stage.name}.work")
                     result = StageResult(stage.name, cached=True, seconds=record["seconds"])
                 progress.finish(stage.name, cached=result.cached, seconds=result.seconds)
                 digests[stage.name] = record["outputs"]
@@ -107,17 +113,18 @@ class Run:
         Raises:
             StorageError: The path is a file, cannot be written, or has less space left than needed.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            msg = f"--out {self.folder} is a file; name a folder for the run"
-            raise StorageError(msg)
         with _storage_errors(self.folder):
+            if self.folder.exists() and not self.folder.is_dir():
+                msg = f"--out {self.folder} is a file; name a folder for the run"
+                raise StorageError(msg)
             (self.folder / "stages").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder) as probe:
                 probe.write(b"probe")
-        free = shutil.disk_usage(self.folder).free
-        if free < needed_bytes:
+            held = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        free, missing = shutil.disk_usage(self.folder).free, max(needed_bytes - held, 0)
+        if free < missing:
             msg = (
-                f"{self.folder}: {free / 1e9:.2f} GB are free, this build writes up to {needed_bytes / 1e9:.2f} GB; "
+                f"{self.folder}: {free / 1e9:.2f} GB are free, this build writes up to {missing / 1e9:.2f} GB more; "
                 "free some space or name another folder with --out"
             )
             raise StorageError(msg)
@@ -162,11 +169,15 @@ class Run:
     def _locked(self) -> Iterator[None]:
         lock = FileLock(self.folder / "lock", timeout=0)
         try:
-            with lock:
-                yield
+            with _storage_errors(self.folder):
+                lock.acquire()
         except Timeout as error:
             msg = f"{self.folder}: another build is using this run directory; wait for it, or name another with --out"
             raise StorageError(msg) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def _claim(work: Path, key: str) -> None:
@@ -203,11 +214,13 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
 def _storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
+    except Timeout:
+        raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             msg = f"{folder}: no space left; free some and run the same command again, finished work is kept"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            msg = f"{folder}: cannot be written ({error.strerror}); name another folder with --out"
+        elif error.errno == errno.ENOENT:
+            raise  # a file of our own that should be there: a defect, not the user's disk
         else:
-            raise
+            msg = f"{error.filename or folder}: {error.strerror or error}; give --out a folder that can be written"
         raise StorageError(msg) from error

@@ -154,6 +154,7 @@ class Gate(Part):
     value: Figure = None
     limit: Figure = None
     passed: bool
+    inconclusive: bool = False
 
     @property
     def sign(self) -> str:

@@ -17,22 +17,31 @@ class Gate:
         value: The figure that is held against the limit.
         limit: The bound.
         passed: Whether the value keeps it; a value or limit of NaN never does.
+        inconclusive: Whether it failed only because the interval straddles the limit: more images would settle it.
     """
 
     name: str
     value: float
     limit: float
     passed: bool
+    inconclusive: bool = False
 
     def to_json(self) -> dict[str, object]:
         """All fields by name; a value that is not finite is null, as JSON has no other word for it."""
         value = self.value if math.isfinite(self.value) else None
-        return {"name": self.name, "value": value, "limit": self.limit, "passed": self.passed}
+        return {
+            "name": self.name,
+            "value": value,
+            "limit": self.limit,
+            "passed": self.passed,
+            "inconclusive": self.inconclusive,
+        }
 
 
 def at_least(name: str, accuracy: Accuracy, limit: float) -> Gate:
     """Passes if the lower end of the accuracy's confidence interval reaches the limit."""
-    return Gate(name, accuracy.low, limit, accuracy.low >= limit)
+    passed = accuracy.low >= limit
+    return Gate(name, accuracy.low, limit, passed, inconclusive=not passed and accuracy.high >= limit)
 
 
 def at_most(name: str, value: float, limit: float) -> Gate:

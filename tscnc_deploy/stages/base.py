@@ -6,10 +6,15 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.data.source import digest
+from tscnc_deploy.recipe import Data, Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Progress(Protocol):
@@ -78,3 +83,27 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """What `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A safetensors file, by an ordinary write: its own writer reports a full disk as no OSError."""
+    import safetensors.torch
+
+    path.write_bytes(safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def training_data(recipe: Recipe) -> dict[str, Any]:
+    """What determines training and validation images."""
+    return recipe.data.model_dump(exclude={"root", "download", "test_limit"}) | {"digest": _digest(recipe.data)}
+
+
+def test_data(recipe: Recipe) -> dict[str, Any]:
+    """What determines test images."""
+    chosen = recipe.data.model_dump(exclude={"root", "download", "augment", "train_limit", "validation"})
+    return chosen | {"digest": _digest(recipe.data)}
+
+
+@cache
+def _digest(settings: Data) -> str:
+    # Every stage asks for it, and large data sets take seconds to read.
+    return digest(settings)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tscnc_deploy.data.source import digest
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Context, Stage, write_json
+from tscnc_deploy.stages.base import Context, Stage, training_data, write_json
 
 
 class Finetune(Stage):
@@ -15,11 +14,11 @@ class Finetune(Stage):
     name = "finetune"
     reads = {"prune": ("model.safetensors", "masks.safetensors")}  # noqa: RUF012
     code = ("stages/finetune.py", "training", "tscnc", "data", "models")
-    libraries = ("torch",)
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
-            "data": recipe.data.model_dump(exclude={"root", "download"}) | {"digest": digest(recipe.data)},
+            "data": training_data(recipe),
             "threat": recipe.threat.model_dump(),
             "train": recipe.train.model_dump(exclude={"epochs", "lr", "clean_epochs", "ramp_epochs", "schedule"}),
             "constrain": recipe.constrain.model_dump() if self.name in recipe.constrain.stages else None,

@@ -6,10 +6,12 @@ import hashlib
 import platform
 import shutil
 import statistics
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.recipe import Data, Recipe
 from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.resources import folder
 from tscnc_deploy.stages.base import Context, Stage, read_json
@@ -26,20 +28,28 @@ class Package(Stage):
 
     name = "package"
     reads = {  # noqa: RUF012
-        "train": ("history.json",),
+        "train": ("history.json", "classes.json"),
         "prune": ("history.json",),
         "finetune": ("model.safetensors", "layers.json", "history.json"),
         "verify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
         "export": ("engines", "structure.json", "sizes.json"),
         "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
     }
-    code = ("stages/package.py", "bundle", "report", "robustness/gates.py", "resources.py")
+    code = (
+        "stages/package.py",
+        "bundle",
+        "report",
+        "robustness/gates.py",
+        "recipe",
+        "data/sampling.py",
+        "training/seeds.py",
+    )
     libraries = ("matplotlib", "jinja2")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))
         written = recipe.model_dump(mode="json", exclude={"data": {"root", "download"}})
-        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest()}
+        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest(), "environment": _versions()}
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import bundle
@@ -62,13 +72,13 @@ class Package(Stage):
             "nonzero": counted["nonzero"],
             "sparsity": counted["sparsity"],
             "input_shape": list(twin.config.input_shape),
-            "classes": list(_class_names(recipe, twin.config.classes)),
+            "classes": read_json(inputs["train"] / "classes.json"),
         }
         gates = [gate.to_json() for gate in _gates(recipe, structure, verified, engines, layers)]
         record = ReportData.from_json(
             {
                 "name": recipe.name,
-                "recipe": recipe.model_dump(mode="json", by_alias=True, exclude={"data": {"root"}}),
+                "recipe": _for_shipping(recipe).model_dump(mode="json", by_alias=True),
                 "model": model,
                 "threat": recipe.threat.model_dump(),
                 "evaluations": {"dense": verified["dense"], "twin": verified["twin"], "engines": engines},
@@ -86,14 +96,19 @@ class Package(Stage):
                 "passed": all(gate["passed"] for gate in gates),
             }
         )
-        (out / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+        (out / "recipe.toml").write_text(to_toml(_for_shipping(recipe)), encoding="utf-8")
         shutil.copyfile(inputs["finetune"] / "model.safetensors", out / "twin.safetensors")
         shutil.copytree(inputs["export"] / "engines", out / "engines")
         _evidence(context, record.to_json()).write(out)
         (out / "report.html").write_text(render_report(record), encoding="utf-8")
         (out / "README.md").write_text(render_card(record), encoding="utf-8")
         entries = {
-            name: {"folder": f"engines/{name}", "kind": engine["kind"], "precision": engine["precision"]}
+            name: {
+                "folder": f"engines/{name}",
+                "kind": engine["kind"],
+                "precision": engine["precision"],
+                "attacked": "unavailable" not in engine,
+            }
             for name, engine in engines.items()
         }
         bundle.seal(
@@ -176,21 +191,23 @@ def _evidence(context: Context, record: dict[str, Any]) -> Evidence:
     )
 
 
-def _class_names(recipe: Recipe, classes: int) -> tuple[str, ...]:
-    from tscnc_deploy import data
-
-    names = data.load(recipe.data).classes
-    return names if len(names) == classes else tuple(str(label) for label in range(classes))
+def _for_shipping(recipe: Recipe) -> Recipe:
+    """The recipe without the places of files on this machine."""
+    data = recipe.data.model_copy(update={"root": Data().root, "download": Data().download})
+    checkpoint = recipe.model.checkpoint and Path(recipe.model.checkpoint).name
+    model = recipe.model.model_copy(update={"checkpoint": checkpoint})
+    return recipe.model_copy(update={"data": data, "model": model})
 
 
 def _environment(device: str) -> dict[str, str]:
     from tscnc_deploy.training.device import choose_device, describe_device
 
+    return _versions() | {"device": describe_device(choose_device(device))}
+
+
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    found["device"] = describe_device(choose_device(device))
     for name in _REPORTED:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found

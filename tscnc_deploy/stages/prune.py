@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.data.source import digest
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Context, Stage, write_json
+from tscnc_deploy.stages.base import Context, Stage, training_data, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,11 +20,11 @@ class Prune(Stage):
     name = "prune"
     reads = {"train": ("model.safetensors",)}  # noqa: RUF012
     code = ("stages/prune.py", "training", "tscnc", "data", "models")
-    libraries = ("torch",)
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
-            "data": recipe.data.model_dump(exclude={"root", "download"}) | {"digest": digest(recipe.data)},
+            "data": training_data(recipe),
             "threat": recipe.threat.model_dump(),
             "train": recipe.train.model_dump(exclude={"epochs", "lr", "clean_epochs", "ramp_epochs", "early_stop"}),
             "constrain": recipe.constrain.model_dump() if self.name in recipe.constrain.stages else None,
@@ -34,8 +33,6 @@ class Prune(Stage):
         }
 
     def run(self, context: Context) -> None:
-        from safetensors.torch import save_file
-
         from tscnc_deploy import data, models
         from tscnc_deploy.training.device import choose_device
         from tscnc_deploy.training.loop import Phase, Training
@@ -60,8 +57,7 @@ class Prune(Stage):
         )
         history = training.run(growing, context.progress.step)
         models.save_model(model.cpu(), context.out / "model.safetensors")
-        masks = {name: mask.cpu().contiguous() for name, mask in growing.masks.state_dict().items()}
-        save_file(masks, context.out / "masks.safetensors")
+        write_tensors(context.out / "masks.safetensors", growing.masks.state_dict())
         write_json(context.out / "history.json", history)
 
 

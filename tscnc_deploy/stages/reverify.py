@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.engines import can_run, load_target
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Context, Stage, write_json
+from tscnc_deploy.stages.base import Context, Stage, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from tscnc_deploy.engines.base import Engine
     from tscnc_deploy.models import Classifier
-    from tscnc_deploy.robustness import Evaluation
+    from tscnc_deploy.robustness import Evaluation, Victim
 
 
 class Reverify(Stage):
@@ -27,14 +28,14 @@ class Reverify(Stage):
         "verify": ("examples.safetensors", "outcomes.safetensors"),
         "export": ("engines",),
     }
-    code = ("stages/reverify.py", "robustness", "engines", "models")
-    libraries = ("torch", "onnxruntime-gpu", "onnxruntime")
+    code = ("stages/reverify.py", "robustness", "engines", "models", "training/device.py")
+    libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
-            "targets": list(recipe.export.targets),
+            # What could not run yesterday may run today, with the same files and versions.
+            "unavailable": {target: can_run(load_target(target)) for target in recipe.export.targets},
             "threat": recipe.threat.model_dump(),
-            "attacks": list(recipe.verify.attacks),
             "engine_attacks": list(recipe.verify.engine_attacks),
             "batch_size": recipe.verify.batch_size,
             "cascade": recipe.verify.cascade,
@@ -43,10 +44,10 @@ class Reverify(Stage):
 
     def run(self, context: Context) -> None:
         import torch
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file
 
         from tscnc_deploy import models
-        from tscnc_deploy.engines import can_run, open_engine
+        from tscnc_deploy.engines import open_engine
         from tscnc_deploy.engines.target import read_target
         from tscnc_deploy.training.device import choose_device, deterministic
 
@@ -73,14 +74,14 @@ class Reverify(Stage):
             engine = open_engine(folder)
             with deterministic(tf32=False):
                 evaluation = _attack(context, engine, twin, examples, name)
-                beside = _beside_twin(engine, twin, examples, evaluation, twin_stands, target.tolerance)
+                beside = _beside_twin(context, engine, twin, examples, evaluation, twin_stands, target.tolerance)
             record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
-            found[name] = evaluation.adversarial.contiguous()
+            found[name] = evaluation.adversarial
             for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items():
                 outcomes[f"{name}.{attack}"] = mask.to(torch.uint8)
         write_json(context.out / "evaluation.json", record)
-        save_file(found, context.out / "examples.safetensors")
-        save_file(outcomes, context.out / "outcomes.safetensors")
+        write_tensors(context.out / "examples.safetensors", found)
+        write_tensors(context.out / "outcomes.safetensors", outcomes)
 
 
 def _attack(context: Context, engine: Engine, twin: Classifier, examples: dict[str, Tensor], name: str) -> Evaluation:
@@ -103,6 +104,7 @@ def _attack(context: Context, engine: Engine, twin: Classifier, examples: dict[s
 
 
 def _beside_twin(
+    context: Context,
     engine: Engine,
     twin: Classifier,
     examples: dict[str, Tensor],
@@ -111,14 +113,21 @@ def _beside_twin(
     tolerance: float,
 ) -> dict[str, Any]:
     """Parity of logits, flips, and the paired comparison in which both face all examples of both."""
+    import torch
+
     from tscnc_deploy.robustness import EngineVictim, ModelVictim, compare, compare_logits
 
     images, labels = examples["images"], examples["labels"]
     adversarial = evaluation.adversarial.to(images.device)
+
+    def logits(victim: Victim, images: Tensor) -> Tensor:
+        parts = torch.split(images, context.recipe.verify.batch_size)
+        return torch.cat([victim.logits(part) for part in parts])
+
     ours, theirs = EngineVictim(engine, twin), ModelVictim(twin)
-    twin_on_engine = theirs.logits(adversarial)
+    twin_on_engine = logits(theirs, adversarial)
     parity = compare_logits(
-        ours.logits(images), theirs.logits(images), ours.logits(adversarial), twin_on_engine, tolerance
+        logits(ours, images), logits(theirs, images), logits(ours, adversarial), twin_on_engine, tolerance
     )
     stands = twin_stands & (twin_on_engine.argmax(1) == labels).cpu()
     return {

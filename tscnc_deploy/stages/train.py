@@ -6,23 +6,22 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from tscnc_deploy.data.source import digest
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Context, Stage, write_json
+from tscnc_deploy.stages.base import Context, Stage, training_data, write_json
 
 
 class Train(Stage):
-    """Writes model.safetensors (the dense network) and history.json."""
+    """Writes model.safetensors (the dense network), classes.json (their names in order) and history.json."""
 
     name = "train"
     code = ("stages/train.py", "training", "tscnc", "data", "models")
-    libraries = ("torch", "torchvision")
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         constrained = self.name in recipe.constrain.stages
         return {
-            "data": recipe.data.model_dump(exclude={"root", "download"}) | {"digest": digest(recipe.data)},
+            "data": training_data(recipe),
             "model": recipe.model.model_dump(exclude={"checkpoint"}) | {"checkpoint": _digest_of(recipe)},
             "threat": recipe.threat.model_dump(),
             "train": recipe.train.model_dump(),
@@ -60,15 +59,21 @@ class Train(Stage):
         )
         history = training.run(Dense(), context.progress.step)
         models.save_model(model.cpu(), context.out / "model.safetensors")
+        write_json(context.out / "classes.json", list(dataset.classes))
         write_json(context.out / "history.json", history)
 
 
 def _digest_of(recipe: Recipe) -> str | None:
+    """Digest of the user's weights.
+
+    Raises:
+        InputError: They cannot be read.
+    """
     if recipe.model.checkpoint is None:
         return None
-    path = Path(recipe.model.checkpoint)
-    if not path.is_file():
-        msg = f"model.checkpoint = {str(path)!r}: no such file"
-        raise InputError(msg)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with Path(recipe.model.checkpoint).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        msg = f"model.checkpoint = {recipe.model.checkpoint!r}: cannot be read: {error.strerror}"
+        raise InputError(msg) from error

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tscnc_deploy.data.source import digest
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Context, Stage, write_json
+from tscnc_deploy.stages.base import Context, Stage, test_data, write_json, write_tensors
 
 
 class Verify(Stage):
@@ -17,12 +16,12 @@ class Verify(Stage):
 
     name = "verify"
     reads = {"train": ("model.safetensors",), "finetune": ("model.safetensors",)}  # noqa: RUF012
-    code = ("stages/verify.py", "robustness", "data", "models")
-    libraries = ("torch",)
+    code = ("stages/verify.py", "robustness", "data", "models", "training/device.py", "training/seeds.py")
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
-            "data": recipe.data.model_dump(exclude={"root", "download", "augment"}) | {"digest": digest(recipe.data)},
+            "data": test_data(recipe),
             "threat": recipe.threat.model_dump(),
             "verify": recipe.verify.model_dump(exclude={"engine_attacks", "evidence_images"}),
             "seed": recipe.seed,
@@ -30,7 +29,6 @@ class Verify(Stage):
 
     def run(self, context: Context) -> None:
         import torch
-        from safetensors.torch import save_file
 
         from tscnc_deploy import data, models
         from tscnc_deploy.data.sampling import stratified
@@ -70,12 +68,10 @@ class Verify(Stage):
         record["comparison"] = compare(dense.robust_mask, twin.robust_mask).to_json()
         write_json(context.out / "evaluation.json", record)
         examples = {"images": images, "labels": labels, "index": index, "twin": twin.adversarial}
-        save_file(
-            {name: part.cpu().contiguous() for name, part in examples.items()}, context.out / "examples.safetensors"
-        )
+        write_tensors(context.out / "examples.safetensors", examples)
         outcomes = {
             f"{who}.{attack}": mask.to(torch.uint8)
             for who, evaluation in evaluations.items()
             for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items()
         }
-        save_file(outcomes, context.out / "outcomes.safetensors")
+        write_tensors(context.out / "outcomes.safetensors", outcomes)

@@ -42,6 +42,9 @@ class Phase:
     early_stop: bool = True
 
 
+_RECORDED = ("rank", "dead_filters", "spectral_norm", "sparsity")
+
+
 class Training:
     """One stage's training of a model, resumable from its last checkpoint to the same final weights.
 
@@ -81,10 +84,10 @@ class Training:
 
         Returns:
             One entry per epoch: stage, epoch, loss, clean and robust (validation accuracies), sparsity, lr, seconds,
-            and kappa of every layer.
+            kappa of every layer, and its rank, dead filters, spectral norm and sparsity under "layers".
 
         Raises:
-            InputError: The loss is no longer finite.
+            InputError: The loss or a weight is no longer finite.
         """
         with deterministic(tf32=True):
             return self._run(sparsifier, on_step)
@@ -139,7 +142,7 @@ class Training:
             with state.sparsifier.masked():
                 state.optimizer.zero_grad(set_to_none=True)
                 with self.numerics.autocast():
-                    loss, _ = trades_loss(forward, images, labels, self.adversary.ramped(self._ramp(step)), noise)
+                    loss = trades_loss(forward, images, labels, self.adversary.ramped(self._ramp(step)), noise)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self._add_constraint(step)
             state.sparsifier.after_backward()
@@ -155,9 +158,9 @@ class Training:
             if state.is_due():
                 state.save(self.checkpoint, float(total), order, noise)
         mean = float(total) / self.batches
-        if not math.isfinite(mean):
+        if not math.isfinite(mean) or not all(weight.isfinite().all() for weight in self.model.parameters()):
             msg = (
-                f"{self.phase.name}: the loss is no longer finite in epoch {state.epoch + 1}; "
+                f"{self.phase.name}: the training diverged in epoch {state.epoch + 1}; "
                 f"lower the learning rate ({self.phase.name}.lr = {self.phase.lr:g}) or set train.clip_norm = 1.0"
             )
             raise InputError(msg)
@@ -199,6 +202,7 @@ class Training:
         self, epoch: int, loss: float, result: Validation | None, sparsity: float, model: nn.Module
     ) -> dict[str, Any]:
         """What the history keeps of an epoch."""
+        layers = [layer.to_json() for layer in conditions(model)]
         return {
             "stage": self.phase.name,
             "epoch": epoch + 1,
@@ -207,7 +211,8 @@ class Training:
             "robust": result.robust if result else None,
             "sparsity": sparsity,
             "lr": self._rate((epoch + 1) * self.batches - 1),
-            "kappa": {layer.name: layer.to_json()["kappa"] for layer in conditions(model)},
+            "kappa": {layer["name"]: layer["kappa"] for layer in layers},
+            "layers": {layer["name"]: {figure: layer[figure] for figure in _RECORDED} for layer in layers},
         }
 
     def _figures(self, sparsity: float) -> dict[str, float]:

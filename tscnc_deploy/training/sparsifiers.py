@@ -8,7 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tscnc_deploy.tscnc import Masks, cubic_sparsity, rank_globally
+from tscnc_deploy.tscnc import (
+    Masks,
+    check_budget,
+    cubic_sparsity,
+    least_sparsity,
+    prunable_weights,
+    rank_globally,
+)
 
 # Scores every weight of the masked model; given are the weights' values outside the masks.
 Scorer = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
@@ -79,8 +86,12 @@ class Growing(Dense):
         """Args: see `recipe.Prune`; `steps` is the number of training steps of the stage."""
         self._model = model
         self._score = score
-        self._updates = {step: index for index, step in reversed(list(enumerate(_spread(updates, steps))))}
-        self._last = min(updates, steps)
+        self._updates = {step: number for number, step in enumerate(_spread(updates, steps), 1)}
+        self._last = len(self._updates)
+        shapes = {name: weight.shape for name, weight in prunable_weights(model).items()}
+        check_budget(shapes, sparsity, floor=floor, pattern=pattern)
+        # What the pattern removes by itself goes with the first update; the schedule has no way around it.
+        self._initial = least_sparsity(shapes, pattern)
         self._final, self._floor, self._pattern, self._regrow = sparsity, floor, pattern, regrow
         self._frozen = False
         self.masks = Masks.dense(model)
@@ -93,8 +104,8 @@ class Growing(Dense):
     def before_step(self, step: int) -> None:
         if step not in self._updates:
             return
-        update = self._updates[step] + 1
-        sparsity = cubic_sparsity(update / self._last, self._final)
+        update = self._updates[step]
+        sparsity = cubic_sparsity(update / self._last, self._final, self._initial)
         with self.masks.applied(self._model) as weights:
             scores = self._score(weights, update)
         self.masks = Masks(rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern))

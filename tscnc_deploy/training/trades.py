@@ -34,8 +34,8 @@ class Adversary:
 
 def trades_loss(
     model: nn.Module, images: Tensor, labels: Tensor, adversary: Adversary, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The TRADES loss of a batch, and its clean logits.
+) -> Tensor:
+    """The TRADES loss of a batch.
 
     Clean and adversarial images go through the network as one batch, so batch norm sees both in one set of
     statistics and the convolutions see one large batch, which is faster than two halves.
@@ -48,11 +48,10 @@ def trades_loss(
         generator: Source of the attack's random start.
 
     Returns:
-        Scalar loss CE(clean) + beta * KL(p_clean || p_adversarial), and detached clean logits [N, K].
+        Scalar: CE(clean) + beta * KL(p_clean || p_adversarial).
     """
     if adversary.epsilon == 0:
-        logits = model(images)
-        return F.cross_entropy(logits.float(), labels), logits.detach()
+        return F.cross_entropy(model(images).float(), labels)
     model.eval()
     with torch.no_grad():
         target = F.log_softmax(model(images).float(), dim=1)
@@ -68,7 +67,7 @@ def trades_loss(
     )
     clean, adversarial = model(torch.cat([images, perturbed])).float().chunk(2)
     robust = _divergence(adversarial, F.log_softmax(clean, dim=1)) / len(images)
-    return F.cross_entropy(clean, labels) + adversary.beta * robust, clean.detach()
+    return F.cross_entropy(clean, labels) + adversary.beta * robust
 
 
 def _divergence(logits: Tensor, target: Tensor) -> Tensor:

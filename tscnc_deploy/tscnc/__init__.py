@@ -6,23 +6,24 @@ every layer keeps the sparse network well conditioned. Nothing here knows of rec
 """
 
 from tscnc_deploy.tscnc.conditioning import LayerCondition, condition, conditions
-from tscnc_deploy.tscnc.constraints import CONSTRAINTS, Constraint, log_frobenius, log_kaporin
+from tscnc_deploy.tscnc.constraints import Constraint, log_frobenius, log_kaporin
 from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
 from tscnc_deploy.tscnc.masks import Masks
 from tscnc_deploy.tscnc.patterns import n_of_m_mask
-from tscnc_deploy.tscnc.ranking import rank_globally
+from tscnc_deploy.tscnc.ranking import check_budget, least_sparsity, rank_globally
 from tscnc_deploy.tscnc.saliency import magnitude, random, taylor
 from tscnc_deploy.tscnc.schedules import cubic_sparsity
 
 __all__ = [
-    "CONSTRAINTS",
     "Constraint",
     "LayerCondition",
     "Masks",
     "as_matrix",
+    "check_budget",
     "condition",
     "conditions",
     "cubic_sparsity",
+    "least_sparsity",
     "log_frobenius",
     "log_kaporin",
     "magnitude",

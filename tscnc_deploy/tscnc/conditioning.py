@@ -11,9 +11,6 @@ from torch import Tensor, nn
 
 from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
 
-# Singular values come from a Gram matrix in float64, which resolves ratios down to about 1e-8.
-RANK_TOLERANCE = 1e-7
-
 
 @dataclass(frozen=True)
 class LayerCondition:
@@ -25,7 +22,7 @@ class LayerCondition:
         parameters: Number of weights.
         nonzero: Number of weights that are not zero.
         kappa: sigma_max / sigma_min over the non-zero singular values; NaN for a layer without non-zeros.
-        rank: Number of singular values above 1e-7 of the largest.
+        rank: Number of singular values above the rounding of float32 weights, sqrt(max(shape)) * 1.2e-7 of the largest.
         full_rank: min(out, in * kh * kw), the rank that W could have.
         spectral_norm: sigma_max.
         filters: Number of output channels.
@@ -56,7 +53,7 @@ class LayerCondition:
 
 @torch.no_grad()
 def condition(weight: Tensor, name: str = "") -> LayerCondition:
-    """Figures of one layer's weight, [out, in, kh, kw] or [out, in], computed in float64."""
+    """Figures of one layer's weight, [out, in, kh, kw] or [out, in], finite, computed in float64."""
     matrix = as_matrix(weight)
     occupied = matrix != 0
     alive = occupied.any(dim=1)
@@ -65,7 +62,9 @@ def condition(weight: Tensor, name: str = "") -> LayerCondition:
         core = core.T
     sigma = torch.linalg.eigvalsh(core @ core.T).clamp(min=0).sqrt() if core.numel() else torch.zeros(0)
     largest = float(sigma.max()) if len(sigma) else 0.0
-    nonzero_sigma = sigma[sigma > RANK_TOLERANCE * largest]
+    # Rounding fills a rank-deficient weight up with singular values of this size, which say nothing about the layer.
+    rounding = math.sqrt(max(matrix.shape)) * torch.finfo(torch.float32).eps
+    nonzero_sigma = sigma[sigma > rounding * largest]
     return LayerCondition(
         name=name,
         shape=tuple(weight.shape),

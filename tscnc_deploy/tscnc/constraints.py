@@ -12,8 +12,7 @@ from torch import Tensor
 
 from tscnc_deploy.tscnc.layers import as_matrix
 
-ConstraintName = Literal["none", "log-frobenius", "kaporin", "tscnc"]
-CONSTRAINTS: tuple[ConstraintName, ...] = ("none", "log-frobenius", "kaporin", "tscnc")
+ConstraintName = Literal["log-frobenius", "kaporin", "tscnc"]
 
 
 def log_frobenius(weight: Tensor, *, tau: float = 1e-4) -> Tensor:
@@ -79,7 +78,7 @@ class Constraint:
     """L_CC of a network: the sum over layers of `log_frobenius`, `log_kaporin`, or both ("tscnc").
 
     Attributes:
-        name: Which constraint; "none" is zero.
+        name: Which constraint.
         tau: See `log_frobenius`.
         jitter: See `log_kaporin`.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Masks:
     def __getitem__(self, name: str) -> Tensor:
         return self._masks[name]
 
-    @property
+    @cached_property
     def nonzero(self) -> int:
         """Number of weights kept."""
         return sum(int(mask.sum()) for mask in self._masks.values())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def fits_n_of_m(weight: Tensor, m: int = 4) -> bool:
-    """Whether a weight [out, in, ...] can be split into groups of m along its input channels."""
-    return weight.shape[1] % m == 0
+def fits_n_of_m(shape: Sequence[int], m: int = 4) -> bool:
+    """Whether a weight of the shape [out, in, ...] can be split into groups of m along its input channels."""
+    return shape[1] % m == 0
 
 
 def n_of_m_mask(scores: Tensor, *, n: int = 2, m: int = 4) -> Tensor:
@@ -23,7 +25,7 @@ def n_of_m_mask(scores: Tensor, *, n: int = 2, m: int = 4) -> Tensor:
     Returns:
         Boolean mask of the same shape.
     """
-    if not fits_n_of_m(scores, m):
+    if not fits_n_of_m(scores.shape, m):
         msg = f"{scores.shape[1]} input channels cannot be split into groups of {m}"
         raise ValueError(msg)
     grouped = scores.movedim(1, -1).reshape(*scores.movedim(1, -1).shape[:-1], -1, m)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -39,25 +39,13 @@ def rank_globally(
         if not torch.isfinite(layer).all():
             msg = f"saliency of {name} is not finite: the network has diverged; lower the learning rate"
             raise InputError(msg)
+    check_budget({name: layer.shape for name, layer in scores.items()}, sparsity, floor=floor, pattern=pattern)
     eligible = {name: _eligible(layer, pattern) for name, layer in scores.items()}
     total = sum(layer.numel() for layer in scores.values())
     keep = total - round(sparsity * total)
-    forced = {name: _forced(layer, floor) & eligible[name] for name, layer in scores.items()}
+    forced = {name: _forced(layer, eligible[name], floor) for name, layer in scores.items()}
     rest = keep - sum(int(mask.sum()) for mask in forced.values())
-    if rest < 0:
-        msg = (
-            f"sparsity {sparsity:g} keeps {keep} of {total} weights, but a floor of {floor:g} per layer and one weight "
-            f"per filter keep {keep - rest}; lower prune.floor or prune.sparsity"
-        )
-        raise InputError(msg)
     open_places = {name: eligible[name] & ~forced[name] for name in scores}
-    available = sum(int(mask.sum()) for mask in open_places.values())
-    if rest > available:
-        msg = (
-            f"pattern {pattern} keeps at most {keep - rest + available} of {total} weights, "
-            f"sparsity {sparsity:g} keeps {keep}; raise prune.sparsity"
-        )
-        raise InputError(msg)
     pool = torch.cat([layer[open_places[name]] for name, layer in scores.items()])
     chosen = _largest(pool, rest)
     masks = {}
@@ -71,18 +59,55 @@ def rank_globally(
     return masks
 
 
+def least_sparsity(shapes: Mapping[str, Sequence[int]], pattern: str) -> float:
+    """Share of zeros that a pattern asks for by itself: 0 when unstructured, about half for 2:4."""
+    total = sum(math.prod(shape) for shape in shapes.values())
+    grouped = sum(math.prod(shape) for shape in shapes.values() if _is_grouped(shape, pattern))
+    return grouped / 2 / total
+
+
+def check_budget(
+    shapes: Mapping[str, Sequence[int]], sparsity: float, *, floor: float = 0.0, pattern: str = "unstructured"
+) -> None:
+    """Refuses what `rank_globally` could not meet, from the layers' shapes alone.
+
+    Raises:
+        InputError: Floors and filters keep more weights than the sparsity allows, or the pattern keeps fewer.
+    """
+    total = sum(math.prod(shape) for shape in shapes.values())
+    keep = total - round(sparsity * total)
+    # A filter's own weight may or may not be among those that the floor keeps: the larger number is always enough.
+    floors = sum(max(math.ceil(floor * math.prod(shape)), shape[0]) for shape in shapes.values())
+    if keep < floors:
+        msg = (
+            f"sparsity {sparsity:g} keeps {keep} of {total} weights, but a floor of {floor:g} per layer and one weight "
+            f"per filter keep {floors}; lower the floor or the sparsity"
+        )
+        raise InputError(msg)
+    least = least_sparsity(shapes, pattern)
+    if round(sparsity * total) < round(least * total):
+        msg = f"pattern {pattern} removes {least:.2%} of the weights by itself; sparsity {sparsity:g} is less"
+        raise InputError(msg)
+
+
+def _is_grouped(shape: Sequence[int], pattern: str) -> bool:
+    return pattern == "2:4" and fits_n_of_m(shape)
+
+
 def _eligible(scores: Tensor, pattern: str) -> Tensor:
-    if pattern == "2:4" and fits_n_of_m(scores):
-        return n_of_m_mask(scores)
-    return torch.ones_like(scores, dtype=torch.bool)
+    return n_of_m_mask(scores) if _is_grouped(scores.shape, pattern) else torch.ones_like(scores, dtype=torch.bool)
 
 
-def _forced(scores: Tensor, floor: float) -> Tensor:
-    flat = scores.reshape(scores.shape[0], -1)
+def _forced(scores: Tensor, eligible: Tensor, floor: float) -> Tensor:
+    """The weights that stay whatever the rest of the network looks like, among those that the pattern lets stay."""
+    flat = scores.masked_fill(~eligible, -1).reshape(scores.shape[0], -1)
     forced = torch.zeros_like(flat, dtype=torch.bool)
     forced.scatter_(1, flat.argmax(dim=1, keepdim=True), value=True)
-    if floor > 0:
-        forced |= _largest(flat.flatten(), math.ceil(floor * flat.numel())).view_as(forced)
+    # Filters first: a floor that is counted on top of them could exceed the budget that was checked.
+    missing = math.ceil(floor * flat.numel()) - int(forced.sum())
+    if missing > 0:
+        rest = flat.masked_fill(forced, -1).flatten()
+        forced |= _largest(rest, missing).view_as(forced)
     return forced.view_as(scores)
 
 
