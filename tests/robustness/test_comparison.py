@@ -33,6 +33,18 @@ def test_a_classifier_against_itself_loses_nothing():
     assert comparison.upper_bound == pytest.approx(0.0027, abs=1e-4)
 
 
+def test_the_bound_is_tangos_at_the_confidence_asked_for():
+    # Cavo et al. 2012, see test_statistics.py: 16 lost and 6 gained of 161; the 95% interval ends at 0.1240.
+    first = torch.arange(161) < 59 + 16
+    second = (torch.arange(161) < 59) | (torch.arange(161) >= 155)
+    comparison = compare(first, second, confidence=0.975)
+    assert (comparison.lost, comparison.gained) == (16, 6)
+    assert comparison.difference == pytest.approx(0.0621, abs=5e-5)
+    assert comparison.upper_bound == pytest.approx(0.1240, abs=5e-5)
+    assert comparison.mcnemar_p == pytest.approx(0.052479, abs=1e-6)
+    assert compare(first, second).upper_bound < comparison.upper_bound
+
+
 def test_outcomes_of_different_images_are_refused():
     with pytest.raises(InputError, match="2 and of 3 images"):
         compare(torch.ones(2, dtype=torch.bool), torch.ones(3, dtype=torch.bool))

@@ -6,10 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import norm
+from scipy.stats import multinomial, norm
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness import accuracy, clopper_pearson, mcnemar_exact, tango_upper_bound
+from tscnc_deploy.robustness import (
+    Accuracy,
+    accuracy,
+    clopper_pearson,
+    hoeffding_interval,
+    images_to_halve,
+    images_to_settle,
+    mcnemar_exact,
+    tango_upper_bound,
+)
 
 
 def test_accuracy_holds_counts_share_and_interval():
@@ -43,23 +52,26 @@ def test_impossible_confidence_is_refused(confidence):
 
 
 @pytest.mark.parametrize(
-    ("lost", "gained", "total", "confidence", "low", "high"),
+    ("lost", "gained", "total", "confidence", "low", "high", "digits"),
     [
         # Tango 1998, 6.2: sleeping difficulties, 95% interval.
-        (9, 3, 32, 0.95, -0.027, 0.390),
+        (9, 3, 32, 0.95, -0.027, 0.390, 3),
         # Tango 1998, 6.1: soft contact lenses, 90% interval of the difference 0 - 1 in 44.
-        (0, 1, 44, 0.90, -0.096, None),
+        (0, 1, 44, 0.90, -0.096, None, 3),
         # Fagerland, Lydersen and Laake, "Recommended tests and confidence intervals for paired binomial proportions",
         # Statistics in Medicine 33, 2014: airway hyper-responsiveness (Bentur et al.), 95% interval.
-        (1, 7, 21, 0.95, -0.517, -0.026),
+        (1, 7, 21, 0.95, -0.517, -0.026, 3),
         # R, PropCIs 0.3-0: scoreci.mp(25, 28, 618, conf.level = 0.9).
-        (28, 25, 618, 0.90, -0.0148, 0.0247),
+        (28, 25, 618, 0.90, -0.0148, 0.0247, 4),
+        # R, contingencytables 3.0: Tango_asymptotic_score_CI_paired_2x2(cavo_2012), of Fagerland, Lydersen and Laake,
+        # "Statistical analysis of contingency tables", 2017, chapter 8.
+        (6, 16, 161, 0.95, -0.1240, -0.0054, 4),
     ],
 )
-def test_tango_bounds_agree_with_published_intervals(lost, gained, total, confidence, low, high):
+def test_tango_bounds_agree_with_published_intervals(lost, gained, total, confidence, low, high, digits):
     """A one-sided bound at level 1 - a is the end of the two-sided interval at level 1 - 2a."""
     one_sided = (1 + confidence) / 2
-    accuracy_of_print = 5.1e-5 if total == 618 else 5.1e-4
+    accuracy_of_print = 0.51 * 10.0**-digits
     if high is not None:
         assert tango_upper_bound(lost, gained, total, one_sided) == pytest.approx(high, abs=accuracy_of_print)
     assert -tango_upper_bound(gained, lost, total, one_sided) == pytest.approx(low, abs=accuracy_of_print)
@@ -117,6 +129,20 @@ def test_tango_bound_lies_between_the_observed_difference_and_one_and_grows_with
         assert bound <= tango_upper_bound(lost + 1, gained, total) + 1e-9
 
 
+@pytest.mark.parametrize("worse", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("gained", [0.0, 0.01, 0.05])
+def test_tango_bound_is_seldom_below_the_true_difference(worse, gained):
+    """The exact level with 50 images, by enumeration of all counts that occur."""
+    missed = 0.0
+    for lost_count in range(26):
+        for gained_count in range(21):
+            counts = [lost_count, gained_count, 50 - lost_count - gained_count]
+            chance = multinomial.pmf(counts, 50, [gained + worse, gained, 1 - 2 * gained - worse])
+            if chance > 1e-9 and tango_upper_bound(lost_count, gained_count, 50) < worse:
+                missed += chance
+    assert missed < 0.06
+
+
 def test_tango_needs_possible_counts_and_a_confidence_above_one_half():
     with pytest.raises(InputError, match="3 and 3 of 5"):
         tango_upper_bound(3, 3, 5)
@@ -129,3 +155,67 @@ def test_mcnemar_exact_is_the_two_sided_sign_test():
     assert mcnemar_exact(4, 4) == 1.0
     assert mcnemar_exact(5, 0) == pytest.approx(2 / 32)
     assert mcnemar_exact(1, 7) == pytest.approx(2 * 9 / 256)
+    # R, contingencytables 3.0: McNemar_exact_cond_test_paired_2x2(cavo_2012).
+    assert mcnemar_exact(6, 16) == pytest.approx(0.052479, abs=1e-6)
+
+
+def test_images_to_settle_are_the_fewest_that_move_the_interval_past_the_limit():
+    assert images_to_settle(accuracy(32, 64), 0.45) == 402
+    assert clopper_pearson(201, 402)[0] > 0.45 > clopper_pearson(200, 400)[0]
+    assert images_to_settle(accuracy(32, 64), 0.55) == 402
+    assert images_to_settle(accuracy(500, 1000), 0.45) == 1000
+    assert images_to_settle(accuracy(32, 64), 0.5) is None
+    # The limit may be 1: it is settled once an image is wrong; a share of all images never reaches it.
+    assert images_to_settle(accuracy(32, 64), 1.0) == 64
+    assert images_to_settle(accuracy(64, 64), 1.0) is None
+
+
+def test_images_to_halve_are_four_times_as_many_near_one_half():
+    assert images_to_halve(accuracy(500, 1000)) == 3945
+    width = [high - low for low, high in (clopper_pearson(500, 1000), clopper_pearson(1972, 3944))]
+    assert width[1] == pytest.approx(width[0] / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("total", [1, 7, 64, 1000])
+def test_images_to_halve_are_about_twice_as_many_when_none_or_all_are_correct(total):
+    # The interval of 0 of n is 1 - 0.025**(1/n) wide.
+    half = (1 - 0.025 ** (1 / total)) / 2
+    expected = math.ceil(math.log(0.025) / math.log1p(-half))
+    assert images_to_halve(accuracy(0, total)) == images_to_halve(accuracy(total, total)) == expected
+
+
+@given(st.integers(1, 400), st.floats(0, 1), st.floats(0.5, 0.99))
+def test_images_to_halve_halve(total, share, confidence):
+    measured = accuracy(round(share * total), total, confidence)
+    needed = images_to_halve(measured, confidence)
+    half = (measured.high - measured.low) / 2
+
+    def width(times):
+        low, high = clopper_pearson(measured.correct * times, total * times, confidence)
+        return high - low
+
+    # At whole multiples of the images the share can stay exactly what it is.
+    assert width(math.ceil(needed / total)) <= half
+    assert width((needed - 1) // total) > half
+
+
+def test_figures_of_another_confidence_than_asked_for_do_not_mislead():
+    narrow = Accuracy(500, 1000, 0.49, 0.51)
+    assert images_to_halve(narrow) == 3945
+
+
+def test_hoeffding_interval_has_closed_forms_at_the_ends_and_is_wider_than_that_of_a_binomial_share():
+    assert hoeffding_interval(0.0, 10) == (0.0, pytest.approx(1 - 0.025**0.1))
+    assert hoeffding_interval(1.0, 10) == (pytest.approx(0.025**0.1), 1.0)
+    low, high = hoeffding_interval(0.3, 200)
+    assert low < clopper_pearson(60, 200)[0] < 0.3 < clopper_pearson(60, 200)[1] < high
+    # KL(0.3, end) = ln(40) / 200
+    for end in (low, high):
+        assert 0.3 * math.log(0.3 / end) + 0.7 * math.log(0.7 / (1 - end)) == pytest.approx(math.log(40) / 200)
+
+
+def test_hoeffding_needs_a_mean_of_figures_between_0_and_1():
+    with pytest.raises(InputError, match=r"mean of 1\.5"):
+        hoeffding_interval(1.5, 10)
+    with pytest.raises(InputError, match="0 figures"):
+        hoeffding_interval(0.5, 0)

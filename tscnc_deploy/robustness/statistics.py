@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
+from scipy.special import rel_entr
 from scipy.stats import beta, binomtest, norm
 
 from tscnc_deploy.errors import InputError
@@ -66,12 +68,9 @@ def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> tup
 
     Source: Clopper and Pearson, Biometrika 26:404-413, 1934.
     """
-    _check_counts(successes, 0, total)
-    _check_confidence(confidence, above=0)
-    tail = (1 - confidence) / 2
-    low = beta.ppf(tail, successes, total - successes + 1) if successes else 0.0
-    high = beta.ppf(1 - tail, successes + 1, total - successes) if successes < total else 1.0
-    return float(low), float(high)
+    check_counts(successes, 0, total)
+    check_confidence(confidence, above=0)
+    return _interval(successes, total, confidence)
 
 
 def images_to_settle(measured: Accuracy, limit: float, confidence: float = 0.95) -> int | None:
@@ -83,23 +82,85 @@ def images_to_settle(measured: Accuracy, limit: float, confidence: float = 0.95)
         confidence: Of the two-sided interval.
 
     Returns:
-        Number of images, at most a tenth above the least that suffices; None where the measured share is so close to
-        the limit that ten million images would not settle it.
+        Number of images, that of `measured` where they suffice; None where the measured share is so close to the limit
+        that ten million images would not settle it.
+
+    Raises:
+        InputError: Confidence out of range.
     """
-    total = measured.total
-    while total <= 10_000_000:
-        low, high = clopper_pearson(round(measured.accuracy * total), total, confidence)
-        if low >= limit or high < limit:
-            return total
-        total = math.ceil(total * 1.1)
-    return None
+    check_confidence(confidence, above=0)
+
+    def settled(total: int) -> bool:
+        low, high = _interval(measured.accuracy * total, total, confidence)
+        return low >= limit or high < limit
+
+    totals = range(measured.total, max(10_000_000, measured.total) + 1)
+    place = bisect_left(totals, True, key=settled)
+    return totals[place] if place < len(totals) else None
+
+
+def images_to_halve(measured: Accuracy, confidence: float = 0.95) -> int:
+    """How many images in all would make the interval half as wide as with those of `measured`, at the same share.
+
+    About four times as many, or twice as many where none or all are correct.
+
+    Args:
+        measured: What was measured so far.
+        confidence: Of the two-sided interval.
+
+    Raises:
+        InputError: Confidence out of range.
+    """
+    check_confidence(confidence, above=0)
+
+    def width(total: int) -> float:
+        low, high = _interval(measured.accuracy * total, total, confidence)
+        return high - low
+
+    half = width(measured.total) / 2
+    totals = range(measured.total, 10 * measured.total)
+    return totals[bisect_left(totals, True, key=lambda total: width(total) <= half)]
+
+
+def hoeffding_interval(mean: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided interval of the expectation of figures in [0, 1], whatever their distribution.
+
+    For shares per image, such as that of several corruptions an image withstands, where counts are not binomial.
+
+    Args:
+        mean: Of the figures, in [0, 1].
+        total: Number of independent figures, at least 1.
+        confidence: The interval covers the expectation at least that often; in (0, 1).
+
+    Raises:
+        InputError: Mean, number or confidence out of range.
+
+    Source: Hoeffding, "Probability inequalities for sums of bounded random variables", JASA 58:13-30, 1963, (2.1):
+    the mean m is as far from the expectation p with a probability of at most exp(-n KL(m, p)).
+    """
+    check_confidence(confidence, above=0)
+    if total < 1 or not 0 <= mean <= 1:
+        msg = f"a mean of {mean:g} of {total} figures is none of at least one figure in [0, 1]"
+        raise InputError(msg)
+    allowed = math.log(2 / (1 - confidence)) / total
+
+    def excess(expectation: float) -> float:
+        return float(rel_entr(mean, expectation) + rel_entr(1 - mean, 1 - expectation)) - allowed
+
+    # The divergence is infinite at the ends, which no root finder likes.
+    tiny = 1e-15
+    low = brentq(excess, tiny * mean, mean) if mean and excess(tiny * mean) > 0 else 0.0
+    high = brentq(excess, mean, 1 - tiny) if mean < 1 - tiny and excess(1 - tiny) > 0 else 1.0
+    return float(low), float(high)
 
 
 def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.95) -> float:
     """One-sided upper bound of the difference p_lost - p_gained between two classifiers on the same images.
 
     The largest difference that the score test at level 1 - confidence does not reject; the probabilities of the pairs
-    are estimated by maximum likelihood under that difference.
+    are estimated by maximum likelihood under that difference. Its level is asymptotic: enumerating all outcomes of 50,
+    100 and 200 images, with a second classifier that is worse by 1 to 10 points, the 95% bound lies below the true
+    difference in at most 6% of all cases.
 
     Args:
         lost: Images that the first classifier has right and the second wrong.
@@ -116,8 +177,8 @@ def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.
     Source: Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
     design", Statistics in Medicine 17:891-908, 1998.
     """
-    _check_counts(lost, gained, total)
-    _check_confidence(confidence, above=0.5)
+    check_counts(lost, gained, total)
+    check_confidence(confidence, above=0.5)
     quantile = float(norm.ppf(confidence))
 
     def excess(difference: float) -> float:
@@ -144,18 +205,36 @@ def mcnemar_exact(lost: int, gained: int) -> float:
 
     Source: McNemar, Psychometrika 12:153-157, 1947, in its exact binomial form.
     """
-    _check_counts(lost, gained, max(lost + gained, 1))
+    check_counts(lost, gained, max(lost + gained, 1))
     return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
 
 
-def _check_counts(first: int, second: int, total: int) -> None:
+def _interval(successes: float, total: int, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval, continued to shares that are no whole number of images."""
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, successes, total - successes + 1) if successes else 0.0
+    high = beta.ppf(1 - tail, successes + 1, total - successes) if successes < total else 1.0
+    return float(low), float(high)
+
+
+def check_counts(first: int, second: int, total: int) -> None:
+    """Refuses counts of images that are not in `total`, and a total below 1.
+
+    Raises:
+        InputError: Says what the counts are.
+    """
     if total < 1 or first < 0 or second < 0 or first + second > total:
         counts = f"{first} and {second}" if second else f"{first}"
         msg = f"{counts} of {total} images is no count; at least one image is needed, and no more than all can differ"
         raise InputError(msg)
 
 
-def _check_confidence(confidence: float, *, above: float) -> None:
+def check_confidence(confidence: float, *, above: float) -> None:
+    """Refuses a confidence outside (above, 1).
+
+    Raises:
+        InputError: Says what it is and how 95% is written.
+    """
     if not above < confidence < 1:
         msg = f"confidence = {confidence:g} is not between {above:g} and 1; write 0.95 for 95%"
         raise InputError(msg)

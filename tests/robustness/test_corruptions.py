@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tests.robustness.victims import Constant, ModuleEngine
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import CORRUPTIONS, BlackBoxVictim, corrupt, evaluate_corruptions, hoeffding_interval
+
+IMAGES = {
+    channels: torch.rand(5, channels, 9, 8, generator=torch.Generator().manual_seed(channels)) for channels in (1, 3)
+}
+
+
+def test_there_are_twelve_of_five_severities():
+    assert list(CORRUPTIONS) == [
+        "gaussian-noise",
+        "shot-noise",
+        "impulse-noise",
+        "uniform-noise",
+        "gaussian-blur",
+        "defocus-blur",
+        "motion-blur",
+        "contrast",
+        "brightness",
+        "fog",
+        "pixelate",
+        "jpeg",
+    ]
+    assert {len(corruption.levels) for corruption in CORRUPTIONS.values()} == {5}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corrupted_image_is_one_and_does_not_depend_on_its_batch(name, channels):
+    images = IMAGES[channels]
+    corrupted = corrupt(images, name, 4, seed=3)
+    assert corrupted.shape == images.shape
+    assert corrupted.dtype == torch.float32
+    assert corrupted.min() >= 0
+    assert corrupted.max() <= 1
+    assert not torch.equal(corrupted, images)
+    alone = corrupt(images[2:4], name, 4, seed=3, indices=torch.tensor([2, 3]))
+    assert torch.equal(alone, corrupted[2:4])
+
+
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name.endswith("noise") or name == "fog"])
+def test_the_seed_and_the_place_of_an_image_determine_its_noise(name):
+    same = IMAGES[3][:1].expand(2, 3, 9, 8)
+    corrupted = corrupt(same, name, 5, seed=1)
+    assert not torch.equal(corrupted[0], corrupted[1])
+    assert not torch.equal(corrupted, corrupt(same, name, 5, seed=2))
+    assert torch.equal(corrupted, corrupt(same, name, 5, seed=1))
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_higher_severities_change_more(name):
+    # Smooth images of 32 pixels, as the levels are meant for.
+    waves = torch.linspace(0, 9, 32)
+    images = (0.5 + 0.4 * torch.sin(waves[:, None] + torch.arange(6)[:, None, None]) * torch.cos(waves)).unsqueeze(1)
+    changes = [(corrupt(images, name, severity) - images).square().mean().item() for severity in range(1, 6)]
+    assert changes == sorted(changes)
+    assert changes[4] > 1.5 * changes[0] > 0
+
+
+@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
+def test_the_kinds_of_noise_are_equally_strong_on_grey(severity):
+    grey = torch.full((200, 1, 32, 32), 0.5)
+    deviations = [
+        (corrupt(grey, name, severity) - grey).std().item()
+        for name in ("gaussian-noise", "shot-noise", "impulse-noise", "uniform-noise")
+    ]
+    assert max(deviations) < 1.15 * min(deviations)
+
+
+def test_accuracy_falls_with_severity(digits):
+    model, images, labels = digits
+    result = evaluate_corruptions(model, images, labels, ["gaussian-noise", "contrast"], [1, 3, 5], seed=1)
+    assert result.clean.correct == int((model(images).argmax(1) == labels).sum())
+    counts = [share.correct for share in result.accuracies["contrast"].values()]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] < result.clean.correct - 20
+    assert result.outcomes["contrast"][5].sum() == counts[-1]
+    everything = [share.accuracy for shares in result.accuracies.values() for share in shares.values()]
+    assert result.mean == pytest.approx(sum(everything) / 6)
+    assert result.mean_interval == pytest.approx(hoeffding_interval(result.mean, 200))
+
+
+def test_batches_and_the_choice_of_corruptions_change_nothing(digits):
+    model, images, labels = digits
+    model = model.double().requires_grad_(False)
+    try:
+        every = evaluate_corruptions(lambda x: model(x.double()), images, labels, severities=[5])
+        some = evaluate_corruptions(lambda x: model(x.double()), images, labels, ["jpeg", "fog"], [2, 5], batch_size=7)
+    finally:
+        model.float()
+    for name in ("fog", "jpeg"):
+        assert torch.equal(every.outcomes[name][5], some.outcomes[name][5])
+
+
+def test_a_constant_classifier_is_as_good_on_anything():
+    labels = torch.tensor([0, 1, 1, 0, 1])
+    result = evaluate_corruptions(Constant([0.0, 3.0]), IMAGES[3], labels)
+    assert result.clean.correct == 3
+    assert {share.correct for shares in result.accuracies.values() for share in shares.values()} == {3}
+    assert result.mean == pytest.approx(0.6)
+
+
+def test_engines_are_classifiers_and_get_images_they_accept(digits):
+    model, images, labels = digits
+    engine = BlackBoxVictim(ModuleEngine(model, (1, 8, 8), 10))
+    from_engine = evaluate_corruptions(engine.logits, images[:20], labels[:20], severities=[5])
+    from_model = evaluate_corruptions(model, images[:20], labels[:20], severities=[5])
+    assert from_engine.to_json() == from_model.to_json()
+
+
+def test_json_holds_levels_counts_and_intervals():
+    result = evaluate_corruptions(Constant([0.0, 3.0]), IMAGES[1], torch.ones(5).long(), ["jpeg"], [1, 5], seed=4)
+    document = json.loads(json.dumps(result.to_json()))
+    assert document == {
+        "clean": {"correct": 5, "total": 5, "accuracy": 1.0, "low": pytest.approx(0.478176), "high": 1.0},
+        "mean": {"accuracy": 1.0, "total": 5, "low": pytest.approx(0.478176), "high": 1.0},
+        "corruptions": {
+            "jpeg": [
+                {"severity": severity, "level": level, "correct": 5, "total": 5, "accuracy": 1.0,
+                 "low": pytest.approx(0.478176), "high": 1.0}
+                for severity, level in ((1, 80), (5, 15))
+            ]
+        },
+        "seed": 4,
+    }  # fmt: skip
+
+
+def test_progress_counts_batches():
+    steps = []
+    evaluate_corruptions(
+        Constant([0.0, 2.0]), IMAGES[1], torch.ones(5).long(), ["fog"], [1, 2], batch_size=3,
+        progress=lambda *step: steps.append(step),
+    )  # fmt: skip
+    assert steps == [("fog", 1, 4), ("fog", 2, 4), ("fog", 3, 4), ("fog", 4, 4)]
+
+
+def test_what_would_give_a_wrong_number_is_refused():
+    images, labels, constant = IMAGES[1], torch.ones(5).long(), Constant([0.0, 2.0])
+    with pytest.raises(InputError, match="'snow' is not known; the corruptions are gaussian-noise"):
+        evaluate_corruptions(constant, images, labels, ["snow"])
+    with pytest.raises(InputError, match="severity 6 of fog"):
+        corrupt(images, "fog", 6)
+    with pytest.raises(InputError, match="2 channels"):
+        corrupt(torch.rand(1, 2, 4, 4), "fog", 1)
+    with pytest.raises(InputError, match="each once"):
+        evaluate_corruptions(constant, images, labels, ["fog", "fog"])
+    with pytest.raises(InputError, match="give at least one"):
+        evaluate_corruptions(constant, images, labels, severities=[])
+    with pytest.raises(InputError, match="train mode"):
+        evaluate_corruptions(nn.Sequential(nn.Flatten(), nn.Linear(72, 2)), images, labels)
+    with pytest.raises(InputError, match="must lie in \\[0, 1\\]"):
+        evaluate_corruptions(constant, images * 255, labels)
+    with pytest.raises(InputError, match="probabilities"):
+        evaluate_corruptions(Constant([0.25, 0.75]), images, labels)
+    with pytest.raises(InputError, match="finite"):
+        evaluate_corruptions(Constant([0.25, float("nan")]), images, labels)
+    with pytest.raises(InputError, match=r"\[5, K\], not \[2\]"):
+        evaluate_corruptions(lambda _: torch.ones(2), images, labels)
+    with pytest.raises(InputError, match="batch_size = 0"):
+        evaluate_corruptions(constant, images, labels, batch_size=0)
