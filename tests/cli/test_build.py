@@ -141,7 +141,6 @@ def _has_gpu():
         (["--recipe", "digit"], "digits"),
         (["--dataset", "imagefolder", "--data-root", "/nowhere"], "/nowhere"),
         (["--set", "model.checkpoint=missing.pt"], "missing.pt"),
-        (["--set", "verify.samples=1000"], "verify.samples = 1000 is more than the 360 test images"),
         (["--sparsity", "0.9999", "--set", "prune.floor=0"], "lower the floor or the sparsity"),
     ],
 )

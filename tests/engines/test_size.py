@@ -9,13 +9,21 @@ from tscnc_deploy.engines.size import size_table
 
 def test_sizes_are_those_on_disk(tmp_path, small_files):
     table = size_table(small_files.dense, small_files.model).to_json()
-    assert table["dense"] == {"bytes": small_files.dense.stat().st_size, "ratio": 1.0}
-    assert table["sparse"]["bytes"] == small_files.model.stat().st_size
-    assert table["sparse"]["ratio"] == table["dense"]["bytes"] / table["sparse"]["bytes"]
+    assert table["dense file"] == {"bytes": small_files.dense.stat().st_size, "ratio": 1.0}
+    assert table["sparse file"]["bytes"] == small_files.model.stat().st_size
+    assert table["sparse file"]["ratio"] == table["dense file"]["bytes"] / table["sparse file"]["bytes"]
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         archive.write(small_files.dense, "model.onnx")
-    assert table["dense.zip"]["bytes"] == (tmp_path / "x.zip").stat().st_size
-    assert list(table) == ["dense", "dense.zip", "dense.xz", "sparse", "sparse.zip", "sparse.xz", "entropy bound"]
+    assert table["dense file, zip"]["bytes"] == (tmp_path / "x.zip").stat().st_size
+    assert list(table) == [
+        "dense file",
+        "dense file, zip",
+        "dense file, xz",
+        "sparse file",
+        "sparse file, zip",
+        "sparse file, xz",
+        "entropy bound",
+    ]
 
 
 def test_entropy_bound_of_a_weight_that_can_be_computed_by_hand(tmp_path):

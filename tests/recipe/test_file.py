@@ -231,7 +231,7 @@ def test_the_cifar10_recipe_is_the_setting_of_the_literature():
 
 
 @pytest.mark.parametrize(
-    ("dataset", "name"), [(None, "digits"), ("cifar10", "cifar10"), ("svhn", "cifar10"), ("imagefolder", "cifar10")]
+    ("dataset", "name"), [(None, "digits"), ("cifar10", "cifar10"), ("svhn", "images"), ("imagefolder", "images")]
 )
 def test_the_recipe_is_chosen_by_the_data_set(dataset, name):
     assert default_recipe(dataset) == name

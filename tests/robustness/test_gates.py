@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from tscnc_deploy.robustness import Accuracy, at_least, at_most
+import torch
+
+from tscnc_deploy.robustness import Accuracy, at_least, at_most, compare, loses_at_most
 
 NAN = float("nan")
 
@@ -27,3 +29,11 @@ def test_nan_never_passes():
 
 def test_json_has_null_for_what_is_not_a_number():
     assert at_most("kappa", float("inf"), 10.0).to_json()["value"] is None
+
+
+def test_a_loss_that_few_images_cannot_exclude_is_inconclusive():
+    outcomes = torch.ones(30, dtype=torch.bool)
+    gate = loses_at_most("loss", compare(outcomes, outcomes), 0.02)
+    assert (gate.passed, gate.inconclusive) == (False, True)
+    assert loses_at_most("loss", compare(outcomes.repeat(10), outcomes.repeat(10)), 0.02).passed
+    assert not loses_at_most("loss", compare(outcomes, ~outcomes), 0.02).inconclusive

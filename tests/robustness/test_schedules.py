@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tscnc_deploy.robustness.attacks.apgd import checkpoints
+from tscnc_deploy.robustness.attacks.climb import checkpoints
 from tscnc_deploy.robustness.attacks.square import square_side
 
 

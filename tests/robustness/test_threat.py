@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tscnc_deploy.errors import InputError
@@ -44,3 +44,35 @@ def test_bounds_are_inside_the_ball_without_rounding_error_and_next_to_its_ends(
     above, below = torch.nextafter(high, torch.ones(1)).double(), torch.nextafter(low, torch.zeros(1)).double()
     assert high == 1 or above.item() - pixel > epsilon * (1 - 1e-15)
     assert low == 0 or pixel - below.item() > epsilon * (1 - 1e-15)
+
+
+def test_an_l2_radius_may_be_above_1_and_must_be_above_0():
+    assert Threat(norm="L2", epsilon=3.0).epsilon == 3.0
+    for epsilon in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="not a radius above 0"):
+            Threat(norm="L2", epsilon=epsilon)
+
+
+def test_lengths_are_per_image():
+    moves = torch.tensor([[3.0, -4.0], [0.0, 0.5]]).reshape(2, 1, 1, 2)
+    assert Threat(norm="L2", epsilon=1).length(moves).tolist() == [5.0, 0.5]
+    assert Threat(epsilon=1).length(moves).tolist() == [4.0, 0.5]
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10_000), epsilon=st.sampled_from([1e-3, 0.1, 0.5, 2.0, 50.0]), spread=st.floats(1e-3, 10))
+def test_an_l2_projection_is_in_the_ball_and_stays_what_it_is(seed, epsilon, spread):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(3, 2, 5, 5, generator=generator)
+    far = images + spread * torch.randn(images.shape, generator=generator)
+    threat = Threat(norm="L2", epsilon=epsilon)
+    found = threat.project(far, images)
+    lengths = threat.length(found.double() - images.double())
+    assert (lengths <= epsilon).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+    assert torch.equal(threat.project(found, images), found)
+    # What was outside comes to the surface, where the box does not stop it before.
+    clipped = threat.length(far.clamp(0, 1).double() - images.double())
+    assert (lengths[clipped > epsilon] >= epsilon * (1 - 2e-6) - 5e-7).all()
+    assert torch.equal(found[clipped <= epsilon], far.clamp(0, 1)[clipped <= epsilon])

@@ -60,10 +60,11 @@ class ModuleEngine(CheckedEngine):
             return self.module(torch.from_numpy(images)).numpy().astype(np.float32)
 
 
-def linear(classes: int, count: int, seed: int = 0, shape: tuple[int, int, int] = (1, 4, 4)):
-    """A random linear model, images well inside [0, 1], their predicted labels and exact minimal Linf perturbations.
+def linear(classes: int, count: int, seed: int = 0, shape: tuple[int, int, int] = (1, 4, 4), norm: str = "Linf"):
+    """A random linear model, images well inside [0, 1], their predicted labels and exact minimal perturbations.
 
-    The distance of an image from the boundary between its class y and class j is margin / ||w_y - w_j||_1.
+    The distance of an image from the boundary between its class y and class j is margin / ||w_y - w_j||, in the L1
+    norm for Linf perturbations and the L2 norm for L2 ones.
     """
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(classes, *shape, generator=generator)
@@ -75,7 +76,9 @@ def linear(classes: int, count: int, seed: int = 0, shape: tuple[int, int, int] 
         logits = model(images)
     labels = logits.argmax(1)
     margins = logits.gather(1, labels[:, None]) - logits
-    lengths = (weight[labels][:, None] - weight[None]).abs().flatten(2).sum(2)
+    lengths = torch.linalg.vector_norm(
+        (weight[labels][:, None] - weight).flatten(2), ord=1 if norm == "Linf" else 2, dim=2
+    )
     distances = margins / lengths.clamp(min=1e-12)
     distances[torch.arange(count), labels] = torch.inf
     return model, images, labels, distances.amin(1)

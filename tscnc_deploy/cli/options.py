@@ -42,7 +42,7 @@ _RECIPE_OPTIONS = (
         metavar="NAME|FILE",
         shell_complete=complete_recipe,
         help="What to build: a shipped recipe, see `tscnc-deploy recipes`, or a TOML file of your own, see "
-        "`tscnc-deploy init`.  [default: digits; with --dataset the recipe of that name, else cifar10]",
+        "`tscnc-deploy init`.  [default: digits; with --dataset the recipe of that name, else images]",
     ),
     click.option(
         "--arch",

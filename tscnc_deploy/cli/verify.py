@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     "attacks",
     multiple=True,
     metavar="NAME",
-    help="fgsm, pgd-STEPS[xRESTARTS], apgd-ce-STEPS[xRESTARTS], square-QUERIES, or replay (the bundle's own examples); "
-    "may be given several times.  [default: replay and the recipe's verify.engine_attacks]",
+    help="An attack such as pgd-20, apgd-ce-50, apgd-t-50, fab-t-50, square-1000, twin-apgd-50 or hopskipjump-2000, an "
+    "ensemble (fast, autoattack-standard, autoattack-plus), or replay (the bundle's own examples); may be given "
+    "several times.  [default: replay and the recipe's verify.engine_attacks]",
 )
 @click.option(
     "--samples",
@@ -142,6 +143,7 @@ def _evaluate(
 
     from tscnc_deploy.data import stratified
     from tscnc_deploy.errors import InputError
+    from tscnc_deploy.recipe.values import ENSEMBLES
     from tscnc_deploy.robustness import EngineVictim, ModelVictim, Threat, Victim, evaluate
     from tscnc_deploy.training.device import choose_device, deterministic
     from tscnc_deploy.training.seeds import derive_generator
@@ -166,6 +168,8 @@ def _evaluate(
             attacks,
             seed=seed,
             batch_size=recipe.verify.batch_size,
+            # An ensemble is defined as a cascade: its later attacks see what the earlier ones left standing.
+            cascade=any(name in ENSEMBLES for name in names),
             progress=lambda attack, done, total: progress.step(done, total, {}, attack),
         )
 
@@ -173,15 +177,12 @@ def _evaluate(
 def _attacks(names: tuple[str, ...], examples: Any, index: Tensor) -> list[Attack]:
     import torch
 
-    from tscnc_deploy.robustness import Replay, parse_attack
+    from tscnc_deploy.robustness import Replay, parse_attacks
 
-    attacks: list[Attack] = []
-    for name in dict.fromkeys(names):
-        if name != "replay":
-            attacks.append(parse_attack(name))
-        elif examples is not None:
-            attacks.append(Replay(torch.from_numpy(examples)[index]))
-    return attacks
+    replayed: list[Attack] = []
+    if "replay" in names and examples is not None:
+        replayed.append(Replay(torch.from_numpy(examples)[index]))
+    return [*replayed, *parse_attacks(name for name in names if name != "replay")]
 
 
 def _gates(recipe: Recipe, evaluation: Evaluation) -> list[dict[str, Any]]:

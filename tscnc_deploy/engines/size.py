@@ -29,9 +29,9 @@ class SizeTable:
     """Sizes on disk of one network; nothing is said about memory at run time, where runtimes expand the weights.
 
     Attributes:
-        rows: "dense" and "sparse", each also as a compressed archive ".zip" (deflate, level 9) and ".xz" (LZMA, preset
-            1); and "entropy bound", what an ideal coder of the positions needs, with every value stored as it is. An
-            archive can be below it if values repeat.
+        rows: "dense file" and "sparse file", which hold the same pruned weights, each also as an archive: "zip"
+            (deflate, level 9) and "xz" (LZMA, preset 1). Then "entropy bound", what an ideal coder of the positions
+            needs with every value stored as it is; an archive can be below it if values repeat.
     """
 
     rows: tuple[Size, ...]
@@ -54,12 +54,12 @@ def size_table(dense_path: str | Path, sparse_path: str | Path) -> SizeTable:
     dense, sparse = read_bytes(dense_path), read_bytes(sparse_path)
     bound = _entropy_bound(parse_onnx(sparse, sparse_path))
     sizes = {
-        "dense": len(dense),
-        "dense.zip": _zip_size(dense),
-        "dense.xz": _xz_size(dense),
-        "sparse": len(sparse),
-        "sparse.zip": _zip_size(sparse),
-        "sparse.xz": _xz_size(sparse),
+        "dense file": len(dense),
+        "dense file, zip": _zip_size(dense),
+        "dense file, xz": _xz_size(dense),
+        "sparse file": len(sparse),
+        "sparse file, zip": _zip_size(sparse),
+        "sparse file, xz": _xz_size(sparse),
         "entropy bound": bound,
     }
     return SizeTable(tuple(Size(name, size, len(dense) / size) for name, size in sizes.items()))

@@ -95,8 +95,7 @@ class Run:
                 record = self._valid_record(stage, key)
                 progress.start(stage.name, position, len(self.stages))
                 if record is None:
-                    with _storage_errors(self.folder):
-                        record = self._execute(stage, recipe, key, progress)
+                    record = self._guarded(stage, recipe, key, progress)
                     result = StageResult(stage.name, cached=False, seconds=record["seconds"])
                 else:
                     # Left behind by a kill in the instant after the record was written.
@@ -144,6 +143,15 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return record if valid else None
+
+    def _guarded(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
+        with _storage_errors(self.folder):
+            try:
+                return self._execute(stage, recipe, key, progress)
+            except FileNotFoundError as error:
+                # A file of our own that should be there: a defect, not the user's disk.
+                msg = f"stage {stage.name}: {error}"
+                raise RuntimeError(msg) from error
 
     def _execute(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
         started = time.monotonic()
@@ -219,8 +227,6 @@ def _storage_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             msg = f"{folder}: no space left; free some and run the same command again, finished work is kept"
-        elif error.errno == errno.ENOENT:
-            raise  # a file of our own that should be there: a defect, not the user's disk
         else:
             msg = f"{error.filename or folder}: {error.strerror or error}; give --out a folder that can be written"
         raise StorageError(msg) from error

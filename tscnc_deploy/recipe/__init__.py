@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tscnc_deploy.recipe.values import (
+    OF_ENGINES,
     Attacks,
     Count,
     Epochs,
@@ -190,14 +191,16 @@ class Finetune(Section):
 class Verify(Section):
     """How robust accuracy is measured, on the twin and then on every exported engine, on test images."""
 
-    samples: Epochs = Field(0, description="number of test images, same share of each class; 0 uses all")
+    samples: Epochs = Field(0, description="at most so many test images, same share of each class; 0 uses all")
     attacks: SomeAttacks = Field(
         ("fgsm", "pgd-20", "apgd-ce-50", "square-1000"),
-        description="attacks on the twin: fgsm, pgd-STEPS[xRESTARTS], apgd-ce-STEPS[xRESTARTS], square-QUERIES",
+        description="attacks on dense network and twin, such as pgd-20, pgd-20x5 (5 restarts), apgd-ce-50, apgd-t-50, "
+        "fab-t-50, square-1000, fast, autoattack-standard",
     )
     engine_attacks: Attacks = Field(
         ("pgd-20", "square-1000"),
-        description="attacks on each engine besides replay; gradient attacks see the engine's own logits",
+        description="attacks on each engine besides replay, with the engine's own logits: the same, and twin-apgd-50, "
+        "hopskipjump-2000, gap-50",
     )
     batch_size: Count = Field(256, description="images per forward pass")
     cascade: bool = Field(False, description="attack only what earlier attacks left standing: cheaper, same worst case")
@@ -250,6 +253,9 @@ class Recipe(Section):
     def _contradictions(self) -> Iterator[str]:
         if self.train.epochs == 0 and self.model.checkpoint is None:
             yield "train.epochs = 0 needs model.checkpoint, the weights to prune; or train for at least one epoch"
+        for attack in self.verify.attacks:
+            if attack.startswith(OF_ENGINES):
+                yield f"verify.attacks names {attack}, which sets an engine against its twin; move it to engine_attacks"
         if self.train.early_stop and self.data.validation == 0:
             yield (
                 "train.early_stop = true needs validation images and data.validation = 0; "

@@ -10,7 +10,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-_ATTACK = re.compile(r"fgsm|pgd-[1-9]\d{0,5}(x[1-9]\d{0,2})?|apgd-ce-[1-9]\d{0,5}(x[1-9]\d{0,2})?|square-[1-9]\d{0,6}")
+ENSEMBLES = ("fast", "autoattack-standard", "autoattack-plus")
+# Attacks that compare an engine with its twin, and so have nothing to say about the twin alone.
+OF_ENGINES = ("twin-apgd", "gap")
+# robustness/attacks/names.py knows what each of them is; here their names are checked without importing it.
+_ATTACK = re.compile(
+    r"fgsm|(pgd|cw|apgd-ce|apgd-dlr|apgd-t|fab|fab-t|twin-apgd)-[1-9]\d{0,5}(x[1-9]\d{0,2})?"
+    rf"|(square|hopskipjump|gap)-[1-9]\d{{0,6}}|{'|'.join(ENSEMBLES)}"
+)
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
 
 
@@ -56,7 +63,7 @@ def _name(value: str) -> str:
 
 def _attack(value: str) -> str:
     if not _ATTACK.fullmatch(value):
-        msg = "is not an attack such as fgsm, pgd-20, pgd-20x5 (5 restarts), apgd-ce-50 or square-1000"
+        msg = "is not an attack such as fgsm, pgd-20, pgd-20x5 (5 restarts), apgd-ce-50, square-1000 or fast"
         raise ValueError(msg)
     return value
 

@@ -40,6 +40,15 @@ class Accuracy(Part):
     high: Annotated[float, Field(ge=0, le=1)]
 
 
+class MaskingWarning(Part):
+    """A sign that robust accuracy is overstated; the form of `robustness.MaskingWarning.to_json`."""
+
+    name: Text
+    figure: Figure = None
+    limit: Figure = None
+    message: Text
+
+
 class Evaluation(Part):
     """What one model or engine stood; the form of `robustness.Evaluation.to_json`.
 
@@ -51,6 +60,7 @@ class Evaluation(Part):
         cascade: Whether attacks only saw what earlier ones left standing.
         epsilon: Radius of the perturbations.
         norm: Their norm.
+        warnings: Signs that the attacks were misled.
     """
 
     clean: Accuracy | None = None
@@ -60,6 +70,7 @@ class Evaluation(Part):
     cascade: bool = False
     epsilon: Figure = None
     norm: Text | None = None
+    warnings: tuple[MaskingWarning, ...] = Field((), max_length=100)
 
     @property
     def rows(self) -> dict[str, Accuracy]:
@@ -181,8 +192,8 @@ class Layer(Part):
 
     @property
     def label(self) -> str:
-        """The layer's name, without the name of the parameter."""
-        return self.name.removesuffix(".weight")
+        """The layer's name, without those of the parameter and of the part of the model that all layers are in."""
+        return self.name.removesuffix(".weight").removeprefix("network.")
 
 
 class Epoch(Part):

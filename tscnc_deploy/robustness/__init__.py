@@ -4,56 +4,112 @@ Anything that maps images to logits can be evaluated, with a gradient (`ModelVic
 (`EngineVictim`) or without (`BlackBoxVictim`). Nothing here knows of recipes, runs or the command line.
 """
 
-from tscnc_deploy.robustness.attacks.apgd import APGDCE
+from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDDLR, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.attacks.ensembles import ENSEMBLES
+from tscnc_deploy.robustness.attacks.fab import FAB, FABT
 from tscnc_deploy.robustness.attacks.fgsm import FGSM
-from tscnc_deploy.robustness.attacks.names import parse_attack
-from tscnc_deploy.robustness.attacks.pgd import PGD
+from tscnc_deploy.robustness.attacks.gap import Gap
+from tscnc_deploy.robustness.attacks.hop_skip_jump import HopSkipJump
+from tscnc_deploy.robustness.attacks.names import parse_attack, parse_attacks
+from tscnc_deploy.robustness.attacks.pgd import CW, PGD
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
+from tscnc_deploy.robustness.attacks.twin_apgd import TwinAPGD
+from tscnc_deploy.robustness.classifier import Classifier
 from tscnc_deploy.robustness.comparison import Comparison, compare
+from tscnc_deploy.robustness.corruptions import CORRUPTIONS, CorruptionResult, corrupt, evaluate_corruptions
+from tscnc_deploy.robustness.curves import AccuracyCurve, accuracy_curve
+from tscnc_deploy.robustness.disagreement import Disagreement, find_disagreements
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
-from tscnc_deploy.robustness.gates import Gate, at_least, at_most
+from tscnc_deploy.robustness.expectation import EOTVictim
+from tscnc_deploy.robustness.gates import Gate, at_least, at_most, loses_at_most
+from tscnc_deploy.robustness.lipschitz import LocalLipschitz, local_lipschitz
+from tscnc_deploy.robustness.masking import MaskingWarning, check_masking
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.parity import Parity, compare_logits
+from tscnc_deploy.robustness.quantiles import Quantile, quantiles
+from tscnc_deploy.robustness.sequential import GateTest
+from tscnc_deploy.robustness.smallest_epsilon import SmallestEpsilons, smallest_epsilons
+from tscnc_deploy.robustness.smoothing import SmoothingResult, certify
 from tscnc_deploy.robustness.statistics import (
     Accuracy,
     accuracy,
     clopper_pearson,
+    hoeffding_interval,
+    images_to_halve,
     images_to_settle,
     mcnemar_exact,
     tango_upper_bound,
 )
 from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.until_decided import SequentialResult, doubling_looks, evaluate_until_decided
 from tscnc_deploy.robustness.victim import BlackBoxVictim, EngineVictim, ModelVictim, Victim
 
 __all__ = [
     "APGDCE",
+    "APGDDLR",
+    "APGDT",
+    "CORRUPTIONS",
+    "CW",
+    "ENSEMBLES",
+    "FAB",
+    "FABT",
     "FGSM",
     "PGD",
     "Accuracy",
+    "AccuracyCurve",
     "Attack",
     "BlackBoxVictim",
+    "Classifier",
     "Comparison",
+    "CorruptionResult",
+    "Disagreement",
+    "EOTVictim",
     "EngineVictim",
     "Evaluation",
+    "Gap",
     "Gate",
+    "GateTest",
+    "HopSkipJump",
+    "LocalLipschitz",
+    "MaskingWarning",
     "ModelVictim",
     "Noise",
     "Parity",
+    "Quantile",
     "Replay",
+    "SequentialResult",
+    "SmallestEpsilons",
+    "SmoothingResult",
     "Square",
     "Threat",
+    "TwinAPGD",
     "Victim",
     "accuracy",
+    "accuracy_curve",
     "at_least",
     "at_most",
+    "certify",
+    "check_masking",
     "clopper_pearson",
     "compare",
     "compare_logits",
+    "corrupt",
+    "doubling_looks",
     "evaluate",
+    "evaluate_corruptions",
+    "evaluate_until_decided",
+    "find_disagreements",
+    "hoeffding_interval",
+    "images_to_halve",
     "images_to_settle",
+    "local_lipschitz",
+    "loses_at_most",
     "mcnemar_exact",
     "parse_attack",
+    "parse_attacks",
+    "quantiles",
+    "smallest_epsilons",
     "tango_upper_bound",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, Best
+from tscnc_deploy.robustness.expectation import check_repeatable
 from tscnc_deploy.robustness.losses import margin, misclassified
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.statistics import Accuracy, accuracy
@@ -19,6 +20,9 @@ from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
 
 Progress = Callable[[str, int, int], None]
+
+# Images on which a randomised victim gives itself away.
+_ASKED_TWICE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +106,8 @@ def evaluate(
             replayed examples are then those that the image has in the whole.
 
     Raises:
-        InputError: Images, labels, attacks, logits or settings that would give a wrong number.
+        InputError: Images, labels, attacks, logits or settings that would give a wrong number, and a victim that
+            answers differently each time, unless it is an `EOTVictim`.
     """
     checks.check_images(images, labels)
     checks.check_attacks(attacks, victim)
@@ -110,6 +115,7 @@ def evaluate(
         msg = f"batch_size = {batch_size} is not a number of images from 1 up"
         raise InputError(msg)
     images, labels = images.detach().cpu(), labels.cpu()
+    check_repeatable(victim, images[: min(batch_size, _ASKED_TWICE)])
     report = progress or _silent
 
     started = time.perf_counter()

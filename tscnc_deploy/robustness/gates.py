@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from tscnc_deploy.robustness.comparison import Comparison
 from tscnc_deploy.robustness.statistics import Accuracy
 
 
@@ -44,6 +45,13 @@ def at_least(name: str, accuracy: Accuracy, limit: float) -> Gate:
     return Gate(name, accuracy.low, limit, passed, inconclusive=not passed and accuracy.high >= limit)
 
 
+def loses_at_most(name: str, comparison: Comparison, limit: float) -> Gate:
+    """Passes if the upper bound of what the second classifier loses does not exceed the limit."""
+    passed = comparison.upper_bound <= limit
+    # With few images the bound stays above a small limit even where nothing at all was lost.
+    return Gate(name, comparison.upper_bound, limit, passed, inconclusive=not passed and comparison.difference <= limit)
+
+
 def at_most(name: str, value: float, limit: float) -> Gate:
-    """Passes if the value (an upper bound, such as `Comparison.upper_bound`) does not exceed the limit."""
+    """Passes if the value does not exceed the limit."""
     return Gate(name, value, limit, value <= limit)

@@ -9,29 +9,35 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.projections import onto_l2_ball
+
+NORMS = ("Linf", "L2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Threat:
-    """Every pixel may move by at most epsilon, and stays in [0, 1].
+    """Pixels stay in [0, 1], and the perturbation has at most the length epsilon.
 
     Attributes:
-        norm: Norm of the perturbation; "Linf" is the one there is.
-        epsilon: Radius in the unit of the pixels, in (0, 1]; 8/255 is 0.0313725.
+        norm: "Linf", every pixel may move by epsilon, or "L2", the root of the sum of squares over the whole image.
+        epsilon: Radius in the unit of the pixels; for Linf in (0, 1], such as 8/255 = 0.0313725; for L2 above 0.
 
     Raises:
-        InputError: Unknown norm, or an epsilon outside (0, 1].
+        InputError: Unknown norm, or an epsilon out of range.
     """
 
     norm: str = "Linf"
     epsilon: float
 
     def __post_init__(self) -> None:
-        if self.norm != "Linf":
-            msg = f"norm = {self.norm!r} is not known; the norm of the perturbation is 'Linf'"
+        if self.norm not in NORMS:
+            msg = f"norm = {self.norm!r} is not known; the norm of the perturbation is 'Linf' or 'L2'"
             raise InputError(msg)
         # Written so that NaN, which compares false with everything, is refused too.
-        if not 0 < self.epsilon <= 1:
+        if self.norm == "L2" and not 0 < self.epsilon < math.inf:
+            msg = f"epsilon = {self.epsilon:g} is not a radius above 0, the L2 length of a perturbation"
+            raise InputError(msg)
+        if self.norm == "Linf" and not 0 < self.epsilon <= 1:
             hint = ""
             if 1 < self.epsilon <= 255:
                 hint = f"; write {self.epsilon:g}/255 = {self.epsilon / 255:.6g}, not {self.epsilon:g}"
@@ -39,10 +45,10 @@ class Threat:
             raise InputError(msg)
 
     def bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value that each pixel may take.
+        """Smallest and largest value that each pixel may take; for L2, if no other pixel moves.
 
         The bounds are the float32 numbers nearest to the ends of the interval that lie inside it, so a point between
-        them is never outside the ball by a rounding error.
+        them is never outside the Linf ball by a rounding error.
 
         Args:
             images: float32 [N, C, H, W] in [0, 1].
@@ -61,9 +67,34 @@ class Threat:
         Args:
             adversarial: float32 [N, C, H, W], any finite values.
             images: float32 [N, C, H, W] in [0, 1], the centres.
+
+        Returns:
+            float32 [N, C, H, W], never outside the ball by a rounding error; what lies inside is left as it is.
         """
-        low, high = self.bounds(images)
-        return torch.clamp(adversarial, low, high)
+        if self.norm == "Linf":
+            low, high = self.bounds(images)
+            return torch.clamp(adversarial, low, high)
+        clipped = adversarial.clamp(0, 1) + 0.0
+        inside = self.length(clipped.double() - images.double()) <= self.epsilon
+        nearest = onto_l2_ball(adversarial, images, self.inner_radius(images)) + 0.0
+        return torch.where(inside[:, None, None, None], clipped, nearest)
+
+    def inner_radius(self, images: Tensor) -> float:
+        """A radius of the L2 ball, a little below epsilon, that leaves room for rounding every pixel to float32."""
+        # In [0, 1] that moves a pixel by at most 2**-25. The share of epsilon is for sums of squares in float32.
+        return max(self.epsilon * (1 - 1e-6) - 2.0**-25 * math.sqrt(images[0].numel()), 0.0)
+
+    def length(self, moves: Tensor) -> Tensor:
+        """Length of each perturbation in the norm.
+
+        Args:
+            moves: float [N, C, H, W].
+
+        Returns:
+            [N], of the same type.
+        """
+        flat = moves.flatten(1)
+        return flat.abs().amax(1) if self.norm == "Linf" else torch.linalg.vector_norm(flat, dim=1)
 
 
 def _round_up(values: Tensor) -> Tensor:

@@ -86,9 +86,13 @@ class EngineVictim:
         return _engine_logits(self.engine, images)
 
     def differentiable(self, images: Tensor) -> Tensor:
+        return self.both(images)[0]
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The engine's logits and the twin's, float32 [N, K] each, both with the twin's gradient."""
         twin = self.twin.differentiable(images)
         # twin + (engine - twin).detach(), in the order that adds an exact zero: the logits are the engine's to the bit.
-        return self.logits(images) + (twin - twin.detach())
+        return self.logits(images) + (twin - twin.detach()), twin
 
 
 class BlackBoxVictim:
@@ -106,7 +110,7 @@ class BlackBoxVictim:
     def differentiable(self, images: Tensor) -> Tensor:
         msg = (
             f"engine {self.engine.spec.name!r} gives no gradient; "
-            "attack it with square or replay, or together with its twin (EngineVictim)"
+            "attack it with square, hopskipjump or replay, or together with its twin (EngineVictim)"
         )
         raise InputError(msg)
 

@@ -133,7 +133,7 @@ def _gates(
     layers: list[dict[str, Any]],
 ) -> list[Gate]:
     """Every bound of the recipe on every figure that there is."""
-    from tscnc_deploy.robustness import Accuracy, Gate, at_least, at_most
+    from tscnc_deploy.robustness import Accuracy, Comparison, Gate, at_least, at_most, loses_at_most
 
     limits = recipe.gates
     gates = []
@@ -153,11 +153,13 @@ def _gates(
         largest = float("inf") if parity["max_abs_diff"] is None else parity["max_abs_diff"]
         gates.append(at_most(f"{name}: largest difference of a logit", largest, parity["tolerance"]))
         if limits.engine_loss is not None:
-            bound = evaluation["comparison"]["upper_bound"]
-            gates.append(at_most(f"{name}: robust accuracy lost to the twin, upper bound", bound, limits.engine_loss))
+            beside = Comparison(**evaluation["comparison"])
+            gates.append(
+                loses_at_most(f"{name}: robust accuracy lost to the twin, upper bound", beside, limits.engine_loss)
+            )
     if limits.pruning_loss is not None:
-        bound = verified["comparison"]["upper_bound"]
-        gates.append(at_most("robust accuracy lost by pruning, upper bound", bound, limits.pruning_loss))
+        pruned = Comparison(**verified["comparison"])
+        gates.append(loses_at_most("robust accuracy lost by pruning, upper bound", pruned, limits.pruning_loss))
     if limits.median_kappa is not None:
         kappas = [layer["kappa"] for layer in layers if layer["kappa"] is not None]
         gates.append(at_most("median kappa of the layers", statistics.median(kappas), limits.median_kappa))

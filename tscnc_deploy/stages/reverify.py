@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines import can_run, load_target
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from tscnc_deploy.engines.base import Engine
     from tscnc_deploy.models import Classifier
-    from tscnc_deploy.robustness import Evaluation, Victim
+    from tscnc_deploy.robustness import Attack, Evaluation, Victim
 
 
 class Reverify(Stage):
@@ -86,10 +87,13 @@ class Reverify(Stage):
 
 def _attack(context: Context, engine: Engine, twin: Classifier, examples: dict[str, Tensor], name: str) -> Evaluation:
     """Replay of the twin's examples, then the recipe's attacks with the engine's logits in the loop."""
-    from tscnc_deploy.robustness import EngineVictim, Replay, Threat, evaluate, parse_attack
+    from tscnc_deploy.robustness import EngineVictim, Replay, Threat, TwinAPGD, evaluate, parse_attacks
 
     recipe = context.recipe
-    attacks = [Replay(examples["twin"]), *(parse_attack(attack) for attack in recipe.verify.engine_attacks)]
+    attacks: list[Attack] = [Replay(examples["twin"])]
+    for attack in parse_attacks(recipe.verify.engine_attacks):
+        # Restarts from the twin's best examples are worth more than random ones.
+        attacks.append(replace(attack, starts=examples["twin"]) if isinstance(attack, TwinAPGD) else attack)
     return evaluate(
         EngineVictim(engine, twin),
         examples["images"],

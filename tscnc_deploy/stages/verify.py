@@ -32,19 +32,19 @@ class Verify(Stage):
 
         from tscnc_deploy import data, models
         from tscnc_deploy.data.sampling import stratified
-        from tscnc_deploy.robustness import ModelVictim, Threat, compare, evaluate, parse_attack
+        from tscnc_deploy.robustness import ModelVictim, Threat, check_masking, compare, evaluate, parse_attacks
         from tscnc_deploy.training.device import choose_device, deterministic
         from tscnc_deploy.training.seeds import derive_generator
 
         recipe, verify = context.recipe, context.recipe.verify
         test = data.load(recipe.data).test
         index = torch.arange(len(test))
-        if verify.samples:
+        if 0 < verify.samples < len(test):
             index = stratified(test.labels, verify.samples, derive_generator(recipe.seed, "verify"))
         device = choose_device(context.device)
         images, labels = (part.to(device) for part in test.batch(index))
         threat = Threat(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon)
-        attacks = [parse_attack(name) for name in verify.attacks]
+        attacks = parse_attacks(verify.attacks)
 
         evaluations = {}
         for who, stage in (("dense", "train"), ("twin", "finetune")):
@@ -65,6 +65,12 @@ class Verify(Stage):
                 )
         dense, twin = evaluations["dense"], evaluations["twin"]
         record: dict[str, Any] = {who: evaluation.to_json() for who, evaluation in evaluations.items()}
+        context.progress.step(0, 1, {}, "twin: signs of gradient masking")
+        with deterministic(tf32=False):
+            signs = check_masking(
+                ModelVictim(model), images, labels, threat, twin, seed=recipe.seed, batch_size=verify.batch_size
+            )
+        record["twin"]["warnings"] = [sign.to_json() for sign in signs]
         record["comparison"] = compare(dense.robust_mask, twin.robust_mask).to_json()
         write_json(context.out / "evaluation.json", record)
         examples = {"images": images, "labels": labels, "index": index, "twin": twin.adversarial}

@@ -1,23 +1,22 @@
-"""APGD: PGD with momentum that chooses its own step size."""
+"""APGD: projected gradient ascent with momentum that chooses its own step size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.base import Best, Loss, gradient, measure, per_image, require_count
-from tscnc_deploy.robustness.attacks.restarts import with_restarts
-from tscnc_deploy.robustness.losses import cross_entropy
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.ball import Ball
+from tscnc_deploy.robustness.attacks.base import Best, require_count
+from tscnc_deploy.robustness.attacks.climb import MOMENTUM, RHO, ascend
+from tscnc_deploy.robustness.attacks.targets import TARGETS, likeliest_wrong
+from tscnc_deploy.robustness.attacks.turns import in_turns
+from tscnc_deploy.robustness.losses import DLR_CLASSES, LOSSES, targeted_dlr
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
-
-MOMENTUM = 0.75
-RHO = 0.75
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class APGDCE:
     """APGD on the cross-entropy, from a random point of the ball.
 
     Attributes:
-        steps: Steps per run.
+        steps: Steps per run; what is broken when the step size is reviewed takes no more.
         restarts: Runs from other random points, on images that no earlier run broke.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
@@ -35,106 +34,110 @@ class APGDCE:
     steps: int
     restarts: int = 1
 
+    family: ClassVar[str] = "apgd-ce"
+    loss: ClassVar[str] = "cross-entropy"
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_count("apgd-ce", "steps", self.steps)
-        require_count("apgd-ce", "restarts", self.restarts)
+        require_count(self.family, "steps", self.steps)
+        require_count(self.family, "restarts", self.restarts)
 
     @property
     def name(self) -> str:
-        """apgd-ce-STEPS, or apgd-ce-STEPSxRESTARTS."""
-        return f"apgd-ce-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+        """apgd-ce-STEPS, or apgd-ce-STEPSxRESTARTS; with the family's name in its place."""
+        return f"{self.family}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 
     def settings(self) -> dict[str, object]:
         """See `Attack.settings`."""
         return {
             "steps": self.steps,
             "restarts": self.restarts,
-            "loss": "cross-entropy",
+            "loss": self.loss,
             "momentum": MOMENTUM,
             "rho": RHO,
         }
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
         """See `Attack.run`."""
-        ascent = partial(ascend, victim, cross_entropy, self.steps, threat.epsilon)
-        return with_restarts(ascent, images, labels, threat, noise, self.restarts)
+        ball = Ball.around(images, threat)
+
+        def turn(number: int, rows: Tensor) -> Best:
+            part = ball.select(rows)
+            start = part.random_points(noise.select(rows), number)
+            return ascend(victim, LOSSES[self.loss], self.steps, part, start, labels[rows])
+
+        return in_turns(turn, self.restarts, images)
 
 
-def checkpoints(steps: int) -> list[int]:
-    """The steps after which the step size may be halved: ceil(p_j * steps) for the p_j of the paper, without 0.
+@dataclass(frozen=True)
+class APGDDLR(APGDCE):
+    """APGD on the difference of logits ratio, which no scale of the logits flattens; needs 4 classes.
 
-    In hundredths, p_1 = 22 and each window is 3 shorter than the one before, but at least 6 long.
+    Source: As `APGDCE`.
     """
-    # Whole hundredths, because 0.22 + 0.19 in floating point is above 0.41 and would round up to one step too many.
-    marks, position, window = [], 22, 22
-    while position < 100:
-        marks.append(-(-position * steps // 100))
-        window = max(window - 3, 6)
-        position += window
-    return sorted(set(marks))
+
+    family: ClassVar[str] = "apgd-dlr"
+    loss: ClassVar[str] = "dlr"
+
+    def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        """See `Attack.run`.
+
+        Raises:
+            InputError: Fewer than 4 classes.
+        """
+        classes = victim.logits(images[:1]).shape[1]
+        if classes < DLR_CLASSES:
+            msg = (
+                f"{self.name}: the DLR loss needs at least {DLR_CLASSES} classes, not {classes}; use apgd-ce or apgd-t"
+            )
+            raise InputError(msg)
+        return super().run(victim, images, labels, threat, noise)
 
 
-def ascend(
-    victim: Victim,
-    loss_function: Loss,
-    steps: int,
-    epsilon: float,
-    start: Tensor,
-    low: Tensor,
-    high: Tensor,
-    labels: Tensor,
-) -> Best:
-    """One run of APGD.
+@dataclass(frozen=True)
+class APGDT:
+    """APGD towards one wrong class after the other, on the targeted difference of logits ratio.
 
-    Args:
-        victim: What is attacked.
-        loss_function: Maximised, per image.
-        steps: Steps after the start.
-        epsilon: Half of the first step size.
-        start: float32 [N, C, H, W] between low and high.
-        low: Smallest value of each pixel.
-        high: Largest value of each pixel.
-        labels: int64 [N].
+    Attributes:
+        steps: Steps per class.
+        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The turns after
+            the first attack what still stands.
+
+    Source: As `APGDCE`.
     """
-    loss, broken, slope = gradient(victim, start, labels, loss_function)
-    best = Best(start, loss, broken)
-    # The point of highest loss steers the search, whether or not it is misclassified; `best` is what is returned.
-    top_points, top_loss, top_slope = start, loss, slope
-    points = previous = start
-    step_size = torch.full_like(loss, 2 * epsilon)
-    rises = torch.zeros_like(loss)
-    loss_at_check = top_loss
-    halved_at_check = torch.ones_like(broken)
-    marks, last_mark = checkpoints(steps), 0
 
-    for step in range(1, steps + 1):
-        ahead = torch.clamp(points + per_image(step_size) * slope.sign(), low, high)
-        if step > 1:
-            momentum = MOMENTUM * (ahead - points) + (1 - MOMENTUM) * (points - previous)
-            ahead = torch.clamp(points + momentum, low, high)
-        previous, points, previous_loss = points, ahead, loss
-        if step == steps:
-            best.update(points, *measure(victim, points, labels, loss_function))
-            break
-        loss, broken, slope = gradient(victim, points, labels, loss_function)
-        best.update(points, loss, broken)
+    steps: int
+    targets: int = TARGETS
 
-        rises = rises + (loss > previous_loss)
-        risen = loss > top_loss
-        top_points = torch.where(per_image(risen), points, top_points)
-        top_slope = torch.where(per_image(risen), slope, top_slope)
-        top_loss = torch.where(risen, loss, top_loss)
+    needs_gradient: ClassVar[bool] = True
 
-        if step in marks:
-            oscillates = rises < RHO * (step - last_mark)
-            stalls = ~halved_at_check & (top_loss == loss_at_check)
-            halve = oscillates | stalls
-            step_size = torch.where(halve, step_size / 2, step_size)
-            points = torch.where(per_image(halve), top_points, points)
-            slope = torch.where(per_image(halve), top_slope, slope)
-            loss = torch.where(halve, top_loss, loss)
-            loss_at_check, halved_at_check, last_mark = top_loss, halve, step
-            rises = torch.zeros_like(rises)
-    return best
+    def __post_init__(self) -> None:
+        require_count("apgd-t", "steps", self.steps)
+        require_count("apgd-t", "targets", self.targets)
+
+    @property
+    def name(self) -> str:
+        """apgd-t-STEPS with the usual number of targets, or apgd-t-STEPSxTARGETS."""
+        return f"apgd-t-{self.steps}" + (f"x{self.targets}" if self.targets != TARGETS else "")
+
+    def settings(self) -> dict[str, object]:
+        """See `Attack.settings`."""
+        return {
+            "steps": self.steps,
+            "targets": self.targets,
+            "loss": "targeted dlr",
+            "momentum": MOMENTUM,
+            "rho": RHO,
+        }
+
+    def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        """See `Attack.run`."""
+        ball = Ball.around(images, threat)
+        targets = likeliest_wrong(victim, images, labels, self.targets)
+
+        def turn(number: int, rows: Tensor) -> Best:
+            part = ball.select(rows)
+            start = part.random_points(noise.select(rows), number)
+            return ascend(victim, targeted_dlr, self.steps, part, start, labels[rows], targets[rows, number])
+
+        return in_turns(turn, targets.shape[1], images)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,12 +9,10 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.losses import misclassified
+from tscnc_deploy.robustness.losses import Loss, misclassified
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Attack(Protocol):
@@ -76,9 +73,13 @@ class Best:
         self.loss = torch.where(better, loss, self.loss)
         self.broken = self.broken | broken
 
+    def select(self, rows: Tensor) -> Best:
+        """A copy of some rows, an int64 or bool index."""
+        return Best(self.points[rows], self.loss[rows], self.broken[rows])
+
     def put(self, rows: Tensor, other: Best) -> None:
-        """Replaces the given rows (an int64 index) where the other's are better."""
-        mine = Best(self.points[rows], self.loss[rows], self.broken[rows])
+        """Replaces the given rows (an int64 index) in place where the other's are better."""
+        mine = self.select(rows)
         mine.update(other.points, other.loss, other.broken)
         self.points[rows], self.loss[rows], self.broken[rows] = mine.points, mine.loss, mine.broken
 
@@ -118,14 +119,8 @@ def measure(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tuple
     return loss(logits, labels), misclassified(logits, labels)
 
 
-def random_start(low: Tensor, high: Tensor, noise: Noise, counter: int) -> Tensor:
-    """Points drawn uniformly between the bounds, float32 [N, C, H, W]."""
-    share = noise.uniform(counter, tuple(low.shape[1:]))
-    return torch.clamp(torch.lerp(low, high, share), low, high)
-
-
 def require_count(attack: str, key: str, value: int) -> None:
-    """Refuses a number of steps, restarts or queries that is not a whole number from 1 up.
+    """Refuses a number of steps, restarts, targets or queries that is not a whole number from 1 up.
 
     Raises:
         InputError: Names the attack, the key and the value.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from tscnc_deploy.robustness.attacks.ball import Ball
 from tscnc_deploy.robustness.attacks.base import Best, gradient, measure
 from tscnc_deploy.robustness.losses import cross_entropy
 from tscnc_deploy.robustness.noise import Noise
@@ -17,7 +17,9 @@ from tscnc_deploy.robustness.victim import Victim
 
 @dataclass(frozen=True)
 class FGSM:
-    """One step of size epsilon along the sign of the gradient of the cross-entropy, from the clean image.
+    """One step of length epsilon along which the cross-entropy rises most, from the clean image.
+
+    For Linf that is the sign of the gradient, for L2 the gradient itself.
 
     Source: Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", arXiv 1412.6572.
     """
@@ -31,9 +33,9 @@ class FGSM:
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
         """See `Attack.run`; takes no random numbers."""
-        low, high = threat.bounds(images)
+        ball = Ball.around(images, threat)
         loss, broken, slope = gradient(victim, images, labels, cross_entropy)
         best = Best(images, loss, broken)
-        points = torch.clamp(images + threat.epsilon * slope.sign(), low, high)
+        points = ball.project(images + threat.epsilon * ball.steepest(slope))
         best.update(points, *measure(victim, points, labels, cross_entropy))
         return best.points

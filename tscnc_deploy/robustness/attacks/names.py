@@ -1,46 +1,96 @@
-"""From the name of an attack to the attack."""
+"""From the name of an attack, or of an ensemble of attacks, to the attacks."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.apgd import APGDCE
+from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDDLR, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.attacks.ensembles import ENSEMBLES
+from tscnc_deploy.robustness.attacks.fab import FAB, FABT
 from tscnc_deploy.robustness.attacks.fgsm import FGSM
-from tscnc_deploy.robustness.attacks.pgd import PGD
+from tscnc_deploy.robustness.attacks.gap import Gap
+from tscnc_deploy.robustness.attacks.hop_skip_jump import HopSkipJump
+from tscnc_deploy.robustness.attacks.pgd import CW, PGD
 from tscnc_deploy.robustness.attacks.square import Square
+from tscnc_deploy.robustness.attacks.twin_apgd import TwinAPGD
 
-# Family: its form, and a usual name of it for messages.
+
+@dataclass(frozen=True)
+class Form:
+    """How the attacks of a family are named.
+
+    Attributes:
+        text: The form, such as "pgd-STEPS[xRESTARTS]"; as many numbers as it has words in capitals.
+        usual: A name of that form, for messages.
+        build: Makes the attack from the numbers.
+    """
+
+    text: str
+    usual: str
+    build: Callable[..., Attack]
+
+    def takes(self, count: int) -> bool:
+        """Whether a name of the form may have that many numbers."""
+        return count <= len(re.findall(r"[A-Z]+", self.text)) and (count > 0 or "-" not in self.text)
+
+
 FORMS = {
-    "fgsm": ("fgsm", "fgsm"),
-    "pgd": ("pgd-STEPS[xRESTARTS]", "pgd-20"),
-    "apgd-ce": ("apgd-ce-STEPS[xRESTARTS]", "apgd-ce-50"),
-    "square": ("square-QUERIES", "square-1000"),
+    "fgsm": Form("fgsm", "fgsm", FGSM),
+    "pgd": Form("pgd-STEPS[xRESTARTS]", "pgd-20", PGD),
+    "cw": Form("cw-STEPS[xRESTARTS]", "cw-50", CW),
+    "apgd-ce": Form("apgd-ce-STEPS[xRESTARTS]", "apgd-ce-50", APGDCE),
+    "apgd-dlr": Form("apgd-dlr-STEPS[xRESTARTS]", "apgd-dlr-50", APGDDLR),
+    "apgd-t": Form("apgd-t-STEPS[xTARGETS]", "apgd-t-50", APGDT),
+    "fab": Form("fab-STEPS[xRESTARTS]", "fab-50", FAB),
+    "fab-t": Form("fab-t-STEPS[xTARGETS]", "fab-t-50", FABT),
+    "square": Form("square-QUERIES", "square-1000", Square),
+    "hopskipjump": Form("hopskipjump-QUERIES", "hopskipjump-2000", HopSkipJump),
+    "twin-apgd": Form("twin-apgd-STEPS[xRESTARTS]", "twin-apgd-50", TwinAPGD),
+    "gap": Form("gap-STEPS", "gap-50", Gap),
 }
 
 
+def parse_attacks(names: Iterable[str]) -> list[Attack]:
+    """The attacks of those names, each once, in order; the name of an ensemble stands for its attacks.
+
+    Args:
+        names: What `parse_attack` knows, or "fast", "autoattack-standard" or "autoattack-plus".
+
+    Raises:
+        InputError: See `parse_attack`.
+    """
+    attacks: dict[str, Attack] = {}
+    for name in names:
+        for member in ENSEMBLES.get(name, (name,)):
+            attack = parse_attack(member)
+            attacks.setdefault(attack.name, attack)
+    return list(attacks.values())
+
+
 def parse_attack(name: str) -> Attack:
-    """The attack of that name: "fgsm", "pgd-STEPS[xRESTARTS]", "apgd-ce-STEPS[xRESTARTS]" or "square-QUERIES".
+    """The attack of that name, such as "fgsm", "pgd-20", "pgd-20x5" or "square-1000"; see FORMS.
 
     Raises:
         InputError: Unknown or malformed name; says what it may have meant, and lists the forms.
     """
-    match = re.fullmatch(r"(?P<family>fgsm|pgd|apgd-ce|square)(-(?P<count>[0-9]+)(x(?P<restarts>[0-9]+))?)?", name)
-    parts = match.groupdict() if match else {}
-    family, count, restarts = parts.get("family"), parts.get("count"), parts.get("restarts")
-    if family == "fgsm" and count is None:
-        return FGSM()
-    if family == "pgd" and count is not None:
-        return PGD(int(count), int(restarts or 1))
-    if family == "apgd-ce" and count is not None:
-        return APGDCE(int(count), int(restarts or 1))
-    if family == "square" and count is not None and restarts is None:
-        return Square(int(count))
+    if name in ENSEMBLES:
+        msg = f"{name!r} is an ensemble, where a single attack is expected: {', '.join(ENSEMBLES[name])}"
+        raise InputError(msg)
+    match = re.fullmatch(r"(?P<family>[a-z]+(-[a-z]+)*)(-(?P<first>[0-9]+)(x(?P<second>[0-9]+))?)?", name)
+    if match:
+        form = FORMS.get(match["family"])
+        numbers = [int(match[part]) for part in ("first", "second") if match[part] is not None]
+        if form and form.takes(len(numbers)):
+            return form.build(*numbers)
     guess = _guess(name)
     hint = f"did you mean {guess!r}? " if guess else ""
-    msg = f"attack {name!r} is not known; {hint}The attacks are {', '.join(form for form, _ in FORMS.values())}"
+    forms = ", ".join(form.text for form in FORMS.values())
+    msg = f"attack {name!r} is not known; {hint}The attacks are {forms}; the ensembles are {', '.join(ENSEMBLES)}"
     raise InputError(msg)
 
 
@@ -48,12 +98,15 @@ def _guess(name: str) -> str | None:
     """A well-formed name near a wrong one, keeping its numbers where they fit."""
     text = name.lower().replace("_", "-")
     stem = re.match(r"[a-z-]*", text)[0].rstrip("-")  # type: ignore[index]  # matches the empty string at least
-    extended = [family for family in FORMS if stem and family.startswith(stem)]
-    families = [stem] if stem in FORMS else extended or difflib.get_close_matches(stem, FORMS, n=1)
+    known = [*FORMS, *ENSEMBLES]
+    extended = [family for family in known if stem and family.startswith(stem)]
+    families = [stem] if stem in known else extended or difflib.get_close_matches(stem, known, n=1)
     if not families:
         return None
+    if families[0] in ENSEMBLES:
+        return families[0]
+    form = FORMS[families[0]]
     numbers = re.findall(r"[0-9]+", text)
-    form, usual = FORMS[families[0]]
-    if "RESTARTS" in form and len(numbers) == 2:
-        return f"{families[0]}-{numbers[0]}x{numbers[1]}"
-    return f"{families[0]}-{numbers[0]}" if len(numbers) == 1 and "-" in form else usual
+    if numbers and form.takes(len(numbers)):
+        return f"{families[0]}-{'x'.join(numbers)}"
+    return form.usual

@@ -1,18 +1,17 @@
-"""PGD: projected gradient descent on the negative loss."""
+"""PGD: projected gradient ascent with a fixed step size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.ball import Ball
 from tscnc_deploy.robustness.attacks.base import Best, gradient, measure, require_count
-from tscnc_deploy.robustness.attacks.restarts import with_restarts
-from tscnc_deploy.robustness.losses import cross_entropy
+from tscnc_deploy.robustness.attacks.turns import in_turns
+from tscnc_deploy.robustness.losses import LOSSES
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
@@ -20,7 +19,7 @@ from tscnc_deploy.robustness.victim import Victim
 
 @dataclass(frozen=True)
 class PGD:
-    """Steps along the sign of the gradient of the cross-entropy, from a random point of the ball.
+    """Steps along which the cross-entropy rises most, from a random point of the ball.
 
     Attributes:
         steps: Gradients per run.
@@ -34,19 +33,21 @@ class PGD:
     restarts: int = 1
     step_size: float | None = None
 
+    family: ClassVar[str] = "pgd"
+    loss: ClassVar[str] = "cross-entropy"
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        require_count("pgd", "steps", self.steps)
-        require_count("pgd", "restarts", self.restarts)
+        require_count(self.family, "steps", self.steps)
+        require_count(self.family, "restarts", self.restarts)
         if self.step_size is not None and not 0 < self.step_size < float("inf"):
-            msg = f"pgd: step_size = {self.step_size} is not a share of epsilon above 0"
+            msg = f"{self.family}: step_size = {self.step_size} is not a share of epsilon above 0"
             raise InputError(msg)
 
     @property
     def name(self) -> str:
-        """pgd-STEPS, or pgd-STEPSxRESTARTS."""
-        return f"pgd-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+        """pgd-STEPS, or pgd-STEPSxRESTARTS; with the family's name in its place."""
+        return f"{self.family}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 
     def settings(self) -> dict[str, object]:
         """See `Attack.settings`."""
@@ -54,25 +55,44 @@ class PGD:
             "steps": self.steps,
             "restarts": self.restarts,
             "step_size": self._relative_step(),
-            "loss": "cross-entropy",
+            "loss": self.loss,
         }
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
         """See `Attack.run`."""
-        ascent = partial(self._ascend, victim, self._relative_step() * threat.epsilon)
-        return with_restarts(ascent, images, labels, threat, noise, self.restarts)
+        ball = Ball.around(images, threat)
+
+        def turn(number: int, rows: Tensor) -> Best:
+            part = ball.select(rows)
+            start = part.random_points(noise.select(rows), number)
+            return self._ascend(victim, part, start, labels[rows])
+
+        return in_turns(turn, self.restarts, images)
 
     def _relative_step(self) -> float:
         return 2.5 / self.steps if self.step_size is None else self.step_size
 
-    def _ascend(self, victim: Victim, step: float, start: Tensor, low: Tensor, high: Tensor, labels: Tensor) -> Best:
-        loss, broken, slope = gradient(victim, start, labels, cross_entropy)
+    def _ascend(self, victim: Victim, ball: Ball, start: Tensor, labels: Tensor) -> Best:
+        objective, step = LOSSES[self.loss], self._relative_step() * ball.threat.epsilon
+        loss, broken, slope = gradient(victim, start, labels, objective)
         best = Best(start, loss, broken)
         points = start
         for _ in range(self.steps - 1):
-            points = torch.clamp(points + step * slope.sign(), low, high)
-            loss, broken, slope = gradient(victim, points, labels, cross_entropy)
+            points = ball.project(points + step * ball.steepest(slope))
+            loss, broken, slope = gradient(victim, points, labels, objective)
             best.update(points, loss, broken)
-        points = torch.clamp(points + step * slope.sign(), low, high)
-        best.update(points, *measure(victim, points, labels, cross_entropy))
+        points = ball.project(points + step * ball.steepest(slope))
+        best.update(points, *measure(victim, points, labels, objective))
         return best
+
+
+@dataclass(frozen=True)
+class CW(PGD):
+    """PGD on the margin loss of Carlini and Wagner, which no scale of the logits flattens.
+
+    Source: Carlini and Wagner, "Towards evaluating the robustness of neural networks", arXiv 1608.04644, loss f6, in
+    the projected form of Madry et al., arXiv 1706.06083, without a bound on the confidence.
+    """
+
+    family: ClassVar[str] = "cw"
+    loss: ClassVar[str] = "margin"

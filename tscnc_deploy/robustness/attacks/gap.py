@@ -1,0 +1,85 @@
+"""Gap: looks between the boundary of an engine and that of its twin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.ball import Ball
+from tscnc_deploy.robustness.attacks.base import require_count
+from tscnc_deploy.robustness.attacks.climb import ascend
+from tscnc_deploy.robustness.losses import margin
+from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victim import EngineVictim, Victim
+
+
+@dataclass(frozen=True)
+class Gap:
+    """APGD towards points that the engine gets wrong and its twin right: what compilation alone has opened.
+
+    The loss is the smaller of the engine's margin loss and the twin's negative one. As on every attack, a point counts
+    when the engine misclassifies it; for points of any disagreement see `find_disagreements`.
+
+    Attributes:
+        steps: Steps of the one run, from a random point.
+    """
+
+    steps: int
+
+    needs_gradient: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_count("gap", "steps", self.steps)
+
+    @property
+    def name(self) -> str:
+        """gap-STEPS."""
+        return f"gap-{self.steps}"
+
+    def settings(self) -> dict[str, object]:
+        """See `Attack.settings`."""
+        return {"steps": self.steps, "loss": "engine wrong, twin right"}
+
+    def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        """See `Attack.run`.
+
+        Raises:
+            InputError: The victim is no engine beside its twin.
+        """
+        if not isinstance(victim, EngineVictim):
+            msg = f"attack {self.name!r} needs an engine beside its twin (EngineVictim), not {type(victim).__name__}"
+            raise InputError(msg)
+        ball = Ball.around(images, threat)
+        return ascend(_Both(victim), _gap, self.steps, ball, ball.random_points(noise, 0), labels).points
+
+
+class _Both:
+    """The engine's logits followed by the twin's, [N, 2K], which are shifted below the engine's.
+
+    So the largest logit is the engine's, and whether it is the label's is what counts; margins do not see a shift.
+    """
+
+    has_gradient = True
+
+    def __init__(self, victim: EngineVictim) -> None:
+        self.victim = victim
+        self.device = victim.device
+
+    def logits(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.differentiable(images)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        engine, twin = self.victim.both(images)
+        shift = twin.detach().amax(1, keepdim=True) - engine.detach().amin(1, keepdim=True) + 1
+        return torch.cat([engine, twin - shift], 1)
+
+
+def _gap(logits: Tensor, labels: Tensor) -> Tensor:
+    engine, twin = logits.chunk(2, dim=1)
+    return torch.minimum(margin(engine, labels), -margin(twin, labels))

@@ -1,0 +1,132 @@
+"""APGD on an engine: its own logits steer the search, and its twin shows the way."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.ball import Ball
+from tscnc_deploy.robustness.attacks.base import Best, measure, require_count
+from tscnc_deploy.robustness.attacks.climb import ascend
+from tscnc_deploy.robustness.attacks.replay import Replay
+from tscnc_deploy.robustness.attacks.turns import in_turns
+from tscnc_deploy.robustness.losses import DLR_CLASSES, Loss, cross_entropy, dlr, margin
+from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victim import EngineVictim, Victim
+
+
+def _scale_free(logits: Tensor, labels: Tensor) -> Tensor:
+    """DLR, or the margin where there are too few classes for it."""
+    return (dlr if logits.shape[1] >= DLR_CLASSES else margin)(logits, labels)
+
+
+_LOSSES: tuple[Loss, ...] = (cross_entropy, _scale_free)
+# The first run of the second loss.
+_FROM_STARTS = 1
+
+
+@dataclass(frozen=True, eq=False)
+class TwinAPGD:
+    """APGD with two losses, cross-entropy and DLR (the margin below 4 classes), one run of each per restart.
+
+    Against an `EngineVictim` the engine's logits decide loss, step halving and best point, and the gradient is the
+    twin's. Runs after the first attack what still stands. Where `starts` are given, the first run of DLR begins there,
+    and every other run at a random point: on int8 engines of small networks that broke more than both losses from
+    `starts`, both from random points, or the replay of `starts` alone.
+
+    Attributes:
+        steps: Steps per run.
+        restarts: Runs of each loss.
+        starts: Such as the twin's best examples, float32 [M, C, H, W], one for every image of the evaluated set, in
+            its order; clipped into the ball.
+        copies: Averages the gradient over this many copies of the twin with jittered weights, in case it is rougher
+            than the engine; needs an `EngineVictim`. On int8 engines of small networks it changed nothing, so by
+            default there is the twin alone.
+        jitter: Standard deviation of the relative change of each parameter of a copy.
+
+    Source: Croce and Hein, arXiv 2003.01690. The gradient of another model behind the victim's logits is BPDA, Athalye
+    et al., arXiv 1802.00420.
+    """
+
+    steps: int
+    restarts: int = 1
+    starts: Tensor | None = None
+    copies: int = 1
+    jitter: float = 0.05
+
+    needs_gradient: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_count("twin-apgd", "steps", self.steps)
+        require_count("twin-apgd", "restarts", self.restarts)
+        require_count("twin-apgd", "copies", self.copies)
+        if not 0 < self.jitter < 1:
+            msg = f"twin-apgd: jitter = {self.jitter} is not a relative change of the weights between 0 and 1"
+            raise InputError(msg)
+        if self.starts is not None:
+            Replay(self.starts)  # refuses what it refuses as examples
+
+    @property
+    def name(self) -> str:
+        """twin-apgd-STEPS, or twin-apgd-STEPSxRESTARTS."""
+        return f"twin-apgd-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
+
+    def settings(self) -> dict[str, object]:
+        """See `Attack.settings`."""
+        return {
+            "steps": self.steps,
+            "restarts": self.restarts,
+            "losses": ["cross-entropy", "dlr (margin below 4 classes)"],
+            "starts": 0 if self.starts is None else len(self.starts),
+            "copies": self.copies,
+            "jitter": self.jitter if self.copies > 1 else 0.0,
+        }
+
+    def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
+        """See `Attack.run`."""
+        victim = self._with_copies(victim, noise.seed)
+        ball = Ball.around(images, threat)
+
+        def turn(number: int, rows: Tensor) -> Best:
+            part, own = ball.select(rows), noise.select(rows)
+            if self.starts is not None and number == _FROM_STARTS:
+                start = Replay(self.starts).run(victim, images[rows], labels[rows], threat, own)
+            else:
+                start = part.random_points(own, number)
+            loss = _LOSSES[number % len(_LOSSES)]
+            points = ascend(victim, loss, self.steps, part, start, labels[rows]).points
+            # The losses have no common scale: the margin compares their points.
+            return Best(points, *measure(victim, points, labels[rows], margin))
+
+        return in_turns(turn, self.restarts * len(_LOSSES), images)
+
+    def _with_copies(self, victim: Victim, seed: int) -> Victim:
+        if self.copies == 1:
+            return victim
+        if not isinstance(victim, EngineVictim):
+            msg = f"twin-apgd: copies = {self.copies} needs a twin to copy (EngineVictim), not {type(victim).__name__}"
+            raise InputError(msg)
+        return EngineVictim(victim.engine, _JitteredCopies(victim.twin.module, self.copies, self.jitter, seed))
+
+
+class _JitteredCopies(nn.Module):
+    """The mean of the logits of a model's copies, whose parameters are jittered; zeros stay zeros."""
+
+    def __init__(self, model: nn.Module, copies: int, jitter: float, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.parts = nn.ModuleList(copy.deepcopy(model) for _ in range(copies))
+        with torch.no_grad():
+            for parameter in self.parts.parameters():
+                change = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+                parameter.mul_(1 + jitter * change.to(parameter.device, parameter.dtype))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([part(images) for part in self.parts]).mean(0)

@@ -1,0 +1,195 @@
+"""Signs that an evaluation overstates robustness: masked gradients and randomised models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import checks
+from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDT
+from tscnc_deploy.robustness.attacks.base import gradient
+from tscnc_deploy.robustness.attacks.names import parse_attack
+from tscnc_deploy.robustness.attacks.replay import Replay
+from tscnc_deploy.robustness.attacks.square import Square
+from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
+from tscnc_deploy.robustness.expectation import REPEATABLE, EOTVictim, randomness
+from tscnc_deploy.robustness.losses import cross_entropy
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victim import Victim
+
+# Shares of the correctly classified images that may show a sign by chance; a single image always may.
+_LIMITS = {
+    "zero-gradients": 0.01,
+    "gradient-free-stronger": 0.02,
+    "epsilon-doubled": 0.05,
+    "epsilon-whole": 0.01,
+    "transfer-stronger": 0.02,
+}
+
+
+@dataclass(frozen=True)
+class MaskingWarning:
+    """One sign that robust accuracy is overstated.
+
+    Attributes:
+        name: Which check found it: "random-logits", "zero-gradients", "gradient-free-stronger", "epsilon-doubled",
+            "epsilon-whole" or "transfer-stronger".
+        figure: What was measured.
+        limit: The largest figure that would have been no sign.
+        message: What it means, with the figure.
+    """
+
+    name: str
+    figure: float
+    limit: float
+    message: str
+
+    def to_json(self) -> dict[str, object]:
+        """All fields by name."""
+        return asdict(self)
+
+
+# Inside somebody's inference mode no gradient could be taken.
+@torch.inference_mode(mode=False)
+def check_masking(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    evaluation: Evaluation | None = None,
+    *,
+    surrogate: Victim | None = None,
+    steps: int = 20,
+    queries: int = 500,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> list[MaskingWarning]:
+    """Looks for signs that attacks fail because they are misled and not because the model is robust.
+
+    A cheap APGD-CE runs at epsilon, at twice epsilon and at a radius that holds every image; attacks with gradients are
+    held against attacks without, and against another model's adversarial examples.
+
+    Args:
+        victim: What was evaluated. A victim without gradients is only checked for being random.
+        images: float32 [N, C, H, W] in [0, 1].
+        labels: int64 [N].
+        threat: The one of the evaluation.
+        evaluation: Of the same images. Its attacks are what is held against each other; where it has none with or
+            without gradients, or no evaluation is given, APGD-CE and APGD-T run, or Square.
+        surrogate: Another model with gradients, whose adversarial examples are tried on the victim.
+        steps: Of APGD.
+        queries: Of Square.
+        seed: Of everything random.
+        batch_size: Images per forward pass.
+
+    Returns:
+        Only what exceeds its limit; for a model with random logits that alone, as other figures would mean little.
+
+    Raises:
+        InputError: What `evaluate` refuses, or an evaluation of other images.
+
+    Source: Athalye et al., arXiv 1802.00420, section 3.1; Carlini et al., arXiv 1902.06705.
+    """
+    checks.check_images(images, labels)
+    images, labels = images.detach().cpu().clone(), labels.cpu().clone()
+    if evaluation is not None and len(evaluation.correct) != len(images):
+        msg = f"the evaluation is of {len(evaluation.correct)} images, and {len(images)} are to be checked"
+        raise InputError(msg)
+    if not isinstance(victim, EOTVictim):
+        difference = randomness(victim, images[:batch_size])
+        if difference > REPEATABLE:
+            what = f"logits differ between two calls on the same images, by {difference:.3g} of the largest one"
+            return [MaskingWarning("random-logits", difference, REPEATABLE, f"{what}; evaluate EOTVictim instead")]
+    if not victim.has_gradient:
+        return []
+
+    cheap = APGDCE(steps)
+    run = partial(evaluate, victim, images, labels, seed=seed, batch_size=batch_size)
+    near = run(threat, [cheap])
+    signs = {"zero-gradients": near.correct & _without_gradient(victim, images, labels, batch_size)}
+
+    by_gradients, freely = _broken(evaluation) if evaluation is not None else (None, None)
+    if by_gradients is None:
+        by_gradients = ~run(threat, [cheap, APGDT(steps, targets=3)]).robust_mask
+    if freely is None:
+        freely = ~run(threat, [Square(queries)]).robust_mask
+    signs["gradient-free-stronger"] = near.correct & freely & ~by_gradients
+
+    # Every image of [0, 1] is that near to every other.
+    whole = 1.0 if threat.norm == "Linf" else math.sqrt(images[0].numel())
+    if threat.epsilon < whole:
+        doubled = run(replace(threat, epsilon=min(2 * threat.epsilon, whole)), [cheap])
+        losses = [_losses(victim, result.adversarial, labels, batch_size) for result in (near, doubled)]
+        flat = losses[1] <= losses[0]
+        signs["epsilon-doubled"] = doubled.robust_mask & (flat | ~near.robust_mask)
+    signs["epsilon-whole"] = run(replace(threat, epsilon=whole), [cheap]).robust_mask
+
+    if surrogate is not None:
+        foreign = evaluate(surrogate, images, labels, threat, [cheap], seed=seed, batch_size=batch_size).adversarial
+        transferred = ~run(threat, [Replay(foreign)]).robust_mask
+        signs["transfer-stronger"] = near.correct & transferred & ~by_gradients
+
+    found = (_warning(name, int(sign.sum()), int(near.correct.sum())) for name, sign in signs.items())
+    return [warning for warning in found if warning.figure > warning.limit]
+
+
+_MEANINGS = {
+    "zero-gradients": "the gradient of the loss is zero or not finite, so that gradient attacks have nothing to follow",
+    "gradient-free-stronger": "a search without gradients succeeded where no gradient attack did",
+    "epsilon-doubled": "the loss was no higher with twice the epsilon",
+    "epsilon-whole": "the gradient attack failed although every image was within epsilon",
+    "transfer-stronger": "another model's adversarial examples succeeded where no gradient attack on this one did",
+}
+
+
+def _warning(name: str, count: int, total: int) -> MaskingWarning:
+    message = f"on {count} of {total} correctly classified images {_MEANINGS[name]}"
+    most = max(total, 1)
+    return MaskingWarning(name, count / most, max(_LIMITS[name], 1 / most), message)
+
+
+def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
+    """What the attacks with and without gradients broke, bool [N] each; None where there is nothing to go by.
+
+    Only attacks that `parse_attack` knows count: replays say nothing about gradients.
+    """
+    with_gradients: Tensor | None = None
+    without: Tensor | None = None
+    before = evaluation.correct
+    for name, standing in evaluation.standing.items():
+        own = before & ~standing
+        if evaluation.cascade:
+            before = standing
+        try:
+            needs_gradient = parse_attack(name).needs_gradient
+        except InputError:
+            continue
+        if needs_gradient:
+            if evaluation.cascade and without is not None:
+                # What the search broke was kept from this attack, so there is nothing to compare.
+                return None, None
+            with_gradients = own if with_gradients is None else with_gradients | own
+        else:
+            without = own if without is None else without | own
+    return with_gradients, without
+
+
+def _without_gradient(victim: Victim, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """bool [N], where the gradient of the cross-entropy is zero everywhere, or not finite somewhere; on the CPU."""
+    parts = []
+    for batch, own in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+        _, _, slope = gradient(victim, batch.to(victim.device), own.to(victim.device), cross_entropy)
+        largest = slope.abs().flatten(1).amax(1)
+        parts.append(((largest == 0) | ~largest.isfinite()).cpu())
+    return torch.cat(parts)
+
+
+def _losses(victim: Victim, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
+    """Cross-entropy, float32 [N] on the CPU."""
+    logits = [victim.logits(batch.to(victim.device)).cpu() for batch in torch.split(images, batch_size)]
+    return cross_entropy(torch.cat(logits), labels.cpu())
