@@ -43,6 +43,7 @@ def _evaluation(clean: dict[str, Any], robust: dict[str, Any], attacks: dict[str
         "cascade": False,
         "epsilon": 0.1,
         "norm": "Linf",
+        "warnings": [],
     }
 
 
