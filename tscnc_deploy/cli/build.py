@@ -128,7 +128,7 @@ def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
             "name": name,
             "cached": cached,
             "multiply_adds": 0.0 if cached else cost.multiply_adds.get(name, 0.0),
-            "seconds": 0.0 if cached else round(seconds.get(name, 0.0), 1),
+            "seconds": 0.0 if cached else round(seconds.get(name, 0.0), 3),
         }
         for name, cached in run.plan(recipe)
     ]
