@@ -45,8 +45,8 @@ def test_options_reach_the_recipe():
     ("arguments", "name"),
     [
         (["--dataset", "cifar10"], "cifar10 resnet18 0.95 cifar10 data"),
-        (["--dataset", "svhn"], "cifar10 resnet18 0.95 svhn data"),
-        (["--set", "data.dataset=svhn"], "cifar10 resnet18 0.95 svhn data"),
+        (["--dataset", "svhn"], "images resnet18 0.95 svhn data"),
+        (["--set", "data.dataset=svhn"], "images resnet18 0.95 svhn data"),
     ],
 )
 def test_the_recipe_follows_the_data_set(arguments, name):
