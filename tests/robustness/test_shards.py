@@ -1,21 +1,39 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import FGSM, PGD, ModelVictim, Replay, Square, Threat, evaluate
-from tscnc_deploy.robustness.shards import evaluate_in_shards, join_stored
+from tscnc_deploy.robustness.shards import evaluate_in_shards
+from tscnc_deploy.robustness.workers import Joblib
 
 THREAT = Threat(epsilon=0.2)
 
 
-@pytest.fixture
-def linear():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
-    images = torch.rand(23, 1, 4, 4)
+def make_linear():
+    generator = torch.Generator().manual_seed(0)
+    layer = torch.nn.Linear(16, 3)
+    layer.weight.data = torch.rand(3, 16, generator=generator) - 0.5
+    layer.bias.data.zero_()
+    model = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+    images = torch.rand(23, 1, 4, 4, generator=generator)
     labels = model(images).argmax(1)
     labels[::7] = (labels[::7] + 1) % 3
     return ModelVictim(model), images, labels
+
+
+def open_linear(device):
+    assert device == "cpu"
+    return make_linear()[0]
+
+
+@pytest.fixture
+def linear():
+    return make_linear()
 
 
 def same(first, second):
@@ -60,11 +78,40 @@ def test_finished_shards_are_not_repeated(linear, tmp_path):
     assert len(calls) == 11
 
 
-def test_several_processes_share_the_work(linear, tmp_path):
+def test_several_processes_share_the_work(linear):
     victim, images, labels = linear
-    for rank in range(3):
-        evaluate_in_shards(victim, images, labels, THREAT, [PGD(4)], shard_size=4, store=tmp_path, rank=rank, world=3)
-    assert same(evaluate(victim, images, labels, THREAT, [PGD(4)]), join_stored(tmp_path))
+    attacks = [PGD(4), Square(20)]
+    workers = Joblib(open_linear, 2)
+    result = evaluate_in_shards(victim, images, labels, THREAT, attacks, shard_size=4, workers=workers)
+    assert same(evaluate(victim, images, labels, THREAT, attacks), result)
+    assert result.queries["square-20"] == evaluate(victim, images, labels, THREAT, attacks).queries["square-20"]
+
+
+def test_torchrun_processes_share_the_work(tmp_path, linear):
+    victim, images, labels = linear
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, pathlib, torch\n"
+        "from tests.robustness.test_shards import THREAT, make_linear\n"
+        "from tscnc_deploy.robustness import PGD\n"
+        "from tscnc_deploy.robustness.shards import evaluate_in_shards\n"
+        "from tscnc_deploy.robustness.workers import Torchrun\n"
+        "workers = Torchrun()\n"
+        "asked = []\n"
+        "def until(known):\n"
+        "    asked.append(known.clean.total)\n"
+        "    return workers.rank == 0 and known.clean.total >= 16\n"
+        "result = evaluate_in_shards(*make_linear(), THREAT, [PGD(4)], shard_size=4, workers=workers, until=until)\n"
+        "torch.save([asked, result.robust_mask], pathlib.Path(sys.argv[1]) / f'{workers.rank}.pt')\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, program, tmp_path], check=True, env=environment, capture_output=True, timeout=300)
+    whole = evaluate(victim, images, labels, THREAT, [PGD(4)]).robust_mask
+    for rank in range(2):
+        asked, mask = torch.load(tmp_path / f"{rank}.pt")
+        assert asked == [8, 16]
+        assert torch.equal(mask, whole[:16])
 
 
 def test_it_ends_when_the_question_is_settled(linear):
@@ -75,15 +122,32 @@ def test_it_ends_when_the_question_is_settled(linear):
     assert result.clean.total == 10
 
 
-def test_a_store_of_two_evaluations_is_refused(linear, tmp_path):
+def test_progress_is_of_the_whole_evaluation(linear):
     victim, images, labels = linear
-    for seed in (0, 1):
-        evaluate_in_shards(victim, images, labels, THREAT, [FGSM()], store=tmp_path, seed=seed)
-    with pytest.raises(InputError, match="holds shards of 2 evaluations"):
-        join_stored(tmp_path)
+    seen = []
+
+    def progress(name, done, total, known):
+        seen.append((name, done, total, known and known.clean.total))
+
+    evaluate_in_shards(victim, images, labels, THREAT, [FGSM(), Square(96)], shard_size=10, progress=progress)
+    # A query of the clean image, a gradient (3) and 96 queries: of 100 passes, 1, 4 and 100 are done.
+    assert seen == [
+        ("clean", 0, 23, None),
+        ("fgsm", 0, 23, None),
+        ("square-96", 10, 23, None),
+        ("", 10, 23, 10),
+        ("clean", 10, 23, 10),
+        ("fgsm", 10, 23, 10),
+        ("square-96", 20, 23, 10),
+        ("", 20, 23, 20),
+        ("clean", 20, 23, 20),
+        ("fgsm", 20, 23, 20),
+        ("square-96", 23, 23, 20),
+        ("", 23, 23, 23),
+    ]
 
 
-def test_a_rank_without_images_is_refused(linear):
-    victim, images, labels = linear
-    with pytest.raises(InputError, match="nothing to evaluate for process 3 of 4"):
-        evaluate_in_shards(victim, images, labels, THREAT, [FGSM()], shard_size=10, rank=3, world=4)
+@pytest.mark.parametrize(("count", "backend"), [(0, "loky"), (2, "threads")])
+def test_workers_that_cannot_be_are_refused(count, backend):
+    with pytest.raises(InputError, match="at least one, of the kind 'loky' or 'ray'"):
+        Joblib(open_linear, count, backend=backend)

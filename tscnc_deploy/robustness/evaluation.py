@@ -13,6 +13,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, Best
 from tscnc_deploy.robustness.expectation import check_repeatable
+from tscnc_deploy.robustness.folding import folded
 from tscnc_deploy.robustness.losses import margin, misclassified
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.statistics import Accuracy, accuracy
@@ -42,6 +43,7 @@ class Evaluation:
         adversarial: float32 [N, C, H, W], per image the example of highest margin loss over all attacks, a
             misclassified one where there is any; the clean image where that is misclassified or nothing was worse.
         seconds: Per attack, and for "clean".
+        queries: Images that the victim answered for, likewise.
     """
 
     threat: Threat
@@ -55,6 +57,7 @@ class Evaluation:
     robust_mask: Tensor
     adversarial: Tensor
     seconds: dict[str, float]
+    queries: dict[str, int]
 
     def to_json(self) -> dict[str, object]:
         """Every figure and setting, without the outcomes per image."""
@@ -66,6 +69,7 @@ class Evaluation:
             "norm": self.threat.norm,
             "cascade": self.cascade,
             "settings": self.settings,
+            "queries": self.queries,
         }
 
 
@@ -117,27 +121,32 @@ def evaluate(
     images, labels = images.detach().cpu(), labels.cpu()
     check_repeatable(victim, images[: min(batch_size, _ASKED_TWICE)])
     report = progress or _silent
+    # What the attacks find on a network with less to compute is judged by the victim itself.
+    attacked = folded(victim, images[: min(batch_size, _ASKED_TWICE)].to(victim.device))
 
     started = time.perf_counter()
+    before = victim.queries
     clean = _clean(victim, images, labels, batch_size, report)
     seconds = {"clean": time.perf_counter() - started}
+    queries = {"clean": victim.queries - before}
     correct = robust_mask = ~clean.broken
     clean_accuracy = _count(correct, confidence)
     worst, standing = clean, {}
     for attack in attacks:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), _asked(victim, attacked)
         survives = (robust_mask if cascade else correct).clone()
         rows = survives.nonzero().squeeze(1)
         for done in range(0, len(rows), batch_size):
             batch = rows[done : done + batch_size]
             noise = Noise(seed, (batch + first).to(victim.device), attack.name)
-            found = _attack(victim, images[batch], labels[batch], threat, attack, noise)
+            found = _attack(victim, attacked, images[batch], labels[batch], threat, attack, noise)
             worst.put(batch, found)
             survives[batch] = ~found.broken
             report(attack.name, done + len(batch), len(rows))
         standing[attack.name] = survives
         robust_mask = robust_mask & survives
         seconds[attack.name] = time.perf_counter() - started
+        queries[attack.name] = _asked(victim, attacked) - before
 
     return Evaluation(
         threat=threat,
@@ -151,6 +160,7 @@ def evaluate(
         robust_mask=robust_mask,
         adversarial=worst.points,
         seconds=seconds,
+        queries=queries,
     )
 
 
@@ -165,9 +175,15 @@ def _clean(victim: Victim, images: Tensor, labels: Tensor, batch_size: int, repo
     return Best(images.clone(), margin(logits, labels), misclassified(logits, labels))
 
 
-def _attack(victim: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise) -> Best:
+def _asked(victim: Victim, attacked: Victim) -> int:
+    return victim.queries + (0 if attacked is victim else attacked.queries)
+
+
+def _attack(
+    victim: Victim, attacked: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise
+) -> Best:
     """The points that an attack found, clipped into the ball and judged by the victim anew; on the CPU."""
-    found = attack.run(victim, images.to(victim.device), labels.to(victim.device), threat, noise).cpu()
+    found = attack.run(attacked, images.to(victim.device), labels.to(victim.device), threat, noise).cpu()
     points = threat.project(found, images)
     logits = victim.logits(points.to(victim.device)).cpu()
     checks.check_finite(logits)

@@ -33,6 +33,10 @@ class EOTVictim:
         self.device = victim.device
         self.has_gradient = victim.has_gradient
 
+    @property
+    def queries(self) -> int:
+        return self.victim.queries
+
     def logits(self, images: Tensor) -> Tensor:
         return torch.stack([self.victim.logits(images) for _ in range(self.samples)]).mean(0)
 

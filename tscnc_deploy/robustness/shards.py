@@ -6,24 +6,26 @@ whole set, so neither the size of the shards nor who evaluates them changes a re
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack
-from tscnc_deploy.robustness.evaluation import Evaluation, Progress, evaluate
-from tscnc_deploy.robustness.statistics import accuracy
+from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
+from tscnc_deploy.robustness.statistics import Accuracy, accuracy
+from tscnc_deploy.robustness.store import ShardStore, evaluation_key
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.work import Work
+from tscnc_deploy.robustness.workers import InProcess, Workers
+
+ShardProgress = Callable[[str, int, int, Evaluation | None], None]
+"""Called with the attack in progress, images' worth of work done, all images, and the shards known so far, joined."""
 
 
 def evaluate_in_shards(
@@ -33,17 +35,16 @@ def evaluate_in_shards(
     threat: Threat,
     attacks: Sequence[Attack],
     *,
-    shard_size: int = 64,
+    shard_size: int = 256,
     store: Path | None = None,
     identity: str = "",
-    rank: int = 0,
-    world: int = 1,
+    workers: Workers | None = None,
     until: Callable[[Evaluation], bool] | None = None,
     seed: int = 0,
     batch_size: int = 256,
     confidence: float = 0.95,
     cascade: bool = False,
-    progress: Progress | None = None,
+    progress: ShardProgress | None = None,
 ) -> Evaluation:
     """Evaluates shard by shard; see `evaluate` for what is not explained here.
 
@@ -56,38 +57,54 @@ def evaluate_in_shards(
         shard_size: Images per shard.
         store: Folder for finished shards: those of the same evaluation are taken from it instead of being repeated.
         identity: What names the victim in the store, such as the digest of its file.
-        rank: Number of this process; it takes every `world`-th shard, from its own number on.
-        world: Number of processes.
-        until: Called with everything known so far after every shard; ends the evaluation when it returns true.
+        workers: Who evaluates; by default this process.
+        until: Called with everything known so far after every round of shards, one for each worker; ends the
+            evaluation when it returns true.
+        seed: Of everything random.
+        batch_size: Images per forward pass.
+        confidence: Of the intervals.
+        cascade: Attack only what earlier attacks left standing.
+        progress: See `ShardProgress`.
 
     Returns:
-        The shards that this process evaluated or found in the store, joined in order. With several processes, join
-        what all of them stored with `join_stored` afterwards.
+        The shards that were evaluated or found in the store, joined: a beginning of the set, or all of it.
 
     Raises:
-        InputError: See `evaluate`; or there is no shard for this rank.
+        InputError: See `evaluate`.
     """
-    key = _key(images, labels, threat, attacks, seed, cascade, confidence, shard_size, identity)
-    starts = range(rank * shard_size, len(images), world * shard_size)
-    if not starts:
-        msg = f"there is nothing to evaluate for process {rank} of {world}: {len(images)} images make too few shards"
+    checks.check_images(images, labels)
+    if shard_size < 1:
+        msg = f"shard_size = {shard_size} is not a number of images from 1 up"
         raise InputError(msg)
+    workers = workers or InProcess()
+    images, labels = images.detach().cpu(), labels.cpu()
+    key = evaluation_key(
+        images, labels, threat, attacks, seed=seed, cascade=cascade, shard_size=shard_size, identity=identity
+    )
+    kept = ShardStore(store, key) if store else None
+    work = Work(attacks, len(images), progress)
+    starts = range(0, len(images), shard_size)
     done: list[Evaluation] = []
-    for start in starts:
-        stop = min(start + shard_size, len(images))
-        path = store / f"{key[:16]}-{start:08d}.safetensors" if store else None
-        part = _load(path, key) if path else None
-        if part is None:
-            part = evaluate(
-                victim, images[start:stop], labels[start:stop], threat, attacks, seed=seed, batch_size=batch_size,
-                confidence=confidence, cascade=cascade, first=start,
-            )  # fmt: skip
-            if path:
-                _save(path, part, key)
-        done.append(part)
-        if progress:
-            progress("images", min(len(done) * shard_size, len(images)), len(images))
-        if until is not None and until(join(done, confidence)):
+    for first in range(0, len(starts), workers.count):
+        turn = starts[first : first + workers.count]
+        found = {start: kept.load(start) if kept else None for start in turn}
+        missing = [start for start in turn if found[start] is None]
+        tasks = [
+            partial(
+                _shard, images=images[start : start + shard_size], labels=labels[start : start + shard_size],
+                threat=threat, attacks=attacks, seed=seed, batch_size=batch_size, confidence=confidence,
+                cascade=cascade, first=start, progress=work.within(start, shard_size) if workers.count == 1 else None,
+            )
+            for start in missing
+        ]  # fmt: skip
+        for start, result in zip(missing, workers.run(victim, tasks), strict=True):
+            found[start] = result
+            if kept:
+                kept.save(start, result)
+        done += [found[start] for start in turn]  # type: ignore[misc]  # all are there now
+        known = join(done, confidence)
+        work.finished(known)
+        if until is not None and workers.agree(until(known)):
             break
     return join(done, confidence)
 
@@ -110,91 +127,14 @@ def join(parts: Sequence[Evaluation], confidence: float = 0.95) -> Evaluation:
         robust_mask=robust_mask,
         adversarial=torch.cat([part.adversarial for part in parts]),
         seconds={name: sum(part.seconds[name] for part in parts) for name in first.seconds},
+        queries={name: sum(part.queries[name] for part in parts) for name in first.queries},
     )
 
 
-def join_stored(store: Path, confidence: float = 0.95) -> Evaluation:
-    """Joins the shards that several processes stored for one evaluation, in the order of the images.
-
-    Raises:
-        InputError: The folder holds no shards, or those of different evaluations.
-    """
-    paths = sorted(store.glob("*.safetensors"))
-    keys = {path.name.split("-")[0] for path in paths}
-    if len(keys) != 1:
-        msg = f"{store}: holds shards of {len(keys)} evaluations, one is needed"
-        raise InputError(msg)
-    return join(list(_loaded(paths)), confidence)
+def _shard(victim: Victim, **settings: object) -> Evaluation:
+    """A module's function, so that it can be sent to other processes."""
+    return evaluate(victim, **settings)  # type: ignore[arg-type]
 
 
-def _loaded(paths: Sequence[Path]) -> Iterator[Evaluation]:
-    for path in paths:
-        part = _load(path, None)
-        if part is None:
-            msg = f"{path}: is no readable shard; remove it and evaluate again"
-            raise InputError(msg)
-        yield part
-
-
-def _count(mask: Tensor, confidence: float) -> Any:
+def _count(mask: Tensor, confidence: float) -> Accuracy:
     return accuracy(int(mask.sum()), len(mask), confidence)
-
-
-def _key(images: Tensor, labels: Tensor, threat: Threat, attacks: Sequence[Attack], *settings: object) -> str:
-    """Digest of everything that determines the shards."""
-    digest = hashlib.sha256()
-    for part in (images, labels, *(value for attack in attacks for value in _tensors(attack))):
-        digest.update(part.detach().cpu().contiguous().numpy().tobytes())
-    names = [[attack.name, attack.settings()] for attack in attacks]
-    digest.update(json.dumps([asdict(threat), names, *settings], sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def _tensors(attack: Attack) -> list[Tensor]:
-    """Examples that an attack carries and that its settings do not show."""
-    return [value for value in vars(attack).values() if isinstance(value, Tensor)]
-
-
-def _save(path: Path, part: Evaluation, key: str) -> None:
-    tensors = {"correct": part.correct, "robust": part.robust_mask, "adversarial": part.adversarial}
-    tensors |= {f"standing.{name}": mask for name, mask in part.standing.items()}
-    facts = {
-        "key": key,
-        "threat": asdict(part.threat),
-        "settings": part.settings,
-        "cascade": part.cascade,
-        "seconds": part.seconds,
-        "attacks": list(part.standing),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    plain = {name: tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor for name, tensor in tensors.items()}
-    safetensors.torch.save_file({k: v.contiguous() for k, v in plain.items()}, partial, {"facts": json.dumps(facts)})
-    partial.replace(path)
-
-
-def _load(path: Path, key: str | None) -> Evaluation | None:
-    """A stored shard, or None where there is none that can be used."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return None
-    if key is not None and facts["key"] != key:
-        return None
-    standing = {name: tensors[f"standing.{name}"].bool() for name in facts["attacks"]}
-    correct, robust = tensors["correct"].bool(), tensors["robust"].bool()
-    return Evaluation(
-        threat=Threat(**facts["threat"]),
-        clean=_count(correct, 0.95),
-        robust=_count(robust, 0.95),
-        attacks={name: _count(mask, 0.95) for name, mask in standing.items()},
-        settings=facts["settings"],
-        cascade=facts["cascade"],
-        correct=correct,
-        standing=standing,
-        robust_mask=robust,
-        adversarial=tensors["adversarial"],
-        seconds=facts["seconds"],
-    )

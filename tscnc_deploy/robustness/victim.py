@@ -27,6 +27,11 @@ class Victim(Protocol):
         """Whether `differentiable` may be called."""
         ...
 
+    @property
+    def queries(self) -> int:
+        """Number of images answered for so far, with or without a gradient."""
+        ...
+
     def logits(self, images: Tensor) -> Tensor:
         """The logits that decide, without a gradient."""
         ...
@@ -53,6 +58,7 @@ class ModelVictim:
         _refuse_train_mode(module)
         self.module = module
         self.device = _device(module)
+        self.queries = 0
 
     def logits(self, images: Tensor) -> Tensor:
         _refuse_train_mode(self.module)
@@ -60,6 +66,7 @@ class ModelVictim:
             return self.differentiable(images)
 
     def differentiable(self, images: Tensor) -> Tensor:
+        self.queries += len(images)
         logits: Tensor = self.module(images)
         return logits.float()
 
@@ -68,7 +75,7 @@ class EngineVictim:
     """An exported engine attacked with its own logits and the gradient of the twin it was exported from.
 
     Args:
-        engine: Decides the loss, the best point and the verdict.
+        engine: Decides the loss, the best point and the verdict; its queries are counted, the twin's are free.
         twin: The PyTorch model in eval mode that the engine was exported from; gives the gradient.
 
     Raises:
@@ -81,8 +88,10 @@ class EngineVictim:
         self.engine = engine
         self.twin = ModelVictim(twin)
         self.device = self.twin.device
+        self.queries = 0
 
     def logits(self, images: Tensor) -> Tensor:
+        self.queries += len(images)
         return _engine_logits(self.engine, images)
 
     def differentiable(self, images: Tensor) -> Tensor:
@@ -103,8 +112,10 @@ class BlackBoxVictim:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.queries = 0
 
     def logits(self, images: Tensor) -> Tensor:
+        self.queries += len(images)
         return _engine_logits(self.engine, images)
 
     def differentiable(self, images: Tensor) -> Tensor:

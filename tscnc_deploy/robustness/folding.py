@@ -1,0 +1,50 @@
+"""The same network with less work: batch norm in eval mode folded into the convolutions before it.
+
+Attacks take thousands of gradients of a network whose batch norm no longer changes; on small images its layers cost
+as much as the convolutions. What a folded network finds is judged by the network itself.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from tscnc_deploy.robustness.victim import EngineVictim, ModelVictim, Victim
+
+# Relative to the largest logit (or to 1): folding reorders sums, anything more is another function.
+_AGREES = 1e-4
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def folded(victim: Victim, images: Tensor) -> Victim:
+    """A victim of nearly the same logits whose network, or whose twin's, has less to compute.
+
+    Args:
+        victim: What is attacked; it is not changed.
+        images: float32 [N, C, H, W] in [0, 1] on the victim's device, on which both must agree.
+
+    Returns:
+        The victim itself where there is nothing to fold, or where folding changes its logits.
+    """
+    if type(victim) is ModelVictim:
+        module = _folded(victim, images)
+        return victim if module is None else ModelVictim(module)
+    if type(victim) is EngineVictim:
+        module = _folded(victim.twin, images)
+        return victim if module is None else EngineVictim(victim.engine, module)
+    return victim
+
+
+def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
+    if not any(isinstance(module, _NORMS) for module in victim.module.modules()):
+        return None
+    try:
+        module = fuse(victim.module).eval()
+        logits, expected = ModelVictim(module).logits(images), victim.logits(images)
+    except Exception:
+        return None
+    if logits.shape != expected.shape:
+        return None
+    difference = (logits - expected).abs().max() / expected.abs().max().clamp(min=1)
+    # Also false for NaN.
+    return module.requires_grad_(requires_grad=False) if bool(difference <= _AGREES) else None
