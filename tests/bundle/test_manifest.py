@@ -37,6 +37,11 @@ def test_gives_back_what_was_written():
     assert json.loads(manifest.to_bytes()) == document()
 
 
+def test_a_threat_may_be_in_l2():
+    threat = parse(document() | {"threat": {"norm": "L2", "epsilon": 1.5}}).threat
+    assert (threat.norm, threat.epsilon) == ("L2", 1.5)
+
+
 def test_an_unknown_schema_names_the_known_one():
     with pytest.raises(ValueError, match=r"has a schema .* it is 'tscnc-bundle/2', known is tscnc-bundle/1"):
         parse(document() | {"schema": "tscnc-bundle/2"})
@@ -84,7 +89,10 @@ def test_an_unknown_schema_names_the_known_one():
         (["model", "input_shape"], [1, 8], "model.input_shape"),
         (["model", "classes"], [], "model.classes"),
         (["threat", "epsilon"], 0, "threat.epsilon = '0'"),
-        (["threat", "norm"], "L2", "threat.norm = 'L2'"),
+        (["threat", "epsilon"], 8, "threat.epsilon = '8': is not a radius in (0, 1], the range of the pixels; write"),
+        (["threat"], {"norm": "L2", "epsilon": -1.0}, "threat.epsilon = '-1.0': is not a radius above 0, the"),
+        (["threat"], {"norm": "L2"}, "threat.epsilon"),
+        (["threat", "norm"], "L1", "threat.norm = 'L1'"),
         (["extra"], 1, "extra = '1'"),
     ],
 )

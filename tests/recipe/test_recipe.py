@@ -6,7 +6,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from tscnc_deploy.recipe import ARCHITECTURES, DATASETS, Data, Gates, Model, Prune, Recipe, Train, Verify
+from tscnc_deploy.recipe import ARCHITECTURES, DATASETS, Data, Gates, Model, Prune, Recipe, Threat, Train, Verify
 
 
 def problem(section, **settings):
@@ -21,6 +21,16 @@ def test_defaults_are_the_setting_of_the_literature():
     assert recipe.train.beta == 6.0
     assert recipe.threat.epsilon == 8 / 255
     assert recipe.constrain.weight == 1e-3
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("Linf", 1.0), ("L2", 0.5), ("L2", 8.0)])
+def test_the_norm_bounds_epsilon(norm, epsilon):
+    assert Threat(norm=norm, epsilon=epsilon).epsilon == epsilon
+
+
+def test_an_epsilon_of_l2_is_refused_for_linf():
+    assert problem(Threat, norm="Linf", epsilon=1.5).startswith("is not a radius in (0, 1], the range of the pixels")
+    assert problem(Threat, norm="L2", epsilon=-0.5).startswith("is not a radius above 0")
 
 
 def test_every_architecture_and_data_set_is_accepted():
@@ -49,6 +59,7 @@ def test_arrays_that_name_nothing_or_one_thing_twice_are_refused():
     assert problem(Verify, attacks=()) == "names nothing; name at least one"
     assert problem(Verify, attacks=("fgsm", "pgd-20", "fgsm")) == 'names "fgsm" twice'
     assert Verify(engine_attacks=()).engine_attacks == ()
+    assert Verify().measures == ()
 
 
 @pytest.mark.parametrize("name", [".", "..", "-x", "a/b", "a b", "a\n", "é", "x" * 101])

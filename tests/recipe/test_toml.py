@@ -57,7 +57,7 @@ def recipes(draw):
             model=Model(
                 arch=draw(st.sampled_from(ARCHITECTURES)), width=draw(positive), checkpoint=draw(st.none() | text)
             ),
-            threat=Threat(epsilon=draw(st.floats(0, 1, exclude_min=True))),
+            threat=Threat(norm=draw(st.sampled_from(["Linf", "L2"])), epsilon=draw(st.floats(0, 1, exclude_min=True))),
             train=Train(
                 epochs=draw(st.integers(1, 1000)),
                 lr=draw(positive),
@@ -68,7 +68,12 @@ def recipes(draw):
             constrain=Constrain(weight=draw(positive), stages=draw(stages)),
             prune=Prune(sparsity=draw(st.floats(0, 0.98)), lr=draw(positive), regrow=draw(st.booleans())),
             finetune=Finetune(epochs=draw(epochs), lr=draw(positive)),
-            verify=Verify(samples=draw(epochs), attacks=draw(attacks), engine_attacks=draw(attacks | st.just(()))),
+            verify=Verify(
+                samples=draw(epochs),
+                attacks=draw(attacks),
+                engine_attacks=draw(attacks | st.just(())),
+                measures=draw(st.sampled_from([(), ("smallest-epsilon", "curve")])),
+            ),
             export=Export(targets=draw(st.sampled_from([("onnx-cpu",), ("onnx-cuda", "onnx-cpu")]))),
             gates=Gates(
                 clean=draw(shares),

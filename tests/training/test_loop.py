@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.recipe import Threat
 from tscnc_deploy.training import state
 from tscnc_deploy.training.loop import Phase, Training
 from tscnc_deploy.training.sparsifiers import Dense, Frozen, Growing
@@ -41,11 +42,17 @@ def kill_at(step):
     return on_step
 
 
+def in_l2(recipe):
+    return recipe.model_copy(update={"threat": Threat(norm="L2", epsilon=0.5)})
+
+
 @pytest.mark.parametrize("step", [2, 7, 13, 19])
-@pytest.mark.parametrize("name", ["train", "prune"])
+@pytest.mark.parametrize("name", ["train", "prune", "train in L2"])
 def test_an_interrupted_training_continues_to_the_same_bytes(
     digits, recipe, small_net, tmp_path, monkeypatch, step, name
 ):
+    name, _, norm = name.partition(" in ")
+    recipe = in_l2(recipe) if norm else recipe
     monkeypatch.setattr(state, "CHECKPOINT_SECONDS", -1.0)
     phase = train_phase() if name == "train" else Phase("prune", 4, 1e-3, "constant", average=False, early_stop=False)
     sparsifier = None if name == "train" else growing
@@ -66,6 +73,20 @@ def test_training_learns_and_records_every_epoch(digits, recipe, small_net, tmp_
     assert history[-1]["clean"] > 0.6
     assert set(history[0]["kappa"]) == {"0.weight", "3.weight", "7.weight"}
     assert not small_net.training
+
+
+def test_an_l2_threat_trains_in_l2(digits, recipe, small_net, tmp_path):
+    phase = train_phase(epochs=1, clean_epochs=0, ramp_epochs=0)
+    training = run(small_net, digits, in_l2(recipe), phase, tmp_path / "c.pt")
+    assert (training.adversary.norm, training.adversary.epsilon) == ("L2", 0.5)
+    assert 0 < training.history[0]["loss"] < 10
+    assert training.history[0]["robust"] is not None
+
+
+def test_an_l2_radius_that_holds_every_image_is_refused_before_training(digits, recipe, small_net, tmp_path):
+    recipe = recipe.model_copy(update={"threat": Threat(norm="L2", epsilon=8.0)})
+    with pytest.raises(InputError, match=r"threat.epsilon = 8 is not below 8, the largest L2 distance of such images"):
+        Training(small_net, digits, recipe, train_phase(), torch.device("cpu"), tmp_path / "c.pt")
 
 
 def test_growing_masks_reach_the_sparsity_to_the_weight(digits, recipe, small_net, tmp_path):

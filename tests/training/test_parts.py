@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tscnc_deploy.data import Split
 from tscnc_deploy.errors import StorageError, UnavailableError
 from tscnc_deploy.recipe import Train
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
@@ -13,7 +14,7 @@ from tscnc_deploy.training.inner import ascend
 from tscnc_deploy.training.optim import build_optimizer, learning_rate
 from tscnc_deploy.training.seeds import derive_generator, derive_seed
 from tscnc_deploy.training.trades import Adversary, trades_loss
-from tscnc_deploy.training.validation import Validation
+from tscnc_deploy.training.validation import Validation, validate
 
 
 def linear():
@@ -28,7 +29,7 @@ def test_ascent_on_a_linear_model_reaches_the_corner_of_the_ball():
     labels = torch.zeros(3, dtype=torch.long)
     perturbed = ascend(
         linear(), images, lambda z: F.cross_entropy(z, labels, reduction="sum"),
-        epsilon=0.1, steps=5, step_size=0.1, generator=torch.Generator().manual_seed(0),
+        norm="Linf", epsilon=0.1, steps=5, step_size=0.1, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     corner = torch.tensor([0.4, 0.6, 0.4]).expand(3, 3)
     assert torch.allclose(perturbed.flatten(1)[:, :3], corner)
@@ -39,7 +40,7 @@ def test_ascent_keeps_ball_range_and_mode():
     images = torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(1))
     before = model[0].running_mean.clone()
     perturbed = ascend(
-        model, images, lambda z: z[:, 0].sum(), epsilon=0.3, steps=3, step_size=0.2,
+        model, images, lambda z: z[:, 0].sum(), norm="Linf", epsilon=0.3, steps=3, step_size=0.2,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert float((perturbed - images).abs().max()) <= 0.3 + 1e-6
@@ -85,6 +86,21 @@ def test_seeds_differ_by_purpose_and_repeat():
     assert len({derive_seed(0, "train", 1), derive_seed(0, "train", 2), derive_seed(1, "train", 1)}) == 3
     first, second = (torch.rand(3, generator=derive_generator(5, "x")) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("norm", "epsilon", "length"), [("Linf", 0.2, 4.0), ("L2", 0.36, 6.0**0.5)])
+def test_validation_of_a_linear_model_counts_what_is_out_of_reach(norm, epsilon, length):
+    shades = torch.linspace(0.3, 0.6, 20)
+    images = shades[:, None, None, None].expand(20, 1, 2, 2)
+    # The lead of class 0 is x0 - x1 + 2 x2, twice the shade, and falls by the dual norm of its weight.
+    expected = (2 * shades > length * epsilon).float().mean().item()
+    result = validate(
+        linear(), Split(images, torch.zeros(20, dtype=torch.int64)), norm=norm, epsilon=epsilon, steps=10, batch_size=7,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert result.clean == 1.0
+    assert 0 < expected < 1
+    assert result.robust == pytest.approx(expected)
 
 
 def test_validation_prefers_robust_accuracy_then_a_low_loss():

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tscnc_deploy.bundle import strict_json
 from tscnc_deploy.bundle.paths import check_path, parents
+from tscnc_deploy.recipe.values import Epsilon, Norm
 
 MANIFEST = "manifest.json"
 SCHEMAS = ("tscnc-bundle/1",)
@@ -70,10 +71,15 @@ class ModelFacts(Entry):
 
 
 class ThreatModel(Entry):
-    """What the attacker may do: move every pixel of an image in [0, 1] by at most epsilon."""
+    """What the attacker may do to an image in [0, 1]: move every pixel by at most epsilon, or all of it by that length.
 
-    norm: Literal["Linf"] = "Linf"
-    epsilon: float = Field(gt=0, le=1)
+    Attributes:
+        norm: "Linf" or "L2".
+        epsilon: Above 0; for Linf at most 1.
+    """
+
+    norm: Norm = "Linf"
+    epsilon: Epsilon
 
 
 class EngineEntry(Entry):

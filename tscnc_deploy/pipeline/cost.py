@@ -71,11 +71,13 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
     """The estimate for a recipe, and the facts it rests on; loads the data, builds the network, trains nothing.
 
     Raises:
-        InputError: What the recipe asks for does not fit the network, which it alone cannot know.
+        InputError: What the recipe asks for does not fit the images or the network, which it alone cannot know.
     """
     from tscnc_deploy import data, models, tscnc
+    from tscnc_deploy.training.balls import check_radius
 
     dataset = data.load(recipe.data)
+    check_radius(recipe.threat.norm, recipe.threat.epsilon, dataset.input_shape)
     mean, std = dataset.channel_statistics()
     model = models.build(
         recipe.model.arch,

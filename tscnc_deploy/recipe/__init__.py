@@ -17,7 +17,9 @@ from tscnc_deploy.recipe.values import (
     Count,
     Epochs,
     Epsilon,
+    Measures,
     NonNegative,
+    Norm,
     OptionalCount,
     OptionalPositive,
     OptionalShare,
@@ -99,10 +101,24 @@ class Model(Section):
 
 
 class Threat(Section):
-    """What the attacker may do: move every pixel by at most epsilon."""
+    """What the attacker may do: move every pixel by at most epsilon (Linf), or the image by that length (L2)."""
 
-    norm: Literal["Linf"] = Field("Linf", description="norm of the perturbation")
-    epsilon: Epsilon = Field(8 / 255, description="radius, for pixels in [0, 1] (8/255 is 0.0313725)")
+    norm: Norm = Field(
+        "Linf", description="Linf bounds the move of each pixel, L2 the root of the sum of squares over the image"
+    )
+    epsilon: Epsilon = Field(
+        8 / 255,
+        description="radius, for pixels in [0, 1] (8/255 is 0.0313725); an L2 threat needs its own, such as 0.5",
+    )
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        return _without(self._contradictions(), self)
+
+    def _contradictions(self) -> Iterator[str]:
+        # In L2 the default would be next to nothing, and every network robust.
+        if self.norm == "L2" and "epsilon" not in self.model_fields_set:
+            yield 'threat.norm = "L2" needs threat.epsilon, whose default is one for Linf; write, for example, 0.5'
 
 
 class Train(Section):
@@ -201,6 +217,11 @@ class Verify(Section):
         ("pgd-20", "square-1000"),
         description="attacks on each engine besides replay, with the engine's own logits: the same, and twin-apgd-50, "
         "hopskipjump-2000, gap-50",
+    )
+    measures: Measures = Field(
+        (),
+        description="what else to measure on the twin and each engine: corruptions, curve (accuracy over epsilon), "
+        "smallest-epsilon, lipschitz, smoothing (certificates)",
     )
     batch_size: Count = Field(256, description="images per forward pass")
     cascade: bool = Field(False, description="attack only what earlier attacks left standing: cheaper, same worst case")

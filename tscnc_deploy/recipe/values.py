@@ -5,10 +5,11 @@ A message completes a sentence that begins with the key and the value: "prune.sp
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 ENSEMBLES = ("fast", "autoattack-standard", "autoattack-plus")
 # Attacks that compare an engine with its twin, and so have nothing to say about the twin alone.
@@ -29,8 +30,14 @@ def _share(value: object) -> object:
     return value
 
 
-def _epsilon(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool) and not 0 < value <= 1:
+def _epsilon(value: object, others: ValidationInfo) -> object:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return value
+    # Written so that NaN, which compares false with everything, is refused too.
+    if others.data.get("norm") == "L2" and not 0 < value < math.inf:
+        msg = "is not a radius above 0, the L2 length of a perturbation"
+        raise ValueError(msg)
+    if others.data.get("norm") == "Linf" and not 0 < value <= 1:
         hint = f"; write {value / 255:.6g} for {value:g}/255" if 1 < value <= 255 else ""
         msg = f"is not a radius in (0, 1], the range of the pixels{hint}"
         raise ValueError(msg)
@@ -86,6 +93,8 @@ def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
 RecipeName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]
 Share = Annotated[float, BeforeValidator(_share)]
+Norm = Literal["Linf", "L2"]
+# Of a model whose field `norm`, a Norm, stands before it.
 Epsilon = Annotated[float, BeforeValidator(_epsilon)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -99,6 +108,8 @@ Attack = Annotated[str, AfterValidator(_attack)]
 Attacks = Annotated[tuple[Attack, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 SomeAttacks = Annotated[Attacks, AfterValidator(_not_empty)]
 Targets = Annotated[tuple[Text, ...], BeforeValidator(_tuple), AfterValidator(_not_empty), AfterValidator(_each_once)]
+Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
+Measures = Annotated[tuple[Measure, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 Stages = Annotated[
     tuple[Literal["train", "prune", "finetune"], ...], BeforeValidator(_tuple), AfterValidator(_each_once)
 ]

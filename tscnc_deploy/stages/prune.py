@@ -82,10 +82,9 @@ def _losses(training: Training, update: int) -> Iterator[Callable[[], Tensor]]:
     import torch
     from torch.nn import functional as F
 
-    from tscnc_deploy.training.inner import ascend
     from tscnc_deploy.training.seeds import derive_generator
 
-    recipe, adversary = training.recipe, training.adversary
+    recipe = training.recipe
     order = derive_generator(recipe.seed, "saliency", update, "order")
     noise = derive_generator(recipe.seed, "saliency", update, "noise", device=training.device)
     permutation = torch.randperm(len(training.images), generator=order).to(training.device)
@@ -98,15 +97,7 @@ def _losses(training: Training, update: int) -> Iterator[Callable[[], Tensor]]:
         def judge(images: Tensor = images, labels: Tensor = labels) -> Tensor:
             with training.numerics.autocast():
                 if recipe.prune.criterion == "adversarial-taylor":
-                    images = ascend(
-                        training.model,
-                        images,
-                        loss,
-                        epsilon=adversary.epsilon,
-                        steps=adversary.steps,
-                        step_size=adversary.step_size * adversary.epsilon,
-                        generator=noise,
-                    )
+                    images = training.adversary.perturb(training.model, images, loss, noise)
                 return F.cross_entropy(training.model(images).float(), labels)
 
         yield judge

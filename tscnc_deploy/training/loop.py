@@ -15,6 +15,7 @@ from torch import nn
 from tscnc_deploy.data import Dataset, augment
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.training.balls import check_radius
 from tscnc_deploy.training.device import Numerics, deterministic
 from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
 from tscnc_deploy.training.seeds import derive_generator
@@ -55,6 +56,9 @@ class Training:
         phase: What this stage asks for.
         device: Where to train; the model and the images are moved there.
         checkpoint: File of the checkpoint, read if there and written after epochs.
+
+    Raises:
+        InputError: Images of this size are no further apart than epsilon.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class Training:
         self.device = device
         self.batches = max(len(self.images) // self.settings.batch_size, 1)
         self.steps = phase.epochs * self.batches
+        threat = recipe.threat
+        check_radius(threat.norm, threat.epsilon, dataset.input_shape)
         self.adversary = Adversary(
-            recipe.threat.epsilon, self.settings.beta, self.settings.inner_steps, self.settings.inner_step_size
+            threat.epsilon, self.settings.beta, self.settings.inner_steps, self.settings.inner_step_size, threat.norm
         )
         constrained = phase.name in recipe.constrain.stages and recipe.constrain.weight > 0
         self.constraint = (
@@ -191,6 +197,7 @@ class Training:
             return validate(
                 model,
                 self.validation,
+                norm=self.recipe.threat.norm,
                 epsilon=self.recipe.threat.epsilon,
                 steps=self.settings.validation_steps,
                 batch_size=max(self.settings.batch_size, 256),

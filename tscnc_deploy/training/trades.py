@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tscnc_deploy.recipe.values import Norm
 from tscnc_deploy.training.inner import ascend
 
 
@@ -16,20 +18,37 @@ class Adversary:
     """Strength of the adversary in one step.
 
     Attributes:
-        epsilon: Linf radius; 0 trains on clean images alone.
+        epsilon: Radius of the ball; 0 trains on clean images alone.
         beta: Weight of KL(adversarial || clean).
         steps: Steps of the inner attack.
         step_size: Length of a step as a share of epsilon.
+        norm: Of the perturbation.
     """
 
     epsilon: float
     beta: float
     steps: int
     step_size: float
+    norm: Norm = "Linf"
 
     def ramped(self, share: float) -> Adversary:
         """The adversary with epsilon and beta scaled by a share in [0, 1]."""
-        return Adversary(self.epsilon * share, self.beta * share, self.steps, self.step_size)
+        return replace(self, epsilon=self.epsilon * share, beta=self.beta * share)
+
+    def perturb(
+        self, model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Images that raise a loss; see `ascend`."""
+        return ascend(
+            model,
+            images,
+            loss,
+            norm=self.norm,
+            epsilon=self.epsilon,
+            steps=self.steps,
+            step_size=self.step_size * self.epsilon,
+            generator=generator,
+        )
 
 
 def trades_loss(
@@ -56,15 +75,7 @@ def trades_loss(
     with torch.no_grad():
         target = F.log_softmax(model(images).float(), dim=1)
     model.train()
-    perturbed = ascend(
-        model,
-        images,
-        lambda logits: _divergence(logits, target),
-        epsilon=adversary.epsilon,
-        steps=adversary.steps,
-        step_size=adversary.step_size * adversary.epsilon,
-        generator=generator,
-    )
+    perturbed = adversary.perturb(model, images, lambda logits: _divergence(logits, target), generator)
     clean, adversarial = model(torch.cat([images, perturbed])).float().chunk(2)
     robust = _divergence(adversarial, F.log_softmax(clean, dim=1)) / len(images)
     return F.cross_entropy(clean, labels) + adversary.beta * robust

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tscnc_deploy.data import Split
+from tscnc_deploy.recipe.values import Norm
 from tscnc_deploy.training.inner import ascend
 
 
@@ -26,14 +27,22 @@ class Validation:
 
 
 def validate(
-    model: nn.Module, split: Split, *, epsilon: float, steps: int, batch_size: int, generator: torch.Generator
+    model: nn.Module,
+    split: Split,
+    *,
+    norm: Norm,
+    epsilon: float,
+    steps: int,
+    batch_size: int,
+    generator: torch.Generator,
 ) -> Validation:
     """Accuracy on clean images and under PGD (cross-entropy, random start, steps of 2.5 * epsilon / steps).
 
     Args:
         model: The network; judged in eval mode, left in the mode it was in.
         split: Validation images on the model's device; not empty.
-        epsilon: Linf radius.
+        norm: Of the perturbation.
+        epsilon: Radius of the ball.
         steps: Steps of PGD.
         batch_size: Images per forward pass.
         generator: Source of the random starts, on the model's device.
@@ -49,6 +58,7 @@ def validate(
             model,
             images,
             lambda logits, labels=labels: F.cross_entropy(logits.float(), labels, reduction="sum"),  # type: ignore[misc]
+            norm=norm,
             epsilon=epsilon,
             steps=steps,
             step_size=2.5 * epsilon / steps,
