@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.report.records import record, report_data
+from tests.report.records import measured_record, record, report_data
 from tscnc_deploy.report.card import plain, render_card
 from tscnc_deploy.report.data import ReportData
 
@@ -51,6 +51,31 @@ def test_the_card_says_what_was_measured_and_how_to_open_it():
     assert card.endswith("\n")
     assert "\n\n\n" not in card
     assert render_card(report_data()) == card
+
+
+def test_the_card_says_how_exact_the_worst_case_is():
+    card = render_card(report_data())
+    assert "\n\nWorst case: interval of ±4.1 points; 3.9 times the images would halve it: 1,397.\n\n" in card
+    assert "Beyond the threat model" not in card
+    assert "Warning" not in card
+
+
+def test_the_card_lists_warnings_and_what_lies_beyond_the_threat_model():
+    card = render_card(ReportData.from_json(measured_record()))
+    assert "\n\n**Warning: gradient-free-stronger.** Robust accuracy may be overstated: on 12 of 351 " in card
+    assert "no gradient attack did. The figure is 0.03419; up to 0.02 it is no sign.\n\n## Beyond" in card
+    assert "| twin | mean accuracy under 6 common corruptions | 87.5%, 79.0 to 93.1 |" in card
+    assert "| onnx-cpu | median smallest adversarial epsilon | 0.171, 0.16 to 0.18 |" in card
+    assert "| onnx-cpu | median local Lipschitz constant | 55, 39 to 72.5 |" in card
+    assert "smoothed with σ = 0.12, at L2 radius 0.12 | 67.5%, 62.4 to 72.3 |\n\n## Gates" in card
+    assert "Nothing but what is listed above is said about other norms" in card
+    assert "\n\n\n" not in card
+    assert "None" not in card
+
+
+def test_an_l2_threat_is_not_one_of_every_pixel():
+    card = render_card(ReportData.from_json(record() | {"threat": {"norm": "L2", "epsilon": 0.5}}))
+    assert "The whole image may move by a length of at most 0.5 (L2), and every pixel stays in [0, 1]." in card
 
 
 def test_the_card_of_a_failed_build_says_so():

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from tests.report.records import record, report_data
+from tests.robustness.victims import linear
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.report.data import Gate, ReportData
+from tscnc_deploy.report.data import Evaluation, Gate, ReportData
+from tscnc_deploy.robustness import FGSM, ModelVictim, Parity, Replay, Square, Threat, accuracy, evaluate
 from tscnc_deploy.robustness import Gate as MeasuredGate
-from tscnc_deploy.robustness import Parity, accuracy
 from tscnc_deploy.tscnc.conditioning import LayerCondition
 
 
@@ -44,7 +45,7 @@ def test_keys_of_a_later_version_are_dropped():
     ("change", "message"),
     [
         ({"passed": None}, "passed: Input should be a valid boolean"),
-        ({"threat": {"epsilon": 8}}, "threat.epsilon = '8': Input should be less than or equal to 1"),
+        ({"threat": {"epsilon": 8}}, "threat.epsilon = '8': is not a radius in (0, 1]"),
         ({"gates": [{"name": "clean"}]}, "gates.0.passed: Field required"),
         ({"layers": [{"name": "x"}] * 2001}, "layers: Tuple should have at most 2000 items"),
         ({"environment": {"x" * 300: "y"}}, "environment has the key"),
@@ -79,6 +80,14 @@ def test_the_forms_of_the_packages_that_measure_are_taken():
     assert data.layers[0].label == "fc"
 
 
+def test_nothing_of_an_evaluation_is_lost():
+    model, images, labels, _ = linear(2, 6)
+    attacks = [FGSM(), Square(20), Replay(images)]
+    figures = evaluate(ModelVictim(model), images, labels, Threat(epsilon=0.04), attacks).to_json()
+    read = Evaluation.model_validate(figures).model_dump(mode="json")
+    assert {name: read[name] for name in figures} == figures
+
+
 @pytest.mark.parametrize(
     ("value", "limit", "passed", "sign"),
     [
@@ -104,6 +113,20 @@ def test_the_worst_case_is_the_last_row_and_the_weakest_engine_is_found():
     assert evaluations.weakest[0] == "weaker"
     assert evaluations.unavailable == ["unmeasured"]
     assert list(evaluations.named) == ["dense", "twin", "onnx-cpu", "weaker"]
+
+
+def test_looking_for_no_warnings_is_not_finding_none():
+    changed = record()
+    del changed["evaluations"]["dense"]["warnings"]
+    evaluations = ReportData.from_json(changed).evaluations
+    assert evaluations.dense.warnings is None
+    assert evaluations.twin.warnings == ()
+
+
+def test_the_median_kappa_is_of_the_layers_that_have_one():
+    changed = record() | {"layers": [{"name": "a", "kappa": 3.0}, {"name": "b"}, {"name": "c", "kappa": 5.0}]}
+    assert ReportData.from_json(changed).median_kappa == 4.0
+    assert ReportData.from_json(changed | {"layers": []}).median_kappa is None
 
 
 def test_nothing_that_the_stages_measure_is_lost():

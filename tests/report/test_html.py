@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tests.report.records import record, report_data
+from tests.report.records import measured_record, record, report_data
 from tscnc_deploy.report.data import ReportData
 from tscnc_deploy.report.html import render_report
 
@@ -107,6 +107,101 @@ def test_attacks_with_other_settings_have_their_own_row():
     assert "pgd-20 onnx-cpu loss cross-entropy · restarts 1 · seed 0 · step_size 0.0125 · steps 5" in text
 
 
+def test_the_worst_case_says_what_would_make_it_more_exact():
+    text = Page(render_report(report_data())).text
+    assert "interval of ±4.1 points; 3.9 times the images would halve it: 1,397" in text
+    assert text.count("would halve it") == 3
+
+
+def test_warnings_are_named_with_their_figures_for_every_model():
+    changed = measured_record()
+    changed["evaluations"]["twin"]["warnings"] = [
+        {"name": "random-logits", "figure": 0.25, "limit": 0.001, "message": "logits differ between two calls"}
+    ]
+    text = Page(render_report(ReportData.from_json(changed))).text
+    assert "Warning for onnx-cpu: gradient-free-stronger. On 12 of 351 correctly classified images a search" in text
+    assert "no gradient attack did. The figure is 0.03419; up to 0.02 it is no sign." in text
+    assert "Warning for twin: random-logits. Logits differ between two calls. The figure is 0.25; up to 0.001" in text
+    assert "none was found on" not in text
+    assert "Signs of masked gradients were looked for, and none was found on dense, twin, onnx-cpu." in (
+        Page(render_report(report_data())).text
+    )
+
+
+def test_what_lies_beyond_the_threat_model_is_shown_for_every_model():
+    page = Page(render_report(ReportData.from_json(measured_record())))
+    assert page.tags.count("svg") == 6
+    assert "Severity clean 1 2 3 4 5 mean twin 97.5% 94.2% 90.8% 87.5% 84.2% 80.8% 87.5% (79.0 to 93.1)" in page.text
+    assert "Each corruption: onnx-cpu Severity 1 2 3 4 5 mean gaussian-noise 91.7% 88.3% 85.0% 81.7% 78.3% 85.0%" in (
+        page.text
+    )
+    assert "ε twin onnx-cpu 0 97.5% (351 of 360, 95% interval 95.3 to 98.9) 95.0% (342 of 360," in page.text
+    assert "0.4 2.5% (9 of 360, 95% interval 1.1 to 4.7) 0.0% (0 of 360, 95% interval 0.0 to 1.0)" in page.text
+    assert "Share of images 5% 25% 50% 75% 95% Standing to the end twin 0.021 (0 to 0.034) 0.118" in page.text
+    assert "0.244 (0.232 to 0.26) > 0.4 (from 0.39) 5.8% (21 of 360," in page.text
+    assert "the median condition number κ of the layers is 106.3." in page.text
+    assert "68.5 (39 to 72.5) 61.4 standard error 0.82 118.2" in page.text
+    assert "0.12 70.0% (252 of 360, 95% interval 65.0 to 74.7) 67.5%" in page.text
+    assert "abstentions 5 5 without noise 97.5%" in page.text
+    assert "Beyond what this report shows, other norms" in page.text
+    assert "None" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [
+        ("corruptions", "Common corruptions"),
+        ("curve", "Accuracy over epsilon"),
+        ("smallest-epsilon", "Smallest adversarial epsilon"),
+        ("lipschitz", "Local Lipschitz constants"),
+        ("smoothing", "Certified accuracy of the smoothed network"),
+    ],
+)
+def test_what_was_not_measured_leaves_no_heading(name, heading):
+    changed = measured_record()
+    engines, twin = changed["evaluations"]["engines"], changed["evaluations"]["twin"]
+    engines["onnx-cpu"]["measures"] = None
+    whole = twin["measures"]
+    twin["measures"] = {name: whole[name]}
+    text = Page(render_report(ReportData.from_json(changed))).text
+    assert "Beyond the threat model" in text
+    assert heading in text
+    twin["measures"] = {other: figures for other, figures in whole.items() if other != name}
+    text = Page(render_report(ReportData.from_json(changed))).text
+    assert heading not in text
+
+
+@pytest.mark.parametrize("measures", [None, {}, {"later": 1}])
+def test_without_measures_there_is_no_section(measures):
+    changed = record()
+    changed["evaluations"]["twin"]["measures"] = measures
+    assert "Beyond the threat model" not in Page(render_report(ReportData.from_json(changed))).text
+
+
+def test_a_record_of_an_earlier_version_is_shown():
+    earlier = record()
+    for evaluation in (earlier["evaluations"]["twin"], earlier["evaluations"]["engines"]["onnx-cpu"]):
+        for key in ("warnings", "measures", "queries"):
+            del evaluation[key]
+    text = Page(render_report(ReportData.from_json(earlier))).text
+    assert "none was found on dense." in text
+    assert "Beyond the threat model" not in text
+
+
+def test_every_figure_of_a_measure_may_be_missing():
+    bare = record()
+    bare["evaluations"]["twin"]["measures"] = {
+        "corruptions": {"corruptions": {"fog": []}},
+        "curve": {"curve": []},
+        "smallest-epsilon": {"quantiles": [{"share": 0.5}]},
+        "lipschitz": {},
+        "smoothing": {},
+    }
+    page = Page(render_report(ReportData.from_json(bare)))
+    assert "None" not in page.text
+    assert "Local Lipschitz constants" in page.text
+
+
 @pytest.mark.parametrize(
     "missing", ["recipe", "evaluations", "gates", "layers", "history", "sizes", "environment", "seconds"]
 )
@@ -147,13 +242,13 @@ def keys_of(value: object) -> set[str]:
     return set().union(*map(keys_of, value)) if isinstance(value, list) else set()
 
 
-KEYS = keys_of(record()) - {"onnx-cpu", "pgd-20", "torch", "python", "lr", "beta"}
+KEYS = keys_of(measured_record()) - {"onnx-cpu", "pgd-20", "torch", "python", "lr", "beta", "jpeg", "apgd-ce-20"}
 
 
 @pytest.mark.parametrize("text", ['"><script>alert(1)</script>', "' onload='x", "{{ 7*7 }}", "</style><b>", "-->]]>"])
 def test_nothing_of_a_record_becomes_markup(text):
-    expected = Page(render_report(report_data()))
-    page = Page(render_report(ReportData.from_json(hostile(record(), text))))
+    expected = Page(render_report(ReportData.from_json(measured_record())))
+    page = Page(render_report(ReportData.from_json(hostile(measured_record(), text))))
     assert set(page.tags) == set(expected.tags)
     assert {name for name, _ in page.attributes} == {name for name, _ in expected.attributes}
     assert text in "".join(page.words)

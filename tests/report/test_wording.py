@@ -2,15 +2,61 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report.records import record, report_data
+from tests.report.records import measured_record, record, report_data
+from tscnc_deploy import robustness
+from tscnc_deploy.bundle import ThreatModel
 from tscnc_deploy.report import wording
-from tscnc_deploy.report.data import Accuracy, ReportData
+from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.report.measures import Quantile
+from tscnc_deploy.report.parts import Accuracy
 
 
 def test_an_accuracy_comes_with_counts_and_interval():
     measured = Accuracy(correct=335, total=360, accuracy=335 / 360, low=0.8992, high=0.9544)
     assert wording.accuracy(measured) == "93.1% (335 of 360, 95% interval 89.9 to 95.4)"
     assert wording.accuracy(None) == "–"
+
+
+def test_how_exact_an_accuracy_is_and_what_would_make_it_more_so():
+    measured = Accuracy(correct=297, total=360, accuracy=0.825, low=0.781631, high=0.863040)
+    expected = "interval of ±4.1 points; 3.9 times the images would halve it: 1,397"
+    assert wording.precision_note(measured) == expected
+    assert wording.precision_note(robustness.accuracy(297, 360)) == expected
+    # Where nothing was broken, twice the images do.
+    assert wording.precision_note(robustness.accuracy(1000, 1000)) == (
+        "interval of ±0.2 points; 2.0 times the images would halve it: 2,002"
+    )
+
+
+def test_counts_that_contradict_themselves_have_an_interval_and_nothing_more():
+    wrong = Accuracy(correct=9, total=4, accuracy=0.5, low=0.4, high=0.6)
+    assert wording.precision_note(wrong) == "interval of ±10.0 points"
+    many = Accuracy(correct=10**12 // 2, total=10**12, accuracy=0.5, low=0.4, high=0.6)
+    assert "; 4.0 times the images would halve it: 3,999,99" in wording.precision_note(many)
+
+
+@pytest.mark.parametrize(
+    ("quantile", "text", "bounds"),
+    [
+        (Quantile(share=0.5, value=0.0521, low=0.049, high=0.057), "0.0521", "0.049 to 0.057"),
+        (Quantile(share=0.5, low=0.39), "> 0.4", "from 0.39"),
+        (Quantile(share=0.5), "> 0.4", "–"),
+    ],
+)
+def test_a_quantile_beyond_the_search_is_larger_than_its_end(quantile, text, bounds):
+    assert wording.quantile(quantile, 0.4) == text
+    assert wording.bounds(quantile) == bounds
+
+
+def test_a_quantile_that_is_not_known():
+    assert wording.quantile(Quantile(share=0.5)) == "–"
+
+
+def test_what_the_attacker_may_do():
+    assert wording.perturbation(ThreatModel(epsilon=0.1)) == "Every pixel may move by at most 0.1 (Linf)"
+    assert wording.perturbation(ThreatModel(norm="L2", epsilon=0.5)) == (
+        "The whole image may move by a length of at most 0.5 (L2)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -64,6 +110,12 @@ def test_the_verdict_names_the_gates_that_failed():
     failed["gates"][3]["passed"] = False
     assert wording.verdict(ReportData.from_json(failed)).endswith(
         "1 of 5 gates failed: onnx-cpu: robust accuracy, lower end."
+    )
+
+
+def test_the_verdict_names_the_signs_of_masked_gradients():
+    assert wording.verdict(ReportData.from_json(measured_record())).endswith(
+        "Robust accuracy may be overstated: onnx-cpu (gradient-free-stronger)."
     )
 
 

@@ -6,38 +6,15 @@ come from anyone, so lists and texts are bounded and keys that this version does
 
 from __future__ import annotations
 
-import math
+from statistics import median
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from tscnc_deploy.bundle.manifest import ModelFacts, Text, ThreatModel, first_problem
 from tscnc_deploy.errors import BundleError
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Figure = Annotated[float | None, BeforeValidator(_finite)]
-Number = Annotated[int | None, Field(ge=0)]
-Scalar = bool | int | Figure | Text | None
-
-
-class Part(BaseModel):
-    """A table of the record; immutable."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Accuracy(Part):
-    """Images classified correctly, of all images, with the ends of the 95% interval of the share."""
-
-    correct: Annotated[int, Field(ge=0)]
-    total: Annotated[int, Field(ge=1)]
-    accuracy: Annotated[float, Field(ge=0, le=1)]
-    low: Annotated[float, Field(ge=0, le=1)]
-    high: Annotated[float, Field(ge=0, le=1)]
+from tscnc_deploy.report.measures import Measures
+from tscnc_deploy.report.parts import Accuracy, Figure, Number, Part, Settings
 
 
 class MaskingWarning(Part):
@@ -60,17 +37,21 @@ class Evaluation(Part):
         cascade: Whether attacks only saw what earlier ones left standing.
         epsilon: Radius of the perturbations.
         norm: Their norm.
-        warnings: Signs that the attacks were misled.
+        queries: Images that were classified, or differentiated, for each attack.
+        warnings: Signs that the attacks were misled; None where nobody looked for them.
+        measures: What was measured beside the attacks.
     """
 
     clean: Accuracy | None = None
     robust: Accuracy | None = None
     attacks: dict[Text, Accuracy] = Field({}, max_length=100)
-    settings: dict[Text, dict[Text, Scalar]] = Field({}, max_length=100)
+    settings: dict[Text, Settings] = Field({}, max_length=100)
     cascade: bool = False
     epsilon: Figure = None
     norm: Text | None = None
-    warnings: tuple[MaskingWarning, ...] = Field((), max_length=100)
+    queries: dict[Text, Number] = Field({}, max_length=100)
+    warnings: Annotated[tuple[MaskingWarning, ...], Field(max_length=100)] | None = None
+    measures: Measures | None = None
 
     @property
     def rows(self) -> dict[str, Accuracy]:
@@ -150,6 +131,12 @@ class Evaluations(Part):
         """The attacked engine of the lowest robust accuracy: its name, its evaluation and that accuracy."""
         attacked = [(name, found, found.robust) for name, found in self.engines.items() if found.robust is not None]
         return min(attacked, key=lambda engine: engine[2].accuracy, default=None)
+
+    @property
+    def measures(self) -> dict[str, Measures]:
+        """What was measured beside the attacks, of those of which something was."""
+        found = {name: evaluation.measures for name, evaluation in self.named.items()}
+        return {name: measures for name, measures in found.items() if measures and measures.present}
 
     @property
     def rows(self) -> list[str]:
@@ -238,7 +225,7 @@ class ReportData(Part):
     """
 
     name: Text
-    recipe: dict[Text, Any] = {}
+    recipe: dict[Text, Any] = Field({})
     model: ModelFacts
     threat: ThreatModel
     evaluations: Evaluations = Evaluations()
@@ -247,9 +234,15 @@ class ReportData(Part):
     layers: tuple[Layer, ...] = Field((), max_length=2000)
     history: tuple[Epoch, ...] = Field((), max_length=20_000)
     sizes: tuple[Size, ...] = Field((), max_length=100)
-    environment: dict[Text, Text] = {}
-    seconds: dict[Text, Figure] = {}
+    environment: dict[Text, Text] = Field({})
+    seconds: dict[Text, Figure] = Field({})
     passed: bool
+
+    @property
+    def median_kappa(self) -> float | None:
+        """Median condition number of the layers that have one."""
+        kappas = [layer.kappa for layer in self.layers if layer.kappa is not None]
+        return median(kappas) if kappas else None
 
     @classmethod
     def from_json(cls, record: object) -> Self:
@@ -266,4 +259,4 @@ class ReportData(Part):
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON takes it; `from_json` gives the same data back."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 
 import tscnc_deploy
-from tscnc_deploy.report import plots
+from tscnc_deploy.report import curves, plots
 from tscnc_deploy.report.data import Evaluations, ReportData
+from tscnc_deploy.report.measures import Measures
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 
@@ -36,6 +38,8 @@ def render_report(data: ReportData) -> str:
         "sparsity": plots.sparsity_plot(data.layers),
         "kappa": plots.kappa_plot(data.history),
         "training": plots.training_plot(data.history),
+        "curve": curves.curve_plot(data),
+        "certified": curves.certified_plot(data),
     }
     return fill(
         "report.html.j2",
@@ -43,10 +47,21 @@ def render_report(data: ReportData) -> str:
         data=data,
         verdict=verdict(data),
         attacks=_attacks(data.evaluations),
+        unmasked=[name for name, found in data.evaluations.named.items() if found.warnings == ()],
+        beyond=_by_measure(data.evaluations),
         figures={name: Markup(svg) for name, svg in figures.items()},
         largest=max((size.bytes or 0 for size in data.sizes), default=0),
         version=tscnc_deploy.__version__,
     )
+
+
+def _by_measure(evaluations: Evaluations) -> dict[str, dict[str, Any]]:
+    """For each measure, what it gave for every model; empty where nothing was measured."""
+    everything = {
+        measure: {name: found for name, of in evaluations.measures.items() if (found := getattr(of, measure))}
+        for measure in Measures.model_fields
+    }
+    return everything if evaluations.measures else {}
 
 
 def _attacks(evaluations: Evaluations) -> list[AttackRow]:

@@ -8,18 +8,13 @@ from math import floor
 from statistics import median
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from tscnc_deploy.report import svg
+from tscnc_deploy.report.axes import BLUE, GREY, LOOKS, RED, legend, new_drawing, percent_axis, short
 from tscnc_deploy.report.data import Epoch, Layer, ReportData
 from tscnc_deploy.report.wording import figure, percent
 
-WIDTH = 6.2
-
-# Okabe and Ito's palette, told apart by people with any colour vision, with markers that tell the same.
-GREY, BLUE, RED, GREEN, PURPLE, ORANGE = "#5f6b74", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
-LOOKS = [(GREY, "o"), (BLUE, "s"), (RED, "D"), (GREEN, "^"), (PURPLE, "v"), (ORANGE, "P")]
 SHADES = {"train": "#f4f6f7", "prune": "#e3ebf1", "finetune": "#f1f4ee"}
 
 
@@ -29,7 +24,7 @@ def accuracy_plot(data: ReportData) -> str:
     if not rows:
         return ""
     with svg.style():
-        drawing, axes = _figure(0.9 + len(rows) * (0.24 + 0.16 * len(named)))
+        drawing, axes = new_drawing(0.9 + len(rows) * (0.24 + 0.16 * len(named)))
         for place, (name, evaluation) in enumerate(named.items()):
             found = evaluation.rows
             heights, shares = [], []
@@ -51,19 +46,19 @@ def accuracy_plot(data: ReportData) -> str:
                 markersize=5.5,
                 elinewidth=1.6,
                 capsize=3,
-                label=_short(name),
+                label=short(name),
             )
         for line in range(1, len(rows)):
             axes.axhline(line - 0.5, color="#c9d0d5", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [_short(row) for row in rows])
+        axes.set_yticks(range(len(rows)), [short(row) for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         # Dots need no zero to be compared; a tenth of air keeps the lowest whisker off the edge.
         lowest = min(share.low for evaluation in named.values() for share in evaluation.rows.values())
-        _percent_axis(axes, "x", start=max(floor(10 * lowest - 0.5) / 10, 0))
+        percent_axis(axes, "x", start=max(floor(10 * lowest - 0.5) / 10, 0))
         axes.set_xlabel("accuracy, with its 95% interval")
-        _legend(drawing, axes)
+        legend(drawing, axes)
         return svg.render(
             drawing,
             "accuracy",
@@ -74,11 +69,11 @@ def accuracy_plot(data: ReportData) -> str:
 
 def sparsity_plot(layers: Sequence[Layer]) -> str:
     """Share of zeros in every layer, in the order of the network."""
-    shown = [(_short(layer.label), layer.sparsity) for layer in layers if layer.sparsity is not None]
+    shown = [(short(layer.label), layer.sparsity) for layer in layers if layer.sparsity is not None]
     if not shown:
         return ""
     with svg.style():
-        drawing, axes = _figure(0.8 + 0.21 * len(shown))
+        drawing, axes = new_drawing(0.8 + 0.21 * len(shown))
         names, shares = zip(*shown, strict=True)
         bars = axes.barh(range(len(shown)), shares, color=BLUE, height=0.72)
         axes.bar_label(bars, labels=[percent(share) for share in shares], padding=4, fontsize=9, color="#1c2329")
@@ -86,7 +81,7 @@ def sparsity_plot(layers: Sequence[Layer]) -> str:
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        _percent_axis(axes, "x", end=1.09)
+        percent_axis(axes, "x", end=1.09)
         axes.set_xlabel("zeros among the layer's weights")
         extremes = f"{percent(min(shares))} to {percent(max(shares))}"
         return svg.render(drawing, "sparsity", "Sparsity of every layer", f"{len(shown)} layers, {extremes}.")
@@ -100,7 +95,7 @@ def kappa_plot(history: Sequence[Epoch]) -> str:
         return ""
     steps = range(1, len(history) + 1)
     with svg.style():
-        drawing, axes = _figure(3.6)
+        drawing, axes = new_drawing(3.6)
         for position, name in enumerate(names):
             line = [epoch.kappa.get(name) or float("nan") for epoch in history]
             axes.plot(steps, line, color=BLUE, alpha=0.35, linewidth=1, label="" if position else "one layer")
@@ -111,7 +106,7 @@ def kappa_plot(history: Sequence[Epoch]) -> str:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_ylabel("condition number κ")
         _epochs(axes, history)
-        _legend(drawing, axes)
+        legend(drawing, axes)
         return svg.render(
             drawing,
             "kappa",
@@ -131,27 +126,15 @@ def training_plot(history: Sequence[Epoch]) -> str:
     if not drawn:
         return ""
     with svg.style():
-        drawing, axes = _figure(3.2)
+        drawing, axes = new_drawing(3.2)
         for name, (values, colour, line) in drawn.items():
             points = [float("nan") if value is None else value for value in values]
             axes.plot(range(1, len(history) + 1), points, color=colour, linestyle=line, linewidth=2, label=name)
-        _percent_axis(axes, "y")
+        percent_axis(axes, "y")
         _epochs(axes, history)
-        _legend(drawing, axes)
+        legend(drawing, axes)
         ends = "; ".join(f"{name} ends at {percent(values[-1])}" for name, (values, _, _) in drawn.items())
         return svg.render(drawing, "training", "Validation accuracy and sparsity over the epochs", ends + ".")
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    drawing = Figure(figsize=(WIDTH, height))
-    return drawing, drawing.add_subplot()
-
-
-def _percent_axis(axes: Axes, which: str, *, start: float = 0.0, end: float = 1.0) -> None:
-    axis, set_limits = (axes.xaxis, axes.set_xlim) if which == "x" else (axes.yaxis, axes.set_ylim)
-    axis.set_ticks([tick / 10 for tick in range(round(10 * start), 11, 2 if start < 0.5 else 1)])
-    set_limits(start, end)
-    axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def _epochs(axes: Axes, history: Sequence[Epoch]) -> None:
@@ -163,15 +146,4 @@ def _epochs(axes: Axes, history: Sequence[Epoch]) -> None:
     for stage, epochs in groupby(history, key=lambda epoch: epoch.stage):
         start, end = end, end + len(list(epochs))
         axes.axvspan(start, end, color=SHADES.get(stage, "#ffffff"), linewidth=0, zorder=0)
-        axes.text((start + end) / 2, 1.02, _short(stage), transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
-
-
-def _short(name: str) -> str:
-    # What tells layers apart stands at the end of their names.
-    return name if len(name) <= 32 else "…" + name[-31:]
-
-
-def _legend(drawing: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        drawing.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=1.6)
+        axes.text((start + end) / 2, 1.02, short(stage), transform=axes.get_xaxis_transform(), ha="center", fontsize=9)

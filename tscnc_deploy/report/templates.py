@@ -7,7 +7,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tscnc_deploy import resources
-from tscnc_deploy.report import wording
+from tscnc_deploy.report import conditions, wording
 
 
 def fill(template: str, *, autoescape: bool, **values: Any) -> str:
@@ -33,11 +33,17 @@ def fill(template: str, *, autoescape: bool, **values: Any) -> str:
         wording.percent,
         wording.interval,
         wording.accuracy,
+        wording.precision_note,
+        wording.ends,
+        wording.quantile,
+        wording.bounds,
+        wording.perturbation,
         wording.figure,
         wording.count,
         wording.size,
         wording.duration,
         wording.setting,
+        conditions.conditions,
     )
     environment.filters |= {filter_.__name__: filter_ for filter_ in filters}
     return environment.get_template(template).render(**values)

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from tscnc_deploy.report.data import Accuracy, ReportData
+from typing import Protocol
+
+from tscnc_deploy.bundle.manifest import ThreatModel
+from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.report.measures import Mean, Quantile
+from tscnc_deploy.report.parts import Accuracy
 
 ABSENT = "–"
+
+
+class Counted(Protocol):
+    """An accuracy: the report's own, or the one that `robustness` measured."""
+
+    @property
+    def correct(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 def percent(share: float | None) -> str:
@@ -14,7 +32,35 @@ def percent(share: float | None) -> str:
 
 def interval(accuracy: Accuracy) -> str:
     """ "335 of 360, 95% interval 89.9 to 95.4"."""
-    return f"{accuracy.correct} of {accuracy.total}, 95% interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f}"
+    return f"{accuracy.correct} of {accuracy.total}, 95% interval {ends(accuracy)}"
+
+
+def precision_note(value: Counted) -> str:
+    """ "interval of ±3.9 points; 3.9 times the images would halve it: 1,400"; the multiple is of those measured."""
+    from tscnc_deploy.robustness import statistics
+
+    note = f"interval of ±{50 * (value.high - value.low):.1f} points"
+    if value.correct > value.total:  # A record from anyone may say so; then nothing follows from it.
+        return note
+    needed = statistics.images_to_halve(statistics.accuracy(value.correct, value.total))
+    return f"{note}; {needed / value.total:.1f} times the images would halve it: {needed:,}"
+
+
+def ends(value: Accuracy | Mean) -> str:
+    """ "64.1 to 77.5", the ends of an interval in percent."""
+    return f"{100 * value.low:.1f} to {100 * value.high:.1f}"
+
+
+def quantile(found: Quantile, beyond: float | None = None) -> str:
+    """ "0.0521", or "> 0.4" where the value is infinite, that is beyond what was searched."""
+    return f"> {figure(beyond)}" if found.value is None and beyond is not None else figure(found.value)
+
+
+def bounds(found: Quantile) -> str:
+    """ "0.049 to 0.057", the interval of a quantile; "from 0.049" where it has no upper end."""
+    if found.low is None:
+        return ABSENT
+    return f"from {figure(found.low)}" if found.high is None else f"{figure(found.low)} to {figure(found.high)}"
 
 
 def accuracy(value: Accuracy | None) -> str:
@@ -66,13 +112,23 @@ def setting(value: object) -> str:
     return ABSENT if value is None or value == "" else str(value)
 
 
+def perturbation(threat: ThreatModel) -> str:
+    """What the attacker may do: "Every pixel may move by at most 0.1 (Linf)"."""
+    if threat.norm == "Linf":
+        return f"Every pixel may move by at most {figure(threat.epsilon)} (Linf)"
+    return f"The whole image may move by a length of at most {figure(threat.epsilon)} ({threat.norm})"
+
+
 def verdict(data: ReportData) -> str:
-    """The whole report in a sentence, and one each about engines that were not measured and gates that failed."""
+    """The whole report in a sentence, and one each about engines not measured, gates that failed, and warnings."""
     weakest, unmeasured = data.evaluations.weakest, data.evaluations.unavailable
     engines = len(data.evaluations.engines) - len(unmeasured)
     failed = [gate.name for gate in data.gates if not gate.passed]
     rest = f" Not measured: {', '.join(unmeasured)}." if weakest and unmeasured else ""
     rest += f" {len(failed)} of {len(data.gates)} gates failed: {'; '.join(failed)}." if failed else ""
+    warned = {name: found.warnings for name, found in data.evaluations.named.items() if found.warnings}
+    signs = "; ".join(f"{name} ({', '.join(sign.name for sign in found)})" for name, found in warned.items())
+    rest += f" Robust accuracy may be overstated: {signs}." if signs else ""
     start = f"{data.model.arch} with {percent(data.model.sparsity)} zeros"
     if weakest is None:
         return f"{start}: no exported engine was attacked.{rest}"

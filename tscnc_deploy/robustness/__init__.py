@@ -26,10 +26,12 @@ from tscnc_deploy.robustness.expectation import EOTVictim
 from tscnc_deploy.robustness.gates import Gate, at_least, at_most, loses_at_most
 from tscnc_deploy.robustness.lipschitz import LocalLipschitz, local_lipschitz
 from tscnc_deploy.robustness.masking import MaskingWarning, check_masking
+from tscnc_deploy.robustness.measures import MEASURES, measure
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.parity import Parity, compare_logits
 from tscnc_deploy.robustness.quantiles import Quantile, quantiles
 from tscnc_deploy.robustness.sequential import GateTest
+from tscnc_deploy.robustness.shards import evaluate_in_shards
 from tscnc_deploy.robustness.smallest_epsilon import SmallestEpsilons, smallest_epsilons
 from tscnc_deploy.robustness.smoothing import SmoothingResult, certify
 from tscnc_deploy.robustness.statistics import (
@@ -56,6 +58,7 @@ __all__ = [
     "FAB",
     "FABT",
     "FGSM",
+    "MEASURES",
     "PGD",
     "Accuracy",
     "AccuracyCurve",
@@ -99,6 +102,7 @@ __all__ = [
     "doubling_looks",
     "evaluate",
     "evaluate_corruptions",
+    "evaluate_in_shards",
     "evaluate_until_decided",
     "find_disagreements",
     "hoeffding_interval",
@@ -107,6 +111,7 @@ __all__ = [
     "local_lipschitz",
     "loses_at_most",
     "mcnemar_exact",
+    "measure",
     "parse_attack",
     "parse_attacks",
     "quantiles",

@@ -1,0 +1,133 @@
+"""The outcome of every image, as a table for other programs: CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.report.files import check_suffix, written
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tscnc_deploy.robustness import Evaluation
+
+Row = dict[str, str | int | float | bool | None]
+
+
+def per_image_rows(
+    evaluations: Mapping[str, Evaluation],
+    images: Tensor,
+    labels: Tensor,
+    predictions: Mapping[str, Tensor],
+    adversarial_predictions: Mapping[str, Tensor],
+    classes: Sequence[str],
+    index: Tensor | None = None,
+) -> list[Row]:
+    """One row for every image under every engine; all rows have the same columns, in the same order.
+
+    Columns: `index`, `engine`, `label`, `class`, `clean` (right as it is), one for each attack of any engine (right
+    under it; None where this engine did not face it; in a cascade, right under it and all before it), `robust` (right
+    under all of them), `prediction`, `adversarial_prediction` (of the worst example), and `distance` (of the worst
+    example from the image, in the norm of the threat; 0 where nothing was worse than the image itself).
+
+    Args:
+        evaluations: By the name of the engine, or "twin"; all of the same images.
+        images: float32 [N, C, H, W] in [0, 1], those that were evaluated, in their order.
+        labels: int64 [N].
+        predictions: By the same names, int64 [N], the classes given to the images as they are.
+        adversarial_predictions: Likewise, given to `Evaluation.adversarial`.
+        classes: Names of the classes in the order of the logits; a class without one is named by its number.
+        index: int64 [N], the place of each image in the data set or in the evidence; by default 0 to N - 1.
+
+    Raises:
+        InputError: Labels, index, predictions or an evaluation are of another number of images.
+    """
+    total, places = len(images), list(range(len(images))) if index is None else index.tolist()
+    if len(labels) != total or len(places) != total:
+        msg = f"{total} images have {len(labels)} labels and {len(places)} places"
+        raise InputError(msg)
+    names = {label: classes[label] if label < len(classes) else str(label) for label in labels.tolist()}
+    attacks = dict.fromkeys(attack for evaluation in evaluations.values() for attack in evaluation.standing)
+    rows: list[Row] = []
+    for engine, evaluation in evaluations.items():
+        given, found = predictions[engine].tolist(), adversarial_predictions[engine].tolist()
+        if {len(evaluation.correct), len(given), len(found)} != {total}:
+            msg = f"{engine}: the evaluation is of {len(evaluation.correct)} images, of {len(given)} and {len(found)} "
+            msg += f"there are predictions, and {total} images are to be listed"
+            raise InputError(msg)
+        standing = {attack: mask.tolist() for attack, mask in evaluation.standing.items()}
+        moves = evaluation.adversarial.double() - images.cpu().double()
+        columns: dict[str, list[Any]] = {
+            "index": places,
+            "engine": [engine] * total,
+            "label": labels.tolist(),
+            "class": [names[label] for label in labels.tolist()],
+            "clean": evaluation.correct.tolist(),
+            **{attack: standing.get(attack, [None] * total) for attack in attacks},
+            "robust": evaluation.robust_mask.tolist(),
+            "prediction": given,
+            "adversarial_prediction": found,
+            "distance": evaluation.threat.length(moves).tolist(),
+        }
+        rows += [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return rows
+
+
+def check_table(path: Path) -> None:
+    """Refuses a file that `write_per_image` could not write, before there is anything to write.
+
+    Raises:
+        InputError: The name ends in neither .csv nor .parquet.
+        UnavailableError: Parquet needs pyarrow, and it is not installed.
+    """
+    check_suffix(path, (".csv", ".parquet"))
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            msg = f"{path}: Parquet needs pyarrow; run: pip install pyarrow; or write a .csv file"
+            raise UnavailableError(msg) from error
+
+
+def write_per_image(path: Path, rows: Sequence[Row]) -> None:
+    """Writes rows as CSV (UTF-8, true and false, nothing where there is no value) or Parquet, by the file's suffix.
+
+    Args:
+        path: Ends in .csv or .parquet; appears only when it is complete.
+        rows: At least one; all of the same columns, such as `per_image_rows` gives.
+
+    Raises:
+        InputError: Another suffix, or no rows.
+        UnavailableError: Parquet needs pyarrow, and it is not installed.
+        StorageError: The file cannot be written.
+    """
+    check_table(path)
+    if not rows:
+        msg = f"{path}: there are no images to list"
+        raise InputError(msg)
+    with written(path) as file:
+        if path.suffix.lower() == ".csv":
+            file.write(_csv(rows))
+        else:
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), file)
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    stream = io.StringIO(newline="")
+    table = csv.DictWriter(stream, rows[0], lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        table.writerow({name: _word(value) if isinstance(value, bool) else value for name, value in row.items()})
+    return stream.getvalue().encode()
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
