@@ -106,7 +106,9 @@ def test_torchrun_processes_share_the_work(tmp_path, linear):
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run([*command, program, tmp_path], env=environment, capture_output=True, text=True, timeout=300)
+    finished = subprocess.run(
+        [*command, program, tmp_path], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert finished.returncode == 0, finished.stderr
     whole = evaluate(victim, images, labels, THREAT, [PGD(4)]).robust_mask
     for rank in range(2):

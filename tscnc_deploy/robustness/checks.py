@@ -9,7 +9,11 @@ from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.attacks.base import Attack
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.failures import during
+from tscnc_deploy.robustness.victim import EngineVictim, Victim
+
+# How far from 1 probabilities may sum that were computed in half precision.
+_ROUNDING = 0.01
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
@@ -18,15 +22,24 @@ def check_images(images: Tensor, labels: Tensor) -> None:
     Raises:
         InputError: Names what is wrong and, for values, where.
     """
-    if images.dtype != torch.float32 or images.ndim != 4:
-        hint = "; divide uint8 pixels by 255" if images.dtype == torch.uint8 else ""
-        msg = f"images must be float32 [N, C, H, W], not {images.dtype} {list(images.shape)}{hint}"
-        raise InputError(msg)
+    check_pixels(images)
     if labels.dtype != torch.int64 or labels.ndim != 1:
         msg = f"labels must be int64 [N], not {labels.dtype} {list(labels.shape)}"
         raise InputError(msg)
     if len(images) != len(labels):
         msg = f"{len(images)} images have {len(labels)} labels"
+        raise InputError(msg)
+
+
+def check_pixels(images: Tensor) -> None:
+    """Refuses anything but float32 [N, C, H, W] in [0, 1], N at least 1.
+
+    Raises:
+        InputError: Names what is wrong and, for values, where.
+    """
+    if images.dtype != torch.float32 or images.ndim != 4:
+        hint = "; divide uint8 pixels by 255" if images.dtype == torch.uint8 else ""
+        msg = f"images must be float32 [N, C, H, W], not {images.dtype} {list(images.shape)}{hint}"
         raise InputError(msg)
     if images.numel() == 0:
         msg = f"there is nothing to evaluate: images of shape {list(images.shape)}"
@@ -70,6 +83,25 @@ def check_finite(logits: Tensor) -> None:
         raise InputError(msg)
 
 
+def check_values(logits: Tensor) -> None:
+    """Refuses fewer than two classes, values that are not finite, and probabilities.
+
+    Args:
+        logits: float32 [N, K] on the clean images.
+
+    Raises:
+        InputError: Says which of them.
+    """
+    classes = logits.shape[1]
+    if classes < 2:
+        msg = f"logits of {classes} class cannot be attacked; two classes are the least"
+        raise InputError(msg)
+    check_finite(logits)
+    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < _ROUNDING).all():
+        msg = "the logits look like probabilities (no row is negative, all sum to 1); give logits, before the softmax"
+        raise InputError(msg)
+
+
 def check_logits(logits: Tensor, labels: Tensor) -> None:
     """Refuses what are no logits of the labels' classes.
 
@@ -83,19 +115,28 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
     if logits.ndim != 2 or len(logits) != len(labels):
         msg = f"logits must have the shape [{len(labels)}, K], not {list(logits.shape)}"
         raise InputError(msg)
+    check_values(logits)
     classes = logits.shape[1]
-    if classes < 2:
-        msg = f"logits of {classes} class cannot be attacked; two classes are the least"
-        raise InputError(msg)
-    check_finite(logits)
-    if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-3).all():
-        msg = "the logits look like probabilities (no row is negative, all sum to 1); give logits, before the softmax"
-        raise InputError(msg)
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         row = int(wrong.nonzero()[0])
         msg = f"labels must lie in 0 to {classes - 1}: label {row} is {int(labels[row])}"
         raise InputError(msg)
+
+
+def check_twin(victim: Victim, images: Tensor) -> None:
+    """Refuses an engine beside a twin whose answers are no logits: its gradients would lead astray, or nowhere.
+
+    Args:
+        victim: Anything; only an `EngineVictim` has a twin.
+        images: float32 [N, C, H, W] in [0, 1], a few of them, on any device.
+
+    Raises:
+        InputError: See `check_values`.
+    """
+    if isinstance(victim, EngineVictim):
+        with during("the twin"):
+            check_values(victim.twin.logits(images.to(victim.device)))
 
 
 def _first(logits: Tensor, bad: Tensor) -> list[float]:

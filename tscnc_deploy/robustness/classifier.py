@@ -9,25 +9,30 @@ from torch import Tensor, nn
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
+from tscnc_deploy.robustness.answers import as_logits
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.victim import ModelVictim
 
 Classifier = Callable[[Tensor], Tensor]
 """Maps float32 [N, C, H, W] in [0, 1] to logits [N, K] on any device: a model, a function, or a victim's `logits`."""
 
 
-def classify(classifier: Classifier, images: Tensor) -> Tensor:
+def classify(classifier: Classifier, images: Tensor, classes: int | None = None) -> Tensor:
     """Logits of one batch, float32 [N, K] on the CPU.
 
+    Args:
+        classifier: Is asked without a gradient.
+        images: float32 [N, C, H, W] on the classifier's device.
+        classes: K, where an earlier batch has told it.
+
     Raises:
-        InputError: A model in train mode, no matrix of one row per image, or values that are not finite.
+        InputError: A model in train mode, no matrix of one row per image, another number of classes, or values that
+            are not finite.
     """
     if isinstance(classifier, nn.Module):
         classifier = ModelVictim(classifier).logits
     with torch.no_grad():
-        logits = classifier(images).detach().float().cpu()
-    if logits.ndim != 2 or len(logits) != len(images):
-        msg = f"logits must have the shape [{len(images)}, K], not {list(logits.shape)}"
-        raise InputError(msg)
+        logits = as_logits(classifier(images), len(images), classes).detach().cpu()
     checks.check_finite(logits)
     return logits
 
@@ -42,6 +47,11 @@ def classify_clean(classifier: Classifier, images: Tensor, labels: Tensor, batch
     if batch_size < 1:
         msg = f"batch_size = {batch_size} is not a number of images from 1 up"
         raise InputError(msg)
-    logits = torch.cat([classify(classifier, batch) for batch in torch.split(images, batch_size)])
+    parts: list[Tensor] = []
+    for start in range(0, len(images), batch_size):
+        with during(f"clean, after {start} of {len(images)} images"):
+            classes = parts[0].shape[1] if parts else None
+            parts.append(classify(classifier, images[start : start + batch_size], classes))
+    logits = torch.cat(parts)
     checks.check_logits(logits, labels.cpu())
     return logits

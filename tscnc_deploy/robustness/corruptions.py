@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness import distortions
+from tscnc_deploy.robustness import checks, distortions
 from tscnc_deploy.robustness.classifier import Classifier, classify, classify_clean
 from tscnc_deploy.robustness.evaluation import Progress
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.losses import misclassified
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.statistics import Accuracy, accuracy, hoeffding_interval
+from tscnc_deploy.robustness.statistics import Accuracy, accuracy, check_confidence, hoeffding_interval
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -99,17 +101,10 @@ def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, indices:
             0 to N - 1.
 
     Raises:
-        InputError: Unknown corruption or severity, or another number of channels.
+        InputError: Unknown corruption or severity, or images that are none of these.
     """
-    if name not in CORRUPTIONS:
-        msg = f"corruption {name!r} is not known; the corruptions are {', '.join(CORRUPTIONS)}"
-        raise InputError(msg)
-    if severity not in SEVERITIES:
-        msg = f"severity {severity!r} of {name} is none of 1, 2, 3, 4 and 5"
-        raise InputError(msg)
-    if images.shape[1] not in (1, 3):
-        msg = f"images of {images.shape[1]} channels cannot be corrupted; 1 (grey) and 3 (RGB) are possible"
-        raise InputError(msg)
+    checks.check_pixels(images)
+    _check_request(name, severity, images)
     if indices is None:
         indices = torch.arange(len(images))
     noise = Noise(seed, indices.to(images.device), f"corruption/{name}")
@@ -149,7 +144,12 @@ def evaluate_corruptions(
         if not chosen or len(set(chosen)) < len(chosen):
             msg = f"{what} = {list(chosen)}: give at least one, and each once"
             raise InputError(msg)
-    clean = ~misclassified(classify_clean(classifier, images, labels, batch_size), labels.cpu())
+    check_confidence(confidence, above=0)
+    checks.check_images(images, labels)
+    for name, severity in product(corruptions, severities):
+        _check_request(name, severity, images)
+    logits = classify_clean(classifier, images, labels, batch_size)
+    clean, classes = ~misclassified(logits, labels.cpu()), logits.shape[1]
     batches = torch.split(torch.arange(len(images)), batch_size)
     steps = len(batches) * len(severities)
     outcomes: dict[str, dict[int, Tensor]] = {}
@@ -159,7 +159,9 @@ def evaluate_corruptions(
             parts = []
             for done, batch in enumerate(batches, start=1 + place * len(batches)):
                 corrupted = corrupt(images[batch], name, severity, seed=seed, indices=batch)
-                parts.append(~misclassified(classify(classifier, corrupted), labels[batch].cpu()))
+                with during(f"{name} of severity {severity}, after {batch[0]} of {len(images)} images"):
+                    logits = classify(classifier, corrupted, classes)
+                parts.append(~misclassified(logits, labels[batch].cpu()))
                 if progress:
                     progress(name, done, steps)
             outcomes[name][severity] = torch.cat(parts)
@@ -176,6 +178,18 @@ def evaluate_corruptions(
         outcomes=outcomes,
         seed=seed,
     )
+
+
+def _check_request(name: str, severity: int, images: Tensor) -> None:
+    if name not in CORRUPTIONS:
+        msg = f"corruption {name!r} is not known; the corruptions are {', '.join(CORRUPTIONS)}"
+        raise InputError(msg)
+    if severity not in SEVERITIES:
+        msg = f"severity {severity!r} of {name} is none of 1, 2, 3, 4 and 5"
+        raise InputError(msg)
+    if images.shape[1] not in (1, 3):
+        msg = f"images of {images.shape[1]} channels cannot be corrupted; 1 (grey) and 3 (RGB) are possible"
+        raise InputError(msg)
 
 
 def _count(outcomes: Tensor, confidence: float) -> Accuracy:

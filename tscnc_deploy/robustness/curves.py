@@ -13,6 +13,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.evaluation import Progress, evaluate
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.statistics import Accuracy, accuracy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
@@ -92,18 +93,19 @@ def accuracy_curve(
     masks: dict[float, Tensor] = {}
     carried: list[Attack] = []
     for threat in threats:
-        evaluation = evaluate(
-            victim,
-            images,
-            labels,
-            threat,
-            [*carried, *attacks],
-            seed=seed,
-            batch_size=batch_size,
-            confidence=confidence,
-            cascade=True,
-            progress=_with_epsilon(progress, threat.epsilon),
-        )
+        with during(f"epsilon {threat.epsilon:.4g}"):
+            evaluation = evaluate(
+                victim,
+                images,
+                labels,
+                threat,
+                [*carried, *attacks],
+                seed=seed,
+                batch_size=batch_size,
+                confidence=confidence,
+                cascade=True,
+                progress=_with_epsilon(progress, threat.epsilon),
+            )
         carried = [CarriedOver(evaluation.adversarial)]
         # Victims whose rounding depends on the batch may judge an example at the boundary anew; it counts as found.
         standing = [*masks.values()][-1] if masks else evaluation.correct

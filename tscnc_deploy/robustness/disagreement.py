@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.apgd import APGDT
 from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.classifier import classify_clean
 from tscnc_deploy.robustness.evaluation import evaluate
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.losses import margin
+from tscnc_deploy.robustness.pair import PairVictim
 from tscnc_deploy.robustness.statistics import Accuracy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import EngineVictim
@@ -106,10 +109,11 @@ def find_disagreements(
     Raises:
         InputError: Images, labels or settings that would give a wrong number.
     """
-    # The search sees neither labels nor the engine's logits as they are, so it cannot refuse them.
+    # The search sees neither labels nor the two's logits as they are, so it cannot refuse them.
     classify_clean(victim.logits, images, labels, batch_size)
+    checks.check_twin(victim, images[:batch_size])
     result = evaluate(
-        _Pair(victim),
+        PairVictim(victim, _agreement),
         images,
         torch.zeros_like(labels),
         threat,
@@ -122,9 +126,11 @@ def find_disagreements(
     indices = (~result.robust_mask).nonzero().squeeze(1)
     examples, own = result.adversarial[indices], labels.cpu()[indices]
     gaps, engine_right, twin_right = torch.empty(len(indices)), own == -1, own == -1
-    for rows in torch.split(torch.arange(len(indices)), batch_size):
+    for done in range(0, len(indices), batch_size):
+        rows = slice(done, done + batch_size)
         batch = examples[rows].to(victim.device)
-        engine, twin = victim.logits(batch).cpu(), victim.twin.logits(batch).cpu()
+        with during(f"disagreements, after {done} of {len(indices)} images"):
+            engine, twin = victim.logits(batch).cpu(), victim.twin.logits(batch).cpu()
         gaps[rows] = _gap(engine, twin).clamp(min=0)
         engine_right[rows], twin_right[rows] = engine.argmax(1) == own[rows], twin.argmax(1) == own[rows]
     return Disagreement(
@@ -140,25 +146,12 @@ def find_disagreements(
     )
 
 
-class _Pair:
+def _agreement(engine: Tensor, twin: Tensor) -> Tensor:
     """Agreement as a classification: logits [N, 2] of "they agree" and "they differ", half the gap each way."""
-
-    has_gradient = True
-
-    def __init__(self, victim: EngineVictim) -> None:
-        self.victim = victim
-        self.device = victim.device
-
-    def logits(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.differentiable(images)
-
-    def differentiable(self, images: Tensor) -> Tensor:
-        engine, twin = self.victim.both(images)
-        gap = _gap(engine, twin)
-        # Logits of an int8 engine are often equal: the first class counts then, and it may not be the twin's.
-        gap = torch.where(engine.argmax(1) != twin.argmax(1), gap.clamp(min=_LEAST), gap.clamp(max=0))
-        return torch.stack([-gap / 2, gap / 2], 1)
+    gap = _gap(engine, twin)
+    # Logits of an int8 engine are often equal: the first class counts then, and it may not be the twin's.
+    gap = torch.where(engine.argmax(1) != twin.argmax(1), gap.clamp(min=_LEAST), gap.clamp(max=0))
+    return torch.stack([-gap / 2, gap / 2], 1)
 
 
 def _gap(engine: Tensor, twin: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, Best
 from tscnc_deploy.robustness.expectation import check_repeatable
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.folding import folded
 from tscnc_deploy.robustness.losses import margin, misclassified
 from tscnc_deploy.robustness.noise import Noise
@@ -58,6 +59,20 @@ class Evaluation:
     adversarial: Tensor
     seconds: dict[str, float]
     queries: dict[str, int]
+
+    def select(self, rows: Tensor, confidence: float = 0.95) -> Evaluation:
+        """The evaluation of some of the images, an int64 index; settings, seconds and queries are those of all."""
+        standing = {name: mask[rows] for name, mask in self.standing.items()}
+        return replace(
+            self,
+            clean=_count(self.correct[rows], confidence),
+            robust=_count(self.robust_mask[rows], confidence),
+            attacks={name: _count(mask, confidence) for name, mask in standing.items()},
+            correct=self.correct[rows],
+            standing=standing,
+            robust_mask=self.robust_mask[rows],
+            adversarial=self.adversarial[rows],
+        )
 
     def to_json(self) -> dict[str, object]:
         """Every figure and setting, without the outcomes per image."""
@@ -120,6 +135,7 @@ def evaluate(
         raise InputError(msg)
     images, labels = images.detach().cpu(), labels.cpu()
     check_repeatable(victim, images[: min(batch_size, _ASKED_TWICE)])
+    checks.check_twin(victim, images[: min(batch_size, _ASKED_TWICE)])
     report = progress or _silent
     # What the attacks find on a network with less to compute is judged by the victim itself.
     attacked = folded(victim, images[: min(batch_size, _ASKED_TWICE)].to(victim.device))
@@ -139,7 +155,8 @@ def evaluate(
         for done in range(0, len(rows), batch_size):
             batch = rows[done : done + batch_size]
             noise = Noise(seed, (batch + first).to(victim.device), attack.name)
-            found = _attack(victim, attacked, images[batch], labels[batch], threat, attack, noise)
+            with during(f"{attack.name}, after {done} of {len(rows)} images"):
+                found = _attack(victim, attacked, images[batch], labels[batch], threat, attack, noise)
             worst.put(batch, found)
             survives[batch] = ~found.broken
             report(attack.name, done + len(batch), len(rows))
@@ -168,7 +185,8 @@ def _clean(victim: Victim, images: Tensor, labels: Tensor, batch_size: int, repo
     parts = []
     for done in range(0, len(images), batch_size):
         batch = images[done : done + batch_size]
-        parts.append(victim.logits(batch.to(victim.device)).cpu())
+        with during(f"clean, after {done} of {len(images)} images"):
+            parts.append(victim.logits(batch.to(victim.device)).cpu())
         report("clean", done + len(batch), len(images))
     logits = torch.cat(parts)
     checks.check_logits(logits, labels)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.attacks.base import require_count
+from tscnc_deploy.robustness.checks import check_finite
 from tscnc_deploy.robustness.victim import Victim
 
 # Two calls may differ by the order of sums on a GPU; what decides differs by more.
@@ -50,9 +51,14 @@ def randomness(victim: Victim, images: Tensor) -> float:
     Args:
         victim: What is asked twice.
         images: float32 [N, C, H, W] in [0, 1], on any device.
+
+    Raises:
+        InputError: A logit is not finite.
     """
     images = images.to(victim.device)
     first, second = victim.logits(images), victim.logits(images)
+    for logits in (first, second):
+        check_finite(logits)
     return ((first - second).abs().max() / first.abs().max().clamp(min=1)).item()
 
 

@@ -13,8 +13,10 @@ from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import gradient, measure
 from tscnc_deploy.robustness.classifier import classify
 from tscnc_deploy.robustness.evaluation import Progress
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.quantiles import quantiles
+from tscnc_deploy.robustness.statistics import check_confidence
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
 
@@ -90,7 +92,8 @@ def local_lipschitz(
     Source: Yang, Rashtchian, Zhang, Salakhutdinov and Chaudhuri, "A closer look at accuracy vs. robustness", arXiv
     2003.02460; reported of sparse models in arXiv 2503.20454.
     """
-    checks.check_images(images, torch.zeros(len(images), dtype=torch.int64))
+    checks.check_pixels(images)
+    check_confidence(confidence, above=0)
     if not victim.has_gradient:
         msg = "a local Lipschitz constant needs gradients, which an engine alone does not give; add its twin"
         raise InputError(msg)
@@ -103,7 +106,8 @@ def local_lipschitz(
     for batch in torch.split(torch.arange(len(images)), batch_size):
         noise = Noise(seed, batch.to(victim.device), "local-lipschitz")
         points = images[batch.to(images.device)].to(victim.device)
-        parts.append(_largest_quotients(victim, points, threats, noise, steps))
+        with during(f"lipschitz, after {done} of {len(images)} images"):
+            parts.append(_largest_quotients(victim, points, threats, noise, steps))
         done += len(batch)
         if progress:
             progress("lipschitz", done, len(images))
@@ -113,7 +117,9 @@ def local_lipschitz(
 
 def _largest_quotients(victim: Victim, images: Tensor, threats: list[Threat], noise: Noise, steps: int) -> Tensor:
     """float64 [N] on the CPU, over all points on the way of one ascent for each threat."""
-    clean = classify(victim.logits, images).to(images.device)
+    clean = classify(victim.logits, images)
+    checks.check_values(clean)
+    clean = clean.to(images.device)
     classes = clean.argmax(1)
 
     def change(logits: Tensor, _labels: Tensor) -> Tensor:

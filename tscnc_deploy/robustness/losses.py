@@ -68,8 +68,13 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
-    """bool [N]: the first of the largest logits is not the label's."""
-    return logits.argmax(1) != labels
+    """bool [N]: the first of the largest logits is not the label's, or is not finite.
+
+    So attacks bring back the points where a model overflows, instead of passing them over: every comparison with NaN
+    is false. Whoever counts refuses them.
+    """
+    # A NaN anywhere is the largest.
+    return (logits.argmax(1) != labels) | ~logits.amax(1).isfinite()
 
 
 def _split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

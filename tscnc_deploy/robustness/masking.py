@@ -12,7 +12,7 @@ from torch import Tensor
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDT
-from tscnc_deploy.robustness.attacks.base import gradient
+from tscnc_deploy.robustness.attacks.base import gradient, require_count
 from tscnc_deploy.robustness.attacks.names import parse_attack
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
@@ -91,7 +91,7 @@ def check_masking(
         Only what exceeds its limit; for a model with random logits that alone, as other figures would mean little.
 
     Raises:
-        InputError: What `evaluate` refuses, or an evaluation of other images.
+        InputError: What `evaluate` refuses, or an evaluation of other images or under another threat.
 
     Source: Athalye et al., arXiv 1802.00420, section 3.1; Carlini et al., arXiv 1902.06705.
     """
@@ -100,9 +100,15 @@ def check_masking(
     if evaluation is not None and len(evaluation.correct) != len(images):
         msg = f"the evaluation is of {len(evaluation.correct)} images, and {len(images)} are to be checked"
         raise InputError(msg)
+    if evaluation is not None and evaluation.threat != threat:
+        msg = f"the evaluation is of {evaluation.threat}, and {threat} is to be checked"
+        raise InputError(msg)
+    require_count("check_masking", "batch_size", batch_size)
+    checks.check_logits(victim.logits(images[:batch_size].to(victim.device)).cpu(), labels[:batch_size])
     if not isinstance(victim, EOTVictim):
         difference = randomness(victim, images[:batch_size])
-        if difference > REPEATABLE:
+        # Written so that NaN, which compares false with everything, is a sign too.
+        if not difference <= REPEATABLE:
             what = f"logits differ between two calls on the same images, by {difference:.3g} of the largest one"
             return [MaskingWarning("random-logits", difference, REPEATABLE, f"{what}; evaluate EOTVictim instead")]
     if not victim.has_gradient:

@@ -17,6 +17,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.statistics import Accuracy, accuracy
 from tscnc_deploy.robustness.store import ShardStore, evaluation_key
 from tscnc_deploy.robustness.threat import Threat
@@ -87,7 +88,8 @@ def evaluate_in_shards(
     done: list[Evaluation] = []
     for first in range(0, len(starts), workers.count):
         turn = starts[first : first + workers.count]
-        found = {start: kept.load(start) if kept else None for start in turn}
+        # Only what the leading process stores counts: others may see another disk.
+        found = workers.share({start: kept.load(start) if kept and workers.leads else None for start in turn})
         missing = [start for start in turn if found[start] is None]
         tasks = [
             partial(
@@ -99,12 +101,12 @@ def evaluate_in_shards(
         ]  # fmt: skip
         for start, result in zip(missing, workers.run(victim, tasks), strict=True):
             found[start] = result
-            if kept:
+            if kept and workers.leads:
                 kept.save(start, result)
         done += [found[start] for start in turn]  # type: ignore[misc]  # all are there now
         known = join(done, confidence)
         work.finished(known)
-        if until is not None and workers.agree(until(known)):
+        if until is not None and workers.share(until(known)):
             break
     return join(done, confidence)
 
@@ -133,7 +135,8 @@ def join(parts: Sequence[Evaluation], confidence: float = 0.95) -> Evaluation:
 
 def _shard(victim: Victim, **settings: object) -> Evaluation:
     """A module's function, so that it can be sent to other processes."""
-    return evaluate(victim, **settings)  # type: ignore[arg-type]
+    with during(f"from image {settings['first']} on"):
+        return evaluate(victim, **settings)  # type: ignore[arg-type]
 
 
 def _count(mask: Tensor, confidence: float) -> Accuracy:

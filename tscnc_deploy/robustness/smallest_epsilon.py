@@ -14,10 +14,11 @@ from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, per_image
 from tscnc_deploy.robustness.classifier import classify, classify_clean
 from tscnc_deploy.robustness.evaluation import Progress
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.losses import misclassified
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.quantiles import quantiles
-from tscnc_deploy.robustness.statistics import Accuracy, accuracy
+from tscnc_deploy.robustness.statistics import Accuracy, accuracy, check_confidence
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
 
@@ -103,6 +104,7 @@ def smallest_epsilons(
     if halvings < 0:
         msg = f"halvings = {halvings} is not a number from 0 up"
         raise InputError(msg)
+    check_confidence(confidence, above=0)
     threat = Threat(norm=norm, epsilon=largest)
     images, labels = images.detach().cpu(), labels.cpu()
     logits = classify_clean(lambda batch: victim.logits(batch.to(victim.device)), images, labels, batch_size)
@@ -120,8 +122,9 @@ def smallest_epsilons(
         tried = fell if halving == 0 else (stood + fell) // 2
         for step, batch in _of_equal(tried, rows, batch_size):
             ball = Threat(norm=norm, epsilon=largest * step / steps)
-            points = _run(victim, images[batch], labels[batch], ball, attack, Noise(seed, batch, attack.name))
-            found = _broken(victim, points, labels[batch])
+            with during(f"{attack.name} at epsilon {ball.epsilon:.4g}, after {done} of {most} runs"):
+                points = _run(victim, images[batch], labels[batch], ball, attack, Noise(seed, batch, attack.name))
+                found = _broken(victim, points, labels[batch])
             adversarial[batch[found]] = points[found]
             fell[batch[found]], stood[batch[~found]] = step, step
             broken[batch] |= found
@@ -131,7 +134,8 @@ def smallest_epsilons(
         rows = rows[broken[rows]]
 
     for batch in torch.split(rows, batch_size):
-        adversarial[batch] = _walk_back(victim, images[batch], adversarial[batch], labels[batch])
+        with during("the walk back to the images"):
+            adversarial[batch] = _walk_back(victim, images[batch], adversarial[batch], labels[batch])
     lengths = threat.length(adversarial.double() - images.double())
     return SmallestEpsilons(
         epsilons=torch.where(broken, lengths, math.inf),

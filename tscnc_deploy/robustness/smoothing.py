@@ -13,10 +13,11 @@ from torch import Tensor
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.classifier import Classifier, classify, classify_clean
 from tscnc_deploy.robustness.evaluation import Progress
+from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.gaussian import gaussian
 from tscnc_deploy.robustness.losses import misclassified
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.statistics import Accuracy, accuracy, clopper_pearson
+from tscnc_deploy.robustness.statistics import Accuracy, accuracy, check_confidence, clopper_pearson
 
 ABSTAINED = -1
 
@@ -110,6 +111,7 @@ def certify(
     CERTIFY in section 3.2.2 and theorem 1.
     """
     _check_settings(sigma, n0, n, alpha)
+    check_confidence(confidence, above=0)
     logits = classify_clean(classifier, images, labels, batch_size)
     labels = labels.cpu()
     correct = ~misclassified(logits, labels)
@@ -117,7 +119,8 @@ def certify(
     bounding = torch.zeros_like(choosing)
     done = 0
     for rows, copies, noisy in _noisy(images, sigma, n0 + n, seed, batch_size):
-        classes = classify(classifier, noisy).argmax(1)
+        with during(f"certify, after {done} of {len(images) * (n0 + n)} noisy images"):
+            classes = classify(classifier, noisy, logits.shape[1]).argmax(1)
         for counts, of_them in ((choosing, copies < n0), (bounding, copies >= n0)):
             ones = torch.ones(int(of_them.sum()), dtype=torch.int64)
             counts.index_put_((rows[of_them], classes[of_them]), ones, accumulate=True)

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tscnc_deploy.errors import StorageError
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation
 from tscnc_deploy.robustness.statistics import accuracy
@@ -35,7 +36,7 @@ class ShardStore:
         """Stores the shard whose first image has the place `start`; the file appears whole or not at all.
 
         Raises:
-            OSError: It cannot be written.
+            StorageError: It cannot be written.
         """
         tensors = {"correct": shard.correct, "robust": shard.robust_mask, "adversarial": shard.adversarial}
         tensors |= {f"standing.{name}": mask for name, mask in shard.standing.items()}
@@ -49,11 +50,15 @@ class ShardStore:
             "queries": shard.queries,
             "attacks": list(shard.standing),
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(start)
         partial = path.with_suffix(".partial")
-        partial.write_bytes(safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
-        partial.replace(path)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
+            partial.replace(path)
+        except OSError as error:
+            msg = f"{path}: cannot be written: {error.strerror or error}"
+            raise StorageError(msg) from error
 
     def load(self, start: int) -> Evaluation | None:
         """A stored shard, or None where there is none that can be used."""

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tscnc_deploy.errors import InputError
+from tscnc_deploy.errors import InputError, TscncError
+from tscnc_deploy.robustness.answers import as_logits
 
 if TYPE_CHECKING:  # Only the protocol is meant; importing it would load what writes and opens engines.
     from tscnc_deploy.engines.base import Engine
@@ -48,15 +49,20 @@ class Victim(Protocol):
 class ModelVictim:
     """A PyTorch model in eval mode; it is used as it is and never changed.
 
+    Args:
+        module: Maps images to logits [N, K].
+        classes: K, where it is known beforehand; else the first answer tells it.
+
     Raises:
         InputError: The module, or a part of it, is in train mode.
     """
 
     has_gradient = True
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, classes: int | None = None) -> None:
         _refuse_train_mode(module)
         self.module = module
+        self.classes = classes
         self.device = _device(module)
         self.queries = 0
 
@@ -67,8 +73,9 @@ class ModelVictim:
 
     def differentiable(self, images: Tensor) -> Tensor:
         self.queries += len(images)
-        logits: Tensor = self.module(images)
-        return logits.float()
+        logits = as_logits(self.module(images), len(images), self.classes)
+        self.classes = logits.shape[1]
+        return logits
 
 
 class EngineVictim:
@@ -86,7 +93,7 @@ class EngineVictim:
 
     def __init__(self, engine: Engine, twin: nn.Module) -> None:
         self.engine = engine
-        self.twin = ModelVictim(twin)
+        self.twin = ModelVictim(twin, engine.spec.classes)
         self.device = self.twin.device
         self.queries = 0
 
@@ -141,8 +148,14 @@ def _refuse_train_mode(module: nn.Module) -> None:
 
 def _engine_logits(engine: Engine, images: Tensor) -> Tensor:
     array = np.ascontiguousarray(images.detach().cpu().numpy(), np.float32)
-    # A copy, because an engine may answer with a view of memory that its next call overwrites.
-    logits = np.array(engine.logits(array), np.float32)
+    try:
+        # A copy, because an engine may answer with a view of memory that its next call overwrites.
+        logits = np.array(engine.logits(array), np.float32)
+    except TscncError:
+        raise
+    except Exception as error:  # an engine may be anybody's
+        msg = f"engine {engine.spec.name!r} failed on a batch of {len(array)}: {type(error).__name__}: {error}"
+        raise InputError(msg) from error
     if logits.shape != (len(array), engine.spec.classes):
         expected = [len(array), engine.spec.classes]
         msg = f"engine {engine.spec.name!r} answered with logits of shape {list(logits.shape)} instead of {expected}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.robustness.victim import Victim
 
 if TYPE_CHECKING:
     from tscnc_deploy.robustness.evaluation import Evaluation
+
+T = TypeVar("T")
 
 Open = Callable[[str], Victim]
 """Opens the victim on a device, such as "cpu" or "cuda:1"; hashable, and pickled to other processes."""
@@ -32,8 +35,13 @@ class Workers(Protocol):
         """The results in the order of the tasks; in every process those of all tasks."""
         ...
 
-    def agree(self, decision: bool) -> bool:
-        """One process's decision, in all of them."""
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that stores and reports."""
+        ...
+
+    def share(self, value: T) -> T:
+        """The leading process's value, in all of them."""
         ...
 
 
@@ -41,14 +49,15 @@ class InProcess:
     """One shard after the other, here."""
 
     count = 1
+    leads = True
 
     def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
         """See `Workers.run`."""
         return (task(victim) for task in tasks)
 
-    def agree(self, decision: bool) -> bool:
-        """See `Workers.agree`."""
-        return decision
+    def share(self, value: T) -> T:
+        """See `Workers.share`."""
+        return value
 
 
 class Joblib:
@@ -64,6 +73,8 @@ class Joblib:
         InputError: A count below 1, or an unknown backend.
         UnavailableError: joblib or Ray is not installed; says how to install it.
     """
+
+    leads = True
 
     def __init__(
         self, open_victim: Open, count: int, *, backend: str = "loky", devices: Sequence[str] = ("cpu",)
@@ -95,9 +106,9 @@ class Joblib:
         ]
         return iter(self._parallel(calls))
 
-    def agree(self, decision: bool) -> bool:
-        """See `Workers.agree`."""
-        return decision
+    def share(self, value: T) -> T:
+        """See `Workers.share`."""
+        return value
 
 
 class Torchrun:
@@ -117,6 +128,8 @@ class Torchrun:
             except (RuntimeError, ValueError) as error:
                 msg = f"the processes of torchrun cannot reach each other: {str(error).splitlines()[0]}"
                 raise UnavailableError(msg) from error
+            # Left to the interpreter's exit, its threads now and then abort the process.
+            atexit.register(distributed.destroy_process_group)
         self.rank: int = distributed.get_rank()
         self.count: int = distributed.get_world_size()
 
@@ -129,13 +142,18 @@ class Torchrun:
         distributed.all_gather_object(everyones, own)
         return (everyones[number % self.count][number // self.count] for number in range(len(tasks)))
 
-    def agree(self, decision: bool) -> bool:
-        """See `Workers.agree`; the process of rank 0 decides."""
+    @property
+    def leads(self) -> bool:
+        """See `Workers.leads`; it is the process of rank 0."""
+        return self.rank == 0
+
+    def share(self, value: T) -> T:
+        """See `Workers.share`."""
         from torch import distributed
 
-        decisions = [decision]
-        distributed.broadcast_object_list(decisions)
-        return decisions[0]
+        values = [value]
+        distributed.broadcast_object_list(values)
+        return values[0]
 
 
 def started_by_torchrun() -> bool:

@@ -57,7 +57,8 @@ class Ball:
         """The move of length 1 along which a function of this gradient rises most; zero where the gradient is."""
         if self.threat.norm == "Linf":
             return slope.sign()
-        # Gradients may be so small that their squares are not floats any more.
+        # Gradients may be so small, or so large, that their squares are not floats any more; the sign of NaN is 0.
+        slope = slope.nan_to_num()
         largest = per_image(slope.abs().flatten(1).amax(1))
         scaled = slope / torch.where(largest > 0, largest, 1)
         length = per_image(torch.linalg.vector_norm(scaled.flatten(1), dim=1))

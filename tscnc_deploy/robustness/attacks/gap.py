@@ -14,6 +14,7 @@ from tscnc_deploy.robustness.attacks.base import require_count
 from tscnc_deploy.robustness.attacks.climb import ascend
 from tscnc_deploy.robustness.losses import margin
 from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.pair import PairVictim
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import EngineVictim, Victim
 
@@ -55,29 +56,17 @@ class Gap:
             msg = f"attack {self.name!r} needs an engine beside its twin (EngineVictim), not {type(victim).__name__}"
             raise InputError(msg)
         ball = Ball.around(images, threat)
-        return ascend(_Both(victim), _gap, self.steps, ball, ball.random_points(noise, 0), labels).points
+        pair = PairVictim(victim, _joined)
+        return ascend(pair, _gap, self.steps, ball, ball.random_points(noise, 0), labels).points
 
 
-class _Both:
+def _joined(engine: Tensor, twin: Tensor) -> Tensor:
     """The engine's logits followed by the twin's, [N, 2K], which are shifted below the engine's.
 
     So the largest logit is the engine's, and whether it is the label's is what counts; margins do not see a shift.
     """
-
-    has_gradient = True
-
-    def __init__(self, victim: EngineVictim) -> None:
-        self.victim = victim
-        self.device = victim.device
-
-    def logits(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.differentiable(images)
-
-    def differentiable(self, images: Tensor) -> Tensor:
-        engine, twin = self.victim.both(images)
-        shift = twin.detach().amax(1, keepdim=True) - engine.detach().amin(1, keepdim=True) + 1
-        return torch.cat([engine, twin - shift], 1)
+    shift = twin.detach().amax(1, keepdim=True) - engine.detach().amin(1, keepdim=True) + 1
+    return torch.cat([engine, twin - shift], 1)
 
 
 def _gap(logits: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victim import Victim
 
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True, eq=False)
 class Replay:
@@ -29,8 +31,10 @@ class Replay:
     needs_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not self.examples.isfinite().all():
-            msg = "replay: the examples hold NaN or infinity"
+        # One comparison catches both bounds and NaN, which compares false with everything; rounding may leave [0, 1].
+        inside = (self.examples > -_ROUNDING) & (self.examples < 1 + _ROUNDING)
+        if not self.examples.is_floating_point() or not inside.all():
+            msg = f"replay: the examples must be images in [0, 1], and these {self.examples.dtype} are not, or hold NaN"
             raise InputError(msg)
 
     def settings(self) -> dict[str, object]:
