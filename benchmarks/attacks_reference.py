@@ -1,10 +1,11 @@
 """Compares the attacks with the reference implementation of AutoAttack, for strength and for time, in one run.
 
-    python benchmarks/attacks_reference.py [--images 512] [--epsilon 0.15] [--device cpu] [--seed 0]
+    python benchmarks/attacks_reference.py [--model plain] [--images 512] [--epsilon 0.15] [--device cpu] [--seed 0]
 
-Trains a small convolutional network adversarially on scikit-learn's digits, then attacks the same images with the
-ensemble and with single attacks, here and in pyautoattack 0.2.0 (pip install --no-deps pyautoattack==0.2.0), at the
-same steps, restarts, targets and queries. Writes what it prints to benchmarks/results/attacks_reference-MACHINE.json.
+Trains a network adversarially on scikit-learn's digits, then attacks the same images with the ensemble and with single
+attacks, here and in pyautoattack 0.2.0 (pip install --no-deps pyautoattack==0.2.0), at the same steps, restarts,
+targets and queries. The network is a plain one of three convolutions, or this package's ResNet-18 of half width.
+Writes what it prints to benchmarks/results/attacks_reference-MODEL-MACHINE.json.
 
 Times are given twice: of the clock, and of this process on all its cores, which other processes disturb less. The
 single Square of the reference gets its rescaled schedule, which is the one that is used here; in the ensemble it has
@@ -25,6 +26,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tscnc_deploy import models
 from tscnc_deploy.robustness import Evaluation, ModelVictim, Threat, evaluate, parse_attacks
 
 RESULTS = Path(__file__).parent / "results"
@@ -44,6 +46,8 @@ SINGLES = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=["plain", "resnet18"], default="plain")
+    parser.add_argument("--ensemble-only", action="store_true", help="leave out the single attacks")
     parser.add_argument("--images", type=int, default=512, help="how many of the 597 test images to attack")
     parser.add_argument("--epsilon", type=float, default=0.15)
     parser.add_argument("--norm", choices=["Linf", "L2"], default="Linf")
@@ -56,10 +60,11 @@ def main() -> None:
         parser.exit(2, "pyautoattack is not installed; run: pip install --no-deps pyautoattack==0.2.0\n")
 
     started = time.perf_counter()
-    model, images, labels = trained_digits(arguments.seed, arguments.device)
+    model, images, labels = trained_digits(arguments.model, arguments.seed, arguments.device)
     images, labels = images[: arguments.images], labels[: arguments.images]
     threat = Threat(norm=arguments.norm, epsilon=arguments.epsilon)
     record = {
+        "model": arguments.model,
         "images": len(images),
         "norm": threat.norm,
         "epsilon": threat.epsilon,
@@ -76,7 +81,8 @@ def main() -> None:
         + f"{'here':>9}{'reference':>11}" * 2
         + "   clock    CPU"
     )
-    for mine, theirs in [ENSEMBLE, *((mine, [theirs]) for mine, theirs in SINGLES)]:
+    singles = [] if arguments.ensemble_only else [(mine, [theirs]) for mine, theirs in SINGLES]
+    for mine, theirs in [ENSEMBLE, *singles]:
         row = compare(model, images, labels, threat, mine, theirs, arguments)
         record["attacks"][mine] = row
         print(
@@ -87,7 +93,8 @@ def main() -> None:
             flush=True,
         )
     RESULTS.mkdir(exist_ok=True)
-    name = f"attacks_reference-{machine_name(arguments.device)}{'-L2' if threat.norm == 'L2' else ''}.json"
+    parts = ["attacks_reference", arguments.model, machine_name(arguments.device), *["L2"] * (threat.norm == "L2")]
+    name = f"{'-'.join(parts)}.json"
     (RESULTS / name).write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {RESULTS / name}")
 
@@ -162,17 +169,11 @@ def there(
     return found[0] if isinstance(found, tuple) else found
 
 
-def trained_digits(seed: int, device: str) -> tuple[nn.Module, Tensor, Tensor]:
-    """A convolutional network trained on PGD examples of 1200 digits, and the 597 others with their labels."""
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
-    labels = torch.tensor(data.target)
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(images), generator=generator)
-    train, test = order[:1200], order[1200:]
+def plain(seed: int) -> nn.Module:
+    """Three convolutions and a linear layer, without batch norm."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = nn.Sequential(
+        return nn.Sequential(
             nn.Conv2d(1, 32, 3, padding=1),
             nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
@@ -182,6 +183,22 @@ def trained_digits(seed: int, device: str) -> tuple[nn.Module, Tensor, Tensor]:
             nn.Flatten(),
             nn.Linear(1024, 10),
         )
+
+
+def resnet18(seed: int) -> nn.Module:
+    """What is built here, at half the width."""
+    return models.build("resnet18", classes=10, input_shape=(1, 8, 8), mean=(0.31,), std=(0.37,), width=0.5, seed=seed)
+
+
+def trained_digits(name: str, seed: int, device: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network trained on PGD examples of 1200 digits, and the 597 others with their labels."""
+    data = load_digits()
+    images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
+    labels = torch.tensor(data.target)
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)
+    train, test = order[:1200], order[1200:]
+    model = plain(seed) if name == "plain" else resnet18(seed)
     # Trained on the CPU, whatever is attacked on, so that it is the same network everywhere up to rounding.
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(25):
@@ -190,10 +207,10 @@ def trained_digits(seed: int, device: str) -> tuple[nn.Module, Tensor, Tensor]:
             points = clean + RADIUS * (2 * torch.rand(clean.shape, generator=generator) - 1)
             for _ in range(5):
                 points = points.clamp(0, 1).requires_grad_()
-                (slope,) = torch.autograd.grad(F.cross_entropy(model(points), target), points)
+                (slope,) = torch.autograd.grad(F.cross_entropy(model.eval()(points), target), points)
                 points = (points + RADIUS / 3 * slope.sign()).detach().clamp(clean - RADIUS, clean + RADIUS)
             optimizer.zero_grad()
-            F.cross_entropy(model(points.clamp(0, 1)), target).backward()
+            F.cross_entropy(model.train()(points.clamp(0, 1)), target).backward()
             optimizer.step()
     return model.eval().to(device), images[test].to(device), labels[test].to(device)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tscnc_deploy.data import stratified
+from tscnc_deploy.data import interleaved, stratified
 
 
 def drawn(labels: list[int], count: int, seed: int = 0) -> list[int]:
@@ -53,3 +53,20 @@ def test_no_class_is_more_than_one_image_off_its_share(labels, data):
     for label in set(labels):
         exact = count * labels.count(label) / len(labels)
         assert abs(sum(labels[i] == label for i in index) - exact) < 1
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 5))
+def test_every_beginning_holds_every_class_in_its_share(labels, seed):
+    order = interleaved(torch.tensor(labels), torch.Generator().manual_seed(seed)).tolist()
+    assert sorted(order) == list(range(len(labels)))
+    for count in range(1, len(labels) + 1):
+        for label in set(labels):
+            exact = count * labels.count(label) / len(labels)
+            # A class is off by one within its own image's part, and so is each of the others.
+            assert abs(sum(labels[i] == label for i in order[:count]) - exact) <= 2 + len(set(labels)) / 2
+
+
+def test_the_order_is_random_within_a_class():
+    labels = torch.tensor([0] * 30)
+    orders = {tuple(interleaved(labels, torch.Generator().manual_seed(seed)).tolist()) for seed in range(5)}
+    assert len(orders) == 5

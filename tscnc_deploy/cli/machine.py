@@ -28,6 +28,7 @@ REQUIRED = {
     "numpy": "numpy>=1.26",
     "scipy": "scipy>=1.11",
     "sklearn": "scikit-learn>=1.4",
+    "joblib": "joblib>=1.3",
     "PIL": "pillow>=10",
     "click": "click>=8.2",
     "rich": "rich>=13",
@@ -42,6 +43,8 @@ REQUIRED = {
 EXTRAS = {
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx",),
+    "parquet": ("pyarrow",),
+    "ray": ("ray",),
     "serve": ("starlette", "uvicorn", "grpcio", "orjson"),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.stages.base import Progress
+from tscnc_deploy.stages.base import BOUNDS, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -32,6 +32,7 @@ def build_progress() -> Iterator[Progress]:
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[detail]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -42,7 +43,7 @@ def build_progress() -> Iterator[Progress]:
 
 def show_figures(figures: Mapping[str, float]) -> str:
     """Figures in the form "loss 0.412  clean 98.6%  robust 88.2%  sparsity 95.0%  kappa 6.1"."""
-    shares = ("clean", "robust", "sparsity")
+    shares = ("clean", "robust", "sparsity", *BOUNDS)
     parts = [f"{name} {value:.1%}" if name in shares else f"{name} {value:.3g}" for name, value in figures.items()]
     return "  ".join(parts)
 
@@ -55,7 +56,7 @@ def show_seconds(seconds: float) -> str:
 
 
 class BarProgress:
-    """One bar per stage, and per attack or engine within it."""
+    """One bar per stage, and per engine within it."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -65,18 +66,19 @@ class BarProgress:
     def start(self, stage: str, position: int, stages: int) -> None:
         self._stage, self._tasks = f"[{position}/{stages}] {stage}", {}
 
-    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "") -> None:
+    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
         description = f"{self._stage} {label}".rstrip()
         if description not in self._tasks:
             # A label that follows another has ended it: its line goes, the stage's summary stays.
             for task in self._tasks.values():
                 self._bars.remove_task(task)  # type: ignore[arg-type]
-            self._tasks = {description: self._bars.add_task(description.replace("[", r"\["), figures="")}
+            self._tasks = {description: self._bars.add_task(description.replace("[", r"\["), figures="", detail="")}
         self._bars.update(
             self._tasks[description],  # type: ignore[arg-type]
             completed=done,
             total=total,
             figures=show_figures(figures),
+            detail=detail,
         )
 
     def finish(self, stage: str, *, cached: bool, seconds: float) -> None:
@@ -86,31 +88,30 @@ class BarProgress:
 
 
 class PlainProgress:
-    """A line at a stage's first step and its end, and every ten seconds in between."""
+    """A line at the first step of a stage, or of a part of it, at the stage's end, and every ten seconds in between."""
 
     def __init__(self) -> None:
-        self._stage = ""
+        self._stage = self._label = ""
         self._shown = self._started = 0.0
-        self._first = 0
+        self._first = -1
 
     def start(self, stage: str, position: int, stages: int) -> None:
         self._stage = f"[{position}/{stages}] {stage}"
         self._shown, self._first = 0.0, -1
 
-    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "") -> None:
+    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
         now = time.monotonic()
-        if self._first < 0:
+        if self._first < 0 or label != self._label:
             # A resumed stage starts beyond zero: the time left is reckoned from the steps that were really made.
-            self._first, self._started = done, now
+            self._first, self._started, self._label = done, now, label
         if now - self._shown < PLAIN_SECONDS:
             return
         self._shown = now
         made = done - self._first
-        left = f"  {show_seconds((now - self._started) / made * (total - done))} left" if made and not label else ""
-        place = f" {label}" if label else ""
-        print(
-            f"{self._stage}{place} {done}/{total}  {show_figures(figures)}{left}".rstrip(), file=sys.stderr, flush=True
-        )
+        left = f"{show_seconds((now - self._started) / made * (total - done))} left" if made else ""
+        place = f"{self._stage} {label}".rstrip()
+        parts = (f"{place} {done}/{total}", show_figures(figures), detail, left)
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     def finish(self, stage: str, *, cached: bool, seconds: float) -> None:
         print(_finished(self._stage, cached, seconds), file=sys.stderr, flush=True)

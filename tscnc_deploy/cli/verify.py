@@ -1,33 +1,35 @@
-"""`tscnc-deploy verify`: attacks the engines of a bundle, on its own evidence images."""
+"""`tscnc-deploy verify`: attacks the engines of a bundle, an ONNX file of anybody's, or a checkpoint."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.options import device_option
-from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout
+from tscnc_deploy.cli.verify_options import data_options, effort_options, file_options, output_options
+from tscnc_deploy.cli.verify_target import resolve_target
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.recipe import Recipe
-    from tscnc_deploy.robustness import Attack, Evaluation
+    from tscnc_deploy.robustness import Evaluation
+    from tscnc_deploy.robustness.shards import ShardProgress
+    from tscnc_deploy.robustness.workers import Torchrun
     from tscnc_deploy.stages.base import Progress
+    from tscnc_deploy.verification.assessment import Assessment, Plan
+    from tscnc_deploy.verification.subject import Subject
 
 
 @click.command()
-@bundle_argument
+@click.argument("target", type=click.Path(path_type=Path))
 @click.option(
     "--engine",
     "engines",
     multiple=True,
     metavar="twin|TARGET",
-    help="What to attack; may be given several times.  [default: every engine that this machine can run]",
+    help="Of a bundle, what to attack; may be given several times.  [default: every engine that this machine can run]",
 )
 @click.option(
     "--attack",
@@ -35,193 +37,102 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NAME",
     help="An attack such as pgd-20, apgd-ce-50, apgd-t-50, fab-t-50, square-1000, twin-apgd-50 or hopskipjump-2000, an "
-    "ensemble (fast, autoattack-standard, autoattack-plus), or replay (the bundle's own examples); may be given "
-    "several times.  [default: replay and the recipe's verify.engine_attacks]",
+    "ensemble (fast, autoattack-standard, autoattack-plus), or replay (a bundle's own examples); may be given "
+    "several times.  [default: the recipe's, after replay; square-1000 where there is no gradient]",
 )
 @click.option(
     "--samples",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of evidence images, the same share of each class.  [default: all of them]",
+    help="Number of images, the same share of each class.  [default: all evidence images of a bundle, else the "
+    "recipe's verify.samples]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks.")
+@data_options
+@file_options
+@effort_options
+@output_options
 @device_option
 @json_option
 def verify(
-    bundle: Path,
+    target: Path,
     engines: tuple[str, ...],
     attacks: tuple[str, ...],
     samples: int | None,
     seed: int,
     device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Attack a bundle's engines.
+    """Attack a bundle's engines, an ONNX file, or a checkpoint.
 
-    The images are the bundle's evidence, so no data set is needed; the engine's own logits decide, its twin gives the
-    gradient. The bounds are the recipe's gates for clean and robust accuracy, on the lower end of the 95% interval.
+    TARGET is a bundle (or a run's folder), an .onnx file of anybody's, or weights (.safetensors, .pt). A bundle brings
+    its images, recipe and twin; files are attacked on the test images of --dataset or --recipe. The engine's own logits
+    decide, its twin gives the gradient; an ONNX file without --twin is attacked as a black box. The bounds are the
+    recipe's gates for clean and robust accuracy, on the lower end of the 95% interval.
+
+    Interrupted, the same command continues where it was. Under torchrun (torchrun --nproc-per-node 4 -m tscnc_deploy
+    verify ...) the processes share the images.
 
     Exit status: 0 passed, 1 a gate failed, 2 bad input, 3 this machine cannot run the engine, 4 inconclusive: the
     interval straddles the bound.
     """
+    from dataclasses import replace
+
     from tscnc_deploy.cli.progress import build_progress
-    from tscnc_deploy.errors import GateFailedError
+    from tscnc_deploy.cli.verify_results import check_outputs, require_gates, show, write_outputs
 
-    opened = open_given(bundle)
-    recipe = _recipe(opened)
-    names = engines or _runnable(opened)
-    results: dict[str, dict[str, Any]] = {}
-    with reserve_stdout(as_json), build_progress() as progress:
-        for position, name in enumerate(names, 1):
-            progress.start(name, position, len(names))
-            evaluation = _evaluate(opened, recipe, name, attacks, samples, seed, device, progress)
-            progress.finish(name, cached=False, seconds=sum(evaluation.seconds.values()))
-            gates = _gates(recipe, evaluation)
-            results[name] = {**evaluation.to_json(), "gates": gates, "passed": all(gate["passed"] for gate in gates)}
-    # One engine answers for the bundle: the one that is easiest to fool.
-    worst = min(results, key=lambda name: results[name]["robust"]["accuracy"])
-    passed = all(result["passed"] for result in results.values())
-    document = {"target": str(bundle), "engine": worst, **results[worst], "passed": passed, "engines": results}
-    if as_json:
-        print_json(document)
-    else:
-        _show(results)
-    if not passed:
-        _raise_if_inconclusive(results)
-        failed = [
-            f"{name}: {g['name']}" for name, result in results.items() for g in result["gates"] if not g["passed"]
-        ]
-        msg = f"{bundle}: gates failed: {', '.join(failed)}"
-        raise GateFailedError(msg)
-
-
-def _recipe(bundle: Bundle) -> Recipe:
-    from pydantic import ValidationError
-
-    from tscnc_deploy.errors import BundleError
-    from tscnc_deploy.recipe import Recipe
-
-    try:
-        return Recipe.model_validate(bundle.record.get("recipe"))
-    except ValidationError as error:
-        msg = f"{bundle.path}: the recipe in evidence/evidence.json is not one that this version knows"
-        raise BundleError(msg) from error
-
-
-def _runnable(bundle: Bundle) -> tuple[str, ...]:
-    """Names of the engines that open here.
-
-    Raises:
-        UnavailableError: None does.
-    """
-    from tscnc_deploy.errors import UnavailableError
-
-    names, reasons = [], []
-    for name in bundle.engines:
-        try:
-            bundle.engine(name)
-        except UnavailableError as error:
-            reasons.append(f"{name}: {error}")
-        else:
-            names.append(name)
-    if not names:
-        raise UnavailableError("\n".join(reasons) or f"{bundle.path}: there is no engine in it")
-    return tuple(names)
-
-
-def _evaluate(
-    bundle: Bundle,
-    recipe: Recipe,
-    name: str,
-    names: tuple[str, ...],
-    samples: int | None,
-    seed: int,
-    device: str,
-    progress: Progress,
-) -> Evaluation:
-    import torch
-
-    from tscnc_deploy.data import stratified
-    from tscnc_deploy.errors import InputError
-    from tscnc_deploy.recipe.values import ENSEMBLES
-    from tscnc_deploy.robustness import EngineVictim, ModelVictim, Threat, Victim, evaluate
-    from tscnc_deploy.training.device import choose_device, deterministic
-    from tscnc_deploy.training.seeds import derive_generator
-
-    evidence = bundle.evidence
-    labels = torch.from_numpy(evidence.labels)
-    if samples is not None and samples > len(labels):
-        msg = f"--samples {samples}: {bundle.path} holds {len(labels)} evidence images"
-        raise InputError(msg)
-    index = stratified(labels, samples or len(labels), derive_generator(seed, "verify"))
-    twin = bundle.twin.to(choose_device(device))
-    victim: Victim = ModelVictim(twin) if name == "twin" else EngineVictim(bundle.engine(name), twin)
-    examples = evidence.adversarial.get(name, evidence.adversarial.get("twin"))
-    attacks = _attacks(names or ("replay", *recipe.verify.engine_attacks), examples, index)
-    threat = bundle.manifest.threat
-    with deterministic(tf32=False):
-        return evaluate(
-            victim,
-            torch.from_numpy(evidence.images)[index],
-            labels[index],
-            Threat(norm=threat.norm, epsilon=threat.epsilon),
-            attacks,
-            seed=seed,
-            batch_size=recipe.verify.batch_size,
-            # An ensemble is defined as a cascade: its later attacks see what the earlier ones left standing.
-            cascade=any(name in ENSEMBLES for name in names),
-            progress=lambda attack, done, total: progress.step(done, total, {}, attack),
-        )
-
-
-def _attacks(names: tuple[str, ...], examples: Any, index: Tensor) -> list[Attack]:
-    import torch
-
-    from tscnc_deploy.robustness import Replay, parse_attacks
-
-    replayed: list[Attack] = []
-    if "replay" in names and examples is not None:
-        replayed.append(Replay(torch.from_numpy(examples)[index]))
-    return [*replayed, *parse_attacks(name for name in names if name != "replay")]
-
-
-def _gates(recipe: Recipe, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The gates on one engine; an inconclusive one says how many images would settle it."""
-    from tscnc_deploy.robustness import at_least, images_to_settle
-
-    gates = []
-    for what, limit in (("clean", recipe.gates.clean), ("robust", recipe.gates.robust)):
-        share = evaluation.clean if what == "clean" else evaluation.robust
-        gate = at_least(f"{what} accuracy, lower end", share, limit)
-        settle = {"images_to_settle": images_to_settle(share, limit)} if gate.inconclusive else {}
-        gates.append(gate.to_json() | settle)
-    return gates
-
-
-def _raise_if_inconclusive(results: dict[str, dict[str, Any]]) -> None:
-    from tscnc_deploy.errors import InconclusiveError
-
-    failed = [(name, gate) for name, result in results.items() for gate in result["gates"] if not gate["passed"]]
-    if not all(gate.get("inconclusive") for _, gate in failed):
+    check_outputs(options["per_image"], options["save_examples"])
+    with reserve_stdout(as_json):
+        chosen = resolve_target(target, engines, samples, seed, device, options)
+        plan = chosen.plan(attacks, seed, options)
+        workers = _torchrun()
+        leads = workers is None or workers.rank == 0
+        if not leads:  # what is no attack, the leading process does alone
+            plan = replace(plan, masking=False, measures=())
+        with build_progress() if leads else nullcontext() as progress:
+            found = _assess(chosen.subjects, plan, workers, progress)
+    if not leads:
         return
-    lines = []
-    for name, gate in failed:
-        needed = gate["images_to_settle"]
-        settle = f"about {needed} images in all would settle it" if needed else "no number of images would settle it"
-        lines.append(
-            f"{name}: {gate['name']} {gate['value']:.4f} is below {gate['limit']:g}, its upper end above; {settle}"
-        )
-    raise InconclusiveError("\n".join(lines))
+    # One engine answers for the bundle: the one that is easiest to fool.
+    worst = min(found, key=lambda name: found[name].evaluation.robust.accuracy)
+    results = {name: assessment.to_json() for name, assessment in found.items()}
+    write_outputs(found, options["per_image"], options["save_examples"])
+    if as_json:
+        passed = all(assessment.passed for assessment in found.values())
+        print_json({"target": str(target), "engine": worst, **results[worst], "passed": passed, "engines": results})
+    else:
+        show(found)
+    require_gates(target, found)
 
 
-def _show(results: dict[str, dict[str, Any]]) -> None:
-    for name, result in results.items():
-        rows = [("clean", result["clean"]), *result["attacks"].items(), ("worst case", result["robust"])]
-        print_table(
-            (f"{name}, {result['norm']} {result['epsilon']:g}", "accuracy", "images", "95% interval"),
-            [
-                (what, f"{a['accuracy']:.1%}", f"{a['correct']} of {a['total']}", f"{a['low']:.1%} to {a['high']:.1%}")
-                for what, a in rows
-            ],
-        )
-    click.echo("passed" if all(result["passed"] for result in results.values()) else "not passed")
+def _assess(
+    subjects: list[Subject], plan: Plan, workers: Torchrun | None, progress: Progress | None
+) -> dict[str, Assessment]:
+    from tscnc_deploy.verification.assessment import assess
+
+    found = {}
+    for position, subject in enumerate(subjects, 1):
+        name = subject.source.name
+        if progress:
+            progress.start(name, position, len(subjects))
+        found[name] = assess(subject, plan, workers, _shards(progress) if progress else None)
+        if progress:
+            progress.finish(name, cached=False, seconds=sum(found[name].evaluation.seconds.values()))
+    return found
+
+
+def _torchrun() -> Torchrun | None:
+    from tscnc_deploy.robustness.workers import Torchrun, started_by_torchrun
+
+    return Torchrun() if started_by_torchrun() else None
+
+
+def _shards(progress: Progress) -> ShardProgress:
+    from tscnc_deploy.stages.base import BOUNDS
+
+    def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
+        bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
+        progress.step(done, total, bounds, "", attack)
+
+    return show

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tscnc_deploy.data.augmentation import augment
     from tscnc_deploy.data.loading import load
-    from tscnc_deploy.data.sampling import stratified
+    from tscnc_deploy.data.sampling import interleaved, stratified
     from tscnc_deploy.data.source import digest
     from tscnc_deploy.data.splits import Dataset, Split
 
-__all__ = ["Dataset", "Split", "augment", "digest", "load", "stratified"]
+__all__ = ["Dataset", "Split", "augment", "digest", "interleaved", "load", "stratified"]
 
 _HOMES = {
     "Dataset": "splits",
     "Split": "splits",
     "augment": "augmentation",
     "digest": "source",
+    "interleaved": "sampling",
     "load": "loading",
     "stratified": "sampling",
 }

@@ -40,3 +40,24 @@ def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor
         for members, share in zip(classes, shares, strict=True)
     ]
     return torch.cat(drawn).sort().values if drawn else torch.empty(0, dtype=torch.int64)
+
+
+def interleaved(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """A random order in which every beginning holds about the same share of every class.
+
+    Args:
+        labels: int64 [N].
+        generator: CPU generator.
+
+    Returns:
+        int64 [N] on the CPU: a permutation; of the first n images each class has its share of n, to within two.
+    """
+    labels = labels.cpu()
+    # The images of a class are spread evenly over [0, 1), each anywhere in its own part of it.
+    places = torch.empty(len(labels), dtype=torch.float64)
+    for value in torch.unique(labels):
+        members = (labels == value).nonzero().flatten()
+        shuffled = members[torch.randperm(len(members), generator=generator)]
+        offsets = torch.rand(len(members), dtype=torch.float64, generator=generator)
+        places[shuffled] = (torch.arange(len(members), dtype=torch.float64) + offsets) / len(members)
+    return places.argsort(stable=True)

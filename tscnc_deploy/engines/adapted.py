@@ -15,8 +15,8 @@ class AdaptedEngine(CheckedEngine):
 
     Args:
         engine: A file of anybody's, whose own input is (images - mean) / std.
-        mean: Per channel, for values in [0, 1].
-        std: Per channel, above 0.
+        mean: Per channel, or one for all, for values in [0, 1].
+        std: Likewise, above 0.
         order: For each class of the data set, the place of its logit in the engine's output; None keeps the order.
 
     Raises:
@@ -43,11 +43,11 @@ class AdaptedEngine(CheckedEngine):
         if order is not None and (len(set(order)) != len(order) or not set(order) <= set(range(spec.classes))):
             msg = f"the labels name classes that the engine's {spec.classes} logits do not have, or one twice"
             raise InputError(msg)
-        super().__init__(replace(spec, classes=len(order) if order else spec.classes))
+        super().__init__(replace(spec, classes=spec.classes if order is None else len(order)))
         self._engine = engine
         self._mean = np.array(mean, np.float32).reshape(-1, 1, 1)
         self._std = np.array(std, np.float32).reshape(-1, 1, 1)
-        self._order = list(order) if order else None
+        self._order = None if order is None else list(order)
 
     def _run(self, images: Array) -> Array:
         logits = self._engine.compute((images - self._mean) / self._std)

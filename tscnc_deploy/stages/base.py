@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+# Names of the figures between which robust accuracy lies, by the images evaluated so far.
+BOUNDS = ("robust at least", "at most")
+
+
 class Progress(Protocol):
     """Receives what happens during a build; the command line shows it as bars or plain lines."""
 
     def start(self, stage: str, position: int, stages: int) -> None:
         """A stage begins; `position` counts from 1."""
 
-    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "") -> None:
-        """Steps done within the stage (or within its part `label`), with figures such as loss or robust accuracy."""
+    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
+        """Steps done within the stage (or within its part `label`), with figures such as loss or robust accuracy.
+
+        The detail says what goes on at this moment, such as the name of an attack.
+        """
 
     def finish(self, stage: str, *, cached: bool, seconds: float) -> None:
         """A stage ended, or was found done."""

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines import can_run, load_target
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.stages.attacking import beyond_attacks, evaluate_victim
 from tscnc_deploy.stages.base import Context, Stage, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tscnc_deploy.engines.base import Engine
-    from tscnc_deploy.models import Classifier
-    from tscnc_deploy.robustness import Attack, Evaluation, Victim
+    from tscnc_deploy.robustness import Attack, EngineVictim, Evaluation, Victim
 
 
 class Reverify(Stage):
@@ -29,7 +28,16 @@ class Reverify(Stage):
         "verify": ("examples.safetensors", "outcomes.safetensors"),
         "export": ("engines",),
     }
-    code = ("stages/reverify.py", "robustness", "engines", "models", "training/device.py")
+    code = (
+        "stages/reverify.py",
+        "stages/attacking.py",
+        "robustness",
+        "engines",
+        "models",
+        "data/sampling.py",
+        "training/device.py",
+        "training/seeds.py",
+    )
     libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
@@ -38,6 +46,7 @@ class Reverify(Stage):
             "unavailable": {target: can_run(load_target(target)) for target in recipe.export.targets},
             "threat": recipe.threat.model_dump(),
             "engine_attacks": list(recipe.verify.engine_attacks),
+            "measures": list(recipe.verify.measures),
             "batch_size": recipe.verify.batch_size,
             "cascade": recipe.verify.cascade,
             "seed": recipe.seed,
@@ -50,8 +59,10 @@ class Reverify(Stage):
         from tscnc_deploy import models
         from tscnc_deploy.engines import open_engine
         from tscnc_deploy.engines.target import read_target
+        from tscnc_deploy.robustness import EngineVictim
         from tscnc_deploy.training.device import choose_device, deterministic
 
+        recipe = context.recipe
         device = choose_device(context.device)
         twin = models.load_model(context.inputs["finetune"] / "model.safetensors").to(device)
         examples = load_file(context.inputs["verify"] / "examples.safetensors", device=str(device))
@@ -74,8 +85,12 @@ class Reverify(Stage):
                 continue
             engine = open_engine(folder)
             with deterministic(tf32=False):
-                evaluation = _attack(context, engine, twin, examples, name)
-                beside = _beside_twin(context, engine, twin, examples, evaluation, twin_stands, target.tolerance)
+                victim = EngineVictim(engine, twin)
+                evaluation = evaluate_victim(
+                    context, name, victim, examples["images"], examples["labels"], _attacks(recipe, examples["twin"])
+                )
+                beside = _beside_twin(context, victim, examples, evaluation, twin_stands, target.tolerance)
+                beside |= beyond_attacks(context, name, victim, examples["images"], examples["labels"], evaluation)
             record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
             found[name] = evaluation.adversarial
             for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items():
@@ -85,32 +100,20 @@ class Reverify(Stage):
         write_tensors(context.out / "outcomes.safetensors", outcomes)
 
 
-def _attack(context: Context, engine: Engine, twin: Classifier, examples: dict[str, Tensor], name: str) -> Evaluation:
+def _attacks(recipe: Recipe, examples: Tensor) -> list[Attack]:
     """Replay of the twin's examples, then the recipe's attacks with the engine's logits in the loop."""
-    from tscnc_deploy.robustness import EngineVictim, Replay, Threat, TwinAPGD, evaluate, parse_attacks
+    from tscnc_deploy.robustness import Replay, TwinAPGD, parse_attacks
 
-    recipe = context.recipe
-    attacks: list[Attack] = [Replay(examples["twin"])]
+    attacks: list[Attack] = [Replay(examples)]
     for attack in parse_attacks(recipe.verify.engine_attacks):
         # Restarts from the twin's best examples are worth more than random ones.
-        attacks.append(replace(attack, starts=examples["twin"]) if isinstance(attack, TwinAPGD) else attack)
-    return evaluate(
-        EngineVictim(engine, twin),
-        examples["images"],
-        examples["labels"],
-        Threat(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon),
-        attacks,
-        seed=recipe.seed,
-        batch_size=recipe.verify.batch_size,
-        cascade=recipe.verify.cascade,
-        progress=lambda attack, done, total: context.progress.step(done, total, {}, f"{name}: {attack}"),
-    )
+        attacks.append(replace(attack, starts=examples) if isinstance(attack, TwinAPGD) else attack)
+    return attacks
 
 
 def _beside_twin(
     context: Context,
-    engine: Engine,
-    twin: Classifier,
+    victim: EngineVictim,
     examples: dict[str, Tensor],
     evaluation: Evaluation,
     twin_stands: Tensor,
@@ -119,7 +122,7 @@ def _beside_twin(
     """Parity of logits, flips, and the paired comparison in which both face all examples of both."""
     import torch
 
-    from tscnc_deploy.robustness import EngineVictim, ModelVictim, compare, compare_logits
+    from tscnc_deploy.robustness import compare, compare_logits
 
     images, labels = examples["images"], examples["labels"]
     adversarial = evaluation.adversarial.to(images.device)
@@ -128,10 +131,9 @@ def _beside_twin(
         parts = torch.split(images, context.recipe.verify.batch_size)
         return torch.cat([victim.logits(part) for part in parts])
 
-    ours, theirs = EngineVictim(engine, twin), ModelVictim(twin)
-    twin_on_engine = logits(theirs, adversarial)
+    twin_on_engine = logits(victim.twin, adversarial)
     parity = compare_logits(
-        logits(ours, images), logits(theirs, images), logits(ours, adversarial), twin_on_engine, tolerance
+        logits(victim, images), logits(victim.twin, images), logits(victim, adversarial), twin_on_engine, tolerance
     )
     stands = twin_stands & (twin_on_engine.argmax(1) == labels).cpu()
     return {

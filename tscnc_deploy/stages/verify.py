@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.stages.attacking import beyond_attacks, evaluate_victim
 from tscnc_deploy.stages.base import Context, Stage, test_data, write_json, write_tensors
 
 
@@ -16,7 +17,15 @@ class Verify(Stage):
 
     name = "verify"
     reads = {"train": ("model.safetensors",), "finetune": ("model.safetensors",)}  # noqa: RUF012
-    code = ("stages/verify.py", "robustness", "data", "models", "training/device.py", "training/seeds.py")
+    code = (
+        "stages/verify.py",
+        "stages/attacking.py",
+        "robustness",
+        "data",
+        "models",
+        "training/device.py",
+        "training/seeds.py",
+    )
     libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
@@ -32,7 +41,7 @@ class Verify(Stage):
 
         from tscnc_deploy import data, models
         from tscnc_deploy.data.sampling import stratified
-        from tscnc_deploy.robustness import ModelVictim, Threat, check_masking, compare, evaluate, parse_attacks
+        from tscnc_deploy.robustness import ModelVictim, compare, parse_attacks
         from tscnc_deploy.training.device import choose_device, deterministic
         from tscnc_deploy.training.seeds import derive_generator
 
@@ -42,35 +51,21 @@ class Verify(Stage):
         if 0 < verify.samples < len(test):
             index = stratified(test.labels, verify.samples, derive_generator(recipe.seed, "verify"))
         device = choose_device(context.device)
-        images, labels = (part.to(device) for part in test.batch(index))
-        threat = Threat(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon)
+        images, labels = test.batch(index)
         attacks = parse_attacks(verify.attacks)
 
-        evaluations = {}
-        for who, stage in (("dense", "train"), ("twin", "finetune")):
-            model = models.load_model(context.inputs[stage] / "model.safetensors").to(device)
-            with deterministic(tf32=False):
-                evaluations[who] = evaluate(
-                    ModelVictim(model),
-                    images,
-                    labels,
-                    threat,
-                    attacks,
-                    seed=recipe.seed,
-                    batch_size=verify.batch_size,
-                    cascade=verify.cascade,
-                    progress=lambda name, done, total, who=who: context.progress.step(  # type: ignore[misc]
-                        done, total, {}, f"{who}: {name}"
-                    ),
-                )
-        dense, twin = evaluations["dense"], evaluations["twin"]
-        record: dict[str, Any] = {who: evaluation.to_json() for who, evaluation in evaluations.items()}
-        context.progress.step(0, 1, {}, "twin: signs of gradient masking")
+        victims = {
+            who: ModelVictim(models.load_model(context.inputs[stage] / "model.safetensors").to(device))
+            for who, stage in (("dense", "train"), ("twin", "finetune"))
+        }
         with deterministic(tf32=False):
-            signs = check_masking(
-                ModelVictim(model), images, labels, threat, twin, seed=recipe.seed, batch_size=verify.batch_size
-            )
-        record["twin"]["warnings"] = [sign.to_json() for sign in signs]
+            evaluations = {
+                who: evaluate_victim(context, who, victim, images, labels, attacks) for who, victim in victims.items()
+            }
+            dense, twin = evaluations["dense"], evaluations["twin"]
+            beyond = beyond_attacks(context, "twin", victims["twin"], images, labels, twin, victims["dense"])
+        record: dict[str, Any] = {who: evaluation.to_json() for who, evaluation in evaluations.items()}
+        record["twin"] |= beyond
         record["comparison"] = compare(dense.robust_mask, twin.robust_mask).to_json()
         write_json(context.out / "evaluation.json", record)
         examples = {"images": images, "labels": labels, "index": index, "twin": twin.adversarial}

@@ -1,0 +1,171 @@
+"""What `tscnc-deploy verify` shows, writes and ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tscnc_deploy.cli.output import print_table
+
+if TYPE_CHECKING:
+    from tscnc_deploy.report.per_image import Row
+    from tscnc_deploy.verification.assessment import Assessment
+
+
+def show(found: Mapping[str, Assessment]) -> None:
+    """Prints a table per engine, and what is to be known about its figures."""
+    for name, assessment in found.items():
+        _show_one(name, assessment)
+    click.echo("passed" if all(assessment.passed for assessment in found.values()) else "not passed")
+
+
+def _show_one(name: str, assessment: Assessment) -> None:
+    from tscnc_deploy.report.wording import precision_note
+
+    evaluation = assessment.evaluation
+    rows = {"clean": evaluation.clean, **evaluation.attacks, "worst case": evaluation.robust}
+    print_table(
+        (f"{name}, {evaluation.threat.norm} {evaluation.threat.epsilon:g}", "accuracy", "images", "95% interval"),
+        [
+            (what, f"{a.accuracy:.1%}", f"{a.correct} of {a.total}", f"{a.low:.1%} to {a.high:.1%}")
+            for what, a in rows.items()
+        ],
+    )
+    notes = [f"worst case: {precision_note(evaluation.robust)}"]
+    if assessment.stopped:
+        notes.append("ended after {images} of {of} images: {reason}".format(**assessment.stopped))
+    if not assessment.gradient:
+        notes.append("attacked as a black box: with its PyTorch model (--twin) it may prove weaker")
+    for warning in assessment.warnings or []:
+        notes.append(
+            f"WARNING {warning['name']} ({warning['figure']:.3g}, limit {warning['limit']:.3g}): {warning['message']}"
+        )
+    for note in notes:
+        click.echo(f"  {note}")
+    for what, figures in assessment.measures.items():
+        click.echo(f"  {what}: {_gist(what, figures)}")
+
+
+def _gist(name: str, figures: dict[str, Any]) -> str:
+    """A measure in a line, for numbers of single images their quantiles; all of it is in the JSON."""
+    match name:
+        case "corruptions":
+            return f"{_share(figures['mean'])} on average over twelve corruptions at five severities"
+        case "curve":
+            return ", ".join(f"{_share(point)} at {point['epsilon']:.3g}" for point in figures["curve"])
+        case "smoothing":
+            return ", ".join(
+                f"{_share(point)} certified at L2 {point['radius']:.3g}" for point in figures["curve"][::3]
+            )
+        case _:  # one number per image
+            return "  ".join(
+                f"{quantile['share']:.0%}: {_value(quantile, figures)}" for quantile in figures["quantiles"]
+            )
+
+
+def _share(figures: dict[str, Any]) -> str:
+    return f"{figures['accuracy']:.1%} [{figures['low']:.1%}, {figures['high']:.1%}]"
+
+
+def _value(quantile: dict[str, Any], figures: dict[str, Any]) -> str:
+    beyond = figures.get("largest", 0)
+    return f"> {beyond:.3g}" if quantile["value"] is None else f"{quantile['value']:.3g}"
+
+
+def check_outputs(per_image: Path | None, examples: Path | None) -> None:
+    """Refuses files that could not be written, before hours of attacks.
+
+    Raises:
+        InputError: A suffix that is not known, or a folder that cannot be made.
+        UnavailableError: A package is missing.
+    """
+    from tscnc_deploy.errors import InputError
+    from tscnc_deploy.report.per_image import check_table
+
+    if per_image is not None:
+        check_table(per_image)
+    if examples is not None:
+        try:
+            examples.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"--save-examples {examples}: cannot be made: {error.strerror}"
+            raise InputError(msg) from error
+
+
+def write_outputs(found: Mapping[str, Assessment], per_image: Path | None, examples: Path | None) -> None:
+    """Writes what the user asked for besides the result."""
+    if per_image is not None:
+        from tscnc_deploy.report.per_image import write_per_image
+
+        write_per_image(per_image, _rows(found))
+    if examples is not None:
+        for name, assessment in found.items():
+            _save_examples(examples, name, assessment)
+
+
+def _rows(found: Mapping[str, Assessment]) -> list[Row]:
+    """Of all engines; each may have ended after another number of images, and faced other attacks."""
+    from tscnc_deploy.report.per_image import per_image_rows
+
+    rows = [
+        row
+        for name, assessment in found.items()
+        for row in per_image_rows(
+            {name: assessment.evaluation},
+            assessment.subject.images,
+            assessment.subject.labels,
+            {name: assessment.predictions},
+            {name: assessment.adversarial_predictions},
+            assessment.subject.classes,
+            assessment.subject.index,
+        )
+    ]
+    attacks = dict.fromkeys(name for assessment in found.values() for name in assessment.evaluation.standing)
+    others = [column for column in rows[0] if column not in attacks]
+    after_clean = others.index("clean") + 1
+    columns = [*others[:after_clean], *attacks, *others[after_clean:]]
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _save_examples(folder: Path, name: str, assessment: Assessment) -> None:
+    from tscnc_deploy.report.gallery import save_examples, write_gallery
+
+    subject, evaluation = assessment.subject, assessment.evaluation
+    found = (
+        subject.images,
+        evaluation.adversarial,
+        subject.labels,
+        assessment.predictions,
+        assessment.adversarial_predictions,
+    )
+    save_examples(folder / f"{name}.npz", *found, index=subject.index, engine=name, threat=evaluation.threat)
+    write_gallery(folder / f"{name}.png", *found, subject.classes, evaluation.threat)
+
+
+def require_gates(target: Path, found: Mapping[str, Assessment]) -> None:
+    """Raises what failed gates mean for the exit status.
+
+    Raises:
+        InconclusiveError: All that failed might pass with more images; says how many.
+        GateFailedError: Others.
+    """
+    from tscnc_deploy.errors import GateFailedError, InconclusiveError
+
+    failed = [(name, gate) for name, assessment in found.items() for gate in assessment.gates if not gate["passed"]]
+    if not failed:
+        return
+    if not all(gate["inconclusive"] for _, gate in failed):
+        names = [f"{name}: {gate['name']}" for name, gate in failed]
+        msg = f"{target}: gates failed: {', '.join(names)}"
+        raise GateFailedError(msg)
+    lines = []
+    for name, gate in failed:
+        needed = gate["images_to_settle"]
+        settle = f"about {needed} images in all would settle it" if needed else "no number of images would settle it"
+        lines.append(
+            f"{name}: {gate['name']} {gate['value']:.4f} is below {gate['limit']:g}, its upper end above; {settle}"
+        )
+    raise InconclusiveError("\n".join(lines))

@@ -1,0 +1,232 @@
+"""What the argument and the options of `tscnc-deploy verify` mean: the subjects, and the plan of the attack."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.suggest import not_among
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.recipe import Recipe
+    from tscnc_deploy.verification import OnnxSource, Source
+    from tscnc_deploy.verification.assessment import Plan
+    from tscnc_deploy.verification.subject import Subject
+
+_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
+# What only makes sense for a file, and the other way round.
+_OF_FILES = ("recipe", "mean", "std", "labels", "twin")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is verified.
+
+    Attributes:
+        recipe: Names threat model, gates and batch size.
+        device: "cpu", "cuda", or this process's GPU.
+        subjects: What is attacked, one after the other.
+    """
+
+    recipe: Recipe
+    device: str
+    subjects: list[Subject]
+
+    def plan(self, attacks: tuple[str, ...], seed: int, options: dict[str, Any]) -> Plan:
+        """How, by the options of `verify_options`.
+
+        Raises:
+            InputError: A value is no number, out of range, or names nothing.
+        """
+        from tscnc_deploy.robustness import MEASURES, Threat
+        from tscnc_deploy.verification import parse_budget, parse_epsilon
+        from tscnc_deploy.verification.assessment import Plan
+
+        for name in options["measures"]:
+            if name not in MEASURES:
+                msg = f"--measure {name} {not_among(name, MEASURES)}"
+                raise InputError(msg)
+        threat = self.recipe.threat
+        norm = options["norm"] or threat.norm
+        if options["epsilon"] is not None:
+            epsilon = parse_epsilon(options["epsilon"], norm)
+        elif norm == threat.norm:
+            epsilon = threat.epsilon
+        else:
+            msg = f"--norm {norm}: the recipe's epsilon is a radius in {threat.norm}; give --epsilon too"
+            raise InputError(msg)
+        budget = parse_budget(options["budget"]) if options["budget"] else None
+        masking = options["masking"]
+        return Plan(
+            threat=Threat(norm=norm, epsilon=epsilon),
+            limits={"clean": self.recipe.gates.clean, "robust": self.recipe.gates.robust},
+            attacks=attacks,
+            seed=seed,
+            batch_size=self.recipe.verify.batch_size,
+            device=self.device,
+            workers=options["workers"],
+            backend=options["backend"],
+            budget=budget,
+            until_decided=options["until_decided"],
+            eot=options["eot"],
+            masking=budget is None if masking is None else masking,
+            measures=tuple(dict.fromkeys(options["measures"])),
+            store=options["store"],
+        )
+
+
+def resolve_target(
+    path: Path, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
+) -> Target:
+    """Finds out what the user pointed at.
+
+    Raises:
+        BundleError: A folder that is no bundle, or a damaged one.
+        InputError: Neither a bundle, nor an ONNX file, nor weights; or options that do not go with it.
+        UnavailableError: This machine runs none of a bundle's engines.
+    """
+    from tscnc_deploy.training.device import choose_device
+
+    where = choose_device(device).type
+    if where == "cuda" and "LOCAL_RANK" in os.environ:
+        where = f"cuda:{os.environ['LOCAL_RANK']}"
+    if path.suffix in (".onnx", *_WEIGHTS) and not path.is_dir():
+        if engines:
+            msg = f"--engine {engines[0]}: {path} is one file and no bundle; leave out --engine"
+            raise InputError(msg)
+        return _file_target(path, samples, seed, where, options)
+    if path.is_file():
+        msg = f"{path}: is no bundle (a folder), no .onnx file and no weights ({', '.join(_WEIGHTS)})"
+        raise InputError(msg)
+    return _bundle_target(path, engines, samples, seed, where, options)
+
+
+def _bundle_target(
+    path: Path, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
+) -> Target:
+    from tscnc_deploy.bundle.manifest import RECIPE
+    from tscnc_deploy.cli.bundles import open_given
+    from tscnc_deploy.recipe.file import load_recipe
+    from tscnc_deploy.verification import BundleSource
+    from tscnc_deploy.verification.subject import evidence_subject, test_set_subject
+
+    given = [name for name in _OF_FILES if options[name] is not None]
+    if given:
+        msg = f"--{given[0]}: a bundle brings its own recipe, normalisation, classes and twin; leave it out"
+        raise InputError(msg)
+    bundle = open_given(path)
+    recipe = load_recipe(
+        bundle.path / RECIPE, options["overrides"], dataset=options["dataset"], data_root=options["data_root"]
+    )
+    names = list(dict.fromkeys(engines)) or _runnable(bundle)
+    for name in names:
+        _open_one(bundle, name)
+    elsewhere = options["dataset"] or options["data_root"] or any(o.startswith("data.") for o in options["overrides"])
+    subjects = [
+        test_set_subject(BundleSource(bundle.path, name), recipe, samples, seed, gradient=True)
+        if elsewhere
+        else evidence_subject(bundle, name, recipe, samples, seed)
+        for name in names
+    ]
+    return Target(recipe, device, subjects)
+
+
+def _open_one(bundle: Bundle, name: str) -> None:
+    """Refuses an unknown engine, and one that does not run here, before any attack."""
+    if name != "twin":
+        bundle.engine(name)
+
+
+def _runnable(bundle: Bundle) -> list[str]:
+    """Names of the engines that open here.
+
+    Raises:
+        UnavailableError: None does.
+    """
+    names, reasons = [], []
+    for name in bundle.engines:
+        try:
+            bundle.engine(name)
+        except UnavailableError as error:
+            reasons.append(f"{name}: {error}")
+        else:
+            names.append(name)
+    if not names:
+        raise UnavailableError("\n".join(reasons) or f"{bundle.path}: there is no engine in it")
+    return names
+
+
+def _file_target(path: Path, samples: int | None, seed: int, device: str, options: dict[str, Any]) -> Target:
+    from tscnc_deploy.verification.subject import test_set_subject
+
+    if not path.is_file():
+        msg = f"{path}: there is no such file"
+        raise InputError(msg)
+    recipe = _file_recipe(path, options)
+    source = _onnx_source(path, recipe, options) if path.suffix == ".onnx" else _weights(path, recipe, options)
+    gradient = path.suffix != ".onnx" or options["twin"] is not None
+    return Target(recipe, device, [test_set_subject(source, recipe, samples, seed, gradient=gradient)])
+
+
+def _file_recipe(path: Path, options: dict[str, Any]) -> Recipe:
+    """The recipe for a file; without one of the user's there are no gates but those of --set."""
+    from tscnc_deploy.recipe.file import default_recipe, load_recipe
+
+    recipe, overrides = options["recipe"], list(options["overrides"])
+    if recipe is None:
+        if options["dataset"] is None:
+            msg = f"{path}: on which images? Give --dataset (and --data-root), or --recipe"
+            raise InputError(msg)
+        recipe = default_recipe(options["dataset"])
+        overrides = ["gates.clean=0", "gates.robust=0", *overrides]
+    return load_recipe(recipe, overrides, dataset=options["dataset"], data_root=options["data_root"])
+
+
+def _onnx_source(path: Path, recipe: Recipe, options: dict[str, Any]) -> Source:
+    from tscnc_deploy.verification import OnnxSource, order_of, read_names
+
+    mean, std = _normalisation(options)
+    source = OnnxSource(path, mean, std)
+    if options["labels"] is not None:
+        from tscnc_deploy import data
+
+        order = order_of(read_names(options["labels"]), data.load(recipe.data).classes, outputs=source.form().classes)
+        source = replace(source, order=order)
+    return replace(source, twin=_twin(options["twin"], source, recipe)) if options["twin"] else source
+
+
+def _twin(path: Path, source: OnnxSource, recipe: Recipe) -> Source:
+    """Bare weights are normalised like the ONNX file; the logits are in the same order as that file's."""
+    from tscnc_deploy import data
+    from tscnc_deploy.verification import checkpoint_source
+    from tscnc_deploy.verification.checkpoint_source import has_config
+
+    outputs = replace(source, order=None).form().classes
+    known = {} if has_config(path) else {"mean": source.mean, "std": source.std}
+    return checkpoint_source(path, recipe, data.load(recipe.data), outputs=outputs, order=source.order, **known)
+
+
+def _weights(path: Path, recipe: Recipe, options: dict[str, Any]) -> Source:
+    from tscnc_deploy import data
+    from tscnc_deploy.verification import checkpoint_source, order_of, read_names
+
+    if options["twin"] is not None:
+        msg = f"--twin: {path} is a PyTorch model itself, with gradients of its own; leave it out"
+        raise InputError(msg)
+    dataset = data.load(recipe.data)
+    names = None if options["labels"] is None else read_names(options["labels"])
+    order = None if names is None else order_of(names, dataset.classes)
+    mean, std = _normalisation(options)
+    outputs = None if names is None else len(names)
+    return checkpoint_source(path, recipe, dataset, outputs=outputs, mean=mean, std=std, order=order)
+
+
+def _normalisation(options: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    from tscnc_deploy.verification import parse_values
+
+    mean, std = options["mean"], options["std"]
+    return mean and parse_values(mean, "--mean"), std and parse_values(std, "--std")

@@ -1,0 +1,65 @@
+"""Numbers as they are written on a command line."""
+
+from __future__ import annotations
+
+import math
+
+from tscnc_deploy.errors import InputError
+
+
+def parse_values(text: str, option: str) -> tuple[float, ...]:
+    """One value per channel, or one for all.
+
+    Args:
+        text: Numbers or quotients separated by commas, such as "0.49,0.48,0.45" or "1/255".
+        option: What they are the value of, such as "--mean", for messages.
+
+    Raises:
+        InputError: One of them is no finite number.
+    """
+    values = tuple(_number(part) for part in text.split(","))
+    if None in values:
+        place = values.index(None)
+        msg = (
+            f"{option} {text}: {text.split(',')[place].strip()!r} is not a number; write one per channel, for pixels "
+            "in [0, 1], such as 0.49,0.48,0.45"
+        )
+        raise InputError(msg)
+    return tuple(value for value in values if value is not None)
+
+
+def parse_epsilon(text: str, norm: str = "Linf") -> float:
+    """A radius such as "8/255" or "0.031": for Linf in (0, 1], for L2 above 0.
+
+    Raises:
+        InputError: No number, or one that `Threat` refuses for the norm.
+    """
+    from tscnc_deploy.robustness import Threat
+
+    value = _number(text)
+    if value is None:
+        msg = f"--epsilon {text} is not a number such as 8/255 or 0.031"
+        raise InputError(msg)
+    return Threat(norm=norm, epsilon=value).epsilon
+
+
+def check_normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
+    """Refuses half of a normalisation.
+
+    Raises:
+        InputError: One of the two is missing.
+    """
+    if (mean is None) != (std is None):
+        given, lacking, neutral = ("--mean", "--std", 1) if std is None else ("--std", "--mean", 0)
+        msg = f"{given} is given without {lacking}; give both, {lacking} {neutral} where there is none"
+        raise InputError(msg)
+
+
+def _number(text: str) -> float | None:
+    """The value of a number or of a quotient of two; None if it is neither, or not finite."""
+    try:
+        whole, slash, divisor = text.partition("/")
+        value = float(whole) / float(divisor) if slash else float(whole)
+    except (ValueError, ZeroDivisionError):
+        return None
+    return value if math.isfinite(value) else None
