@@ -132,20 +132,20 @@ def test_progress_is_of_the_whole_evaluation(linear):
     def progress(name, done, total, known):
         seen.append((name, done, total, known and known.clean.total))
 
-    evaluate_in_shards(victim, images, labels, THREAT, [FGSM(), Square(96)], shard_size=10, progress=progress)
-    # A query of the clean image, a gradient (3) and 96 queries: of 100 passes, 1, 4 and 100 are done.
+    evaluate_in_shards(victim, images, labels, THREAT, [FGSM(), Square(97)], shard_size=10, progress=progress)
+    # A query of the clean image, a gradient (2) and 97 queries: of 100 passes, 1, 3 and 100 are done.
     assert seen == [
         ("clean", 0, 23, None),
         ("fgsm", 0, 23, None),
-        ("square-96", 10, 23, None),
+        ("square-97", 10, 23, None),
         ("", 10, 23, 10),
         ("clean", 10, 23, 10),
         ("fgsm", 10, 23, 10),
-        ("square-96", 20, 23, 10),
+        ("square-97", 20, 23, 10),
         ("", 20, 23, 20),
         ("clean", 20, 23, 20),
         ("fgsm", 20, 23, 20),
-        ("square-96", 23, 23, 20),
+        ("square-97", 23, 23, 20),
         ("", 23, 23, 23),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,14 +55,15 @@ def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[i
     by_taylor = recipe.prune.criterion in ("adversarial-taylor", "clean-taylor")
     scoring = updates * (settings.inner_steps * TO_INPUT + TO_WEIGHTS) if by_taylor else 0
     samples = min(recipe.verify.samples or test, test)
+    measured = _measure_passes(recipe.verify.measures)
     passes = {
         "train": (settings.epochs - clean) * train * adversarial
         + clean * train * TO_WEIGHTS
         + settings.epochs * judged,
         "prune": recipe.prune.epochs * (train * adversarial + judged) + scoring,
         "finetune": recipe.finetune.epochs * (train * adversarial + judged),
-        "verify": 2 * samples * sum(map(_attack_passes, recipe.verify.attacks)),
-        "reverify": len(recipe.export.targets) * samples * sum(map(_attack_passes, recipe.verify.engine_attacks)),
+        "verify": samples * (2 * _attack_passes(recipe.verify.attacks) + measured),
+        "reverify": len(recipe.export.targets) * samples * (_attack_passes(recipe.verify.engine_attacks) + measured),
     }
     disk = COPIES_ON_DISK * parameters * BYTES_PER_FLOAT + 6 * samples * pixels * BYTES_PER_FLOAT + 50_000_000
     return Cost({stage: float(count * per_image) for stage, count in passes.items()}, disk)
@@ -124,15 +126,15 @@ def probe_rate(device: torch.device) -> float:
     return counted / min(once() for _ in range(5))
 
 
-def _attack_passes(name: str) -> int:
-    """Forward passes that an attack, or an ensemble of attacks, costs for one image that stands to the end."""
-    from tscnc_deploy.robustness.attacks.ensembles import ENSEMBLES
+def _attack_passes(names: Sequence[str]) -> int:
+    """Forward passes that attacks and ensembles cost for one image that stands to the end."""
+    from tscnc_deploy.robustness import parse_attacks
+    from tscnc_deploy.robustness.work import passes
 
-    if name in ENSEMBLES:
-        return sum(map(_attack_passes, ENSEMBLES[name]))
-    if name == "fgsm":
-        return TO_INPUT
-    family, _, numbers = name.rpartition("-")
-    steps, _, runs = numbers.partition("x")
-    usual = "9" if family in ("apgd-t", "fab-t") else "1"
-    return int(steps) * int(runs or usual) * (1 if family in ("square", "hopskipjump") else TO_INPUT)
+    return sum(map(passes, parse_attacks(names)))
+
+
+def _measure_passes(names: Sequence[str]) -> int:
+    from tscnc_deploy.robustness.measures import PASSES
+
+    return sum(PASSES[name] for name in names)

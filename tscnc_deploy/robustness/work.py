@@ -11,20 +11,21 @@ from tscnc_deploy.robustness.evaluation import Evaluation, Progress
 if TYPE_CHECKING:
     from tscnc_deploy.robustness.shards import ShardProgress
 
-# A forward and a backward pass, in forward passes.
-_GRADIENT = 3
+# A pass forward and one back to the images, in forward passes.
+_GRADIENT = 2
 
 
 def passes(attack: Attack) -> int:
     """About how many forward passes an attack takes for an image that stands to the end."""
     settings = attack.settings()
 
-    def number(key: str, otherwise: int = 1) -> int:
-        value = settings.get(key, otherwise)
-        return value if isinstance(value, int) else otherwise
+    def number(key: str) -> int:
+        value = settings.get(key, 1)
+        return value if isinstance(value, int) else 1
 
-    steps = number("steps") * number("restarts") * number("targets")
-    return number("queries") + (_GRADIENT * steps if attack.needs_gradient else 0)
+    if attack.needs_gradient:
+        return _GRADIENT * number("steps") * number("restarts") * number("targets")
+    return number("queries")
 
 
 class Work:
