@@ -24,6 +24,7 @@ TINY = {
     "finetune.epochs": 2,
     "verify.attacks": '["fgsm", "pgd-5", "square-20"]',
     "verify.engine_attacks": '["pgd-5", "square-20"]',
+    "verify.measures": '["corruptions"]',
     "verify.evidence_images": 40,
     "gates.engine_loss": 0.2,
     "gates.clean": 0.0,

@@ -41,6 +41,26 @@ def test_robust_accuracy_is_the_worst_case_over_attacks(tiny_build):
         assert evaluation["robust"]["total"] == 60
 
 
+def test_twin_and_engine_are_searched_for_masking_and_measured_beyond_the_threat(tiny_build):
+    page = (tiny_build.bundle / "report.html").read_text(encoding="utf-8")
+    for evaluation in (tiny_build.summary["twin"], tiny_build.summary["engines"]["onnx-cpu"]):
+        assert isinstance(evaluation["warnings"], list)
+        assert all(warning["name"] in page for warning in evaluation["warnings"])
+        assert evaluation["measures"]["corruptions"]["mean"]["total"] == 60
+    assert "Beyond the threat model" in page
+
+
+def test_an_l2_build_attacks_in_l2(tmp_path):
+    options = tiny_options(threat__norm="L2", threat__epsilon=0.4, train__epochs=1, train__clean_epochs=0)
+    result = invoke("build", *options, "--set", "train.ramp_epochs=0", "--out", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    engine = json.loads(result.stdout)["engines"]["onnx-cpu"]
+    assert (engine["norm"], engine["epsilon"]) == ("L2", 0.4)
+    bundle = open_bundle(tmp_path / "run" / "bundle")
+    moves = bundle.evidence.adversarial["onnx-cpu"].astype("float64") - bundle.evidence.images
+    assert 0.3 < abs((moves**2).sum((1, 2, 3)) ** 0.5).max() <= 0.4
+
+
 def test_a_second_build_reuses_every_stage(tiny_build):
     result = invoke("build", *tiny_options(), "--out", tiny_build.folder, "--json")
     assert result.exit_code == 0
