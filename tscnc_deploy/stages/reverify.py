@@ -30,7 +30,7 @@ class Reverify(Stage):
         "export": ("engines",),
     }
     code = ("stages/reverify.py", "robustness", "engines", "models", "training/device.py")
-    libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime")
+    libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
@@ -48,7 +48,7 @@ class Reverify(Stage):
         from safetensors.torch import load_file
 
         from tscnc_deploy import models
-        from tscnc_deploy.engines import open_engine
+        from tscnc_deploy.engines import engine_facts, open_engine
         from tscnc_deploy.engines.target import read_target
         from tscnc_deploy.training.device import choose_device, deterministic
 
@@ -64,13 +64,11 @@ class Reverify(Stage):
             target = read_target(folder / "target.json")
             name = target.name
             reason = can_run(target)
-            facts = {
-                "kind": target.engine,
-                "precision": target.precision,
-                "bytes": (folder / "model.onnx").stat().st_size,
-            }
+            facts = engine_facts(folder)
             if reason is not None:
-                record[name] = facts | {"unavailable": reason}
+                made_for = ", ".join(facts.get("made_for", []))
+                built = f"built for {made_for}, not run here: " if made_for else ""
+                record[name] = facts | {"unavailable": built + reason}
                 continue
             engine = open_engine(folder)
             with deterministic(tf32=False):
