@@ -58,6 +58,7 @@ def test_a_missing_file_is_named(tmp_path):
         ),
         ('engine = "tensorrt"\nprovider = "CUDAExecutionProvider"', "provider is a key of onnxruntime"),
         ("portable = true", 'portable is a key of tensorrt or tensorrt-rtx; engine = "onnxruntime" has none'),
+        ('precision = "fp16"', 'precision = "fp16" is for TensorRT'),
         ("tolerance = 0.0", "tolerance = 0.0 is not above 0"),
         ("tolerance = nan", "tolerance = nan is not a finite number"),
         ("tolerance = ", "is not TOML"),

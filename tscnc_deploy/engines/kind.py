@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tscnc_deploy.engines.base import Engine
+from tscnc_deploy.engines.base import Array, Engine
 from tscnc_deploy.engines.target import Target
+from tscnc_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,12 +39,25 @@ class ExportAids:
     """What helps an export, and is not needed by every kind.
 
     Attributes:
+        calibration: Training images for engines in int8, float32 [N, C, H, W] in [0, 1]; others do not look at them.
         timing_cache: File in which TensorRT keeps its measurements between builds; made if it is not there.
         progress: Told the steps done, their number, and what is being done.
     """
 
+    calibration: Array | None = None
     timing_cache: Path | None = None
     progress: Callable[[int, int, str], None] = no_progress
+
+    def calibration_for(self, target: Target) -> Array:
+        """The calibration images of a target in int8.
+
+        Raises:
+            InputError: There are none.
+        """
+        if self.calibration is None:
+            msg = f"target {target.name}: int8 needs calibration images; give `ExportAids(calibration=...)`"
+            raise InputError(msg)
+        return self.calibration
 
 
 class EngineKind(Protocol):

@@ -85,14 +85,17 @@ class OnnxRuntimeEngine(CheckedEngine):
 def export_engine(
     model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids
 ) -> EngineFiles:
-    """Writes model.dense.onnx and model.onnx, the sparse form if the target says so, see `registry.export_engine`."""
+    """Writes model.dense.onnx and model.onnx, the sparse or 8-bit form as the target says, see `registry`."""
     # Opening an exported file needs no PyTorch, which takes seconds to import.
+    from tscnc_deploy.engines.int8_onnx import write_int8
     from tscnc_deploy.engines.onnx_export import export_onnx
     from tscnc_deploy.engines.sparse_onnx import write_sparse
 
     files = EngineFiles(model=folder / _MODEL, graph=folder / _MODEL, dense=folder / "model.dense.onnx")
     export_onnx(model, files.dense, input_shape=input_shape, batch_example=target.batch_example)
-    if target.sparse:
+    if target.precision == "int8":
+        write_int8(files.dense, files.model, aids.calibration_for(target), runtime="onnxruntime")
+    elif target.sparse:
         write_sparse(files.dense, files.model)
     else:
         write_onnx(read_onnx(files.dense), files.model)

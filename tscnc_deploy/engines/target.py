@@ -44,7 +44,7 @@ class Target(Section):
     hardware: Literal["this-gpu", "same-capability", "ampere-and-newer"] = Field(
         "this-gpu", description="where an engine of tensorrt may run; tensorrt-rtx: see capabilities"
     )
-    precision: Literal["fp32", "fp16"] = Field(
+    precision: Literal["fp32", "fp16", "int8"] = Field(
         "fp32", description="precision of the arithmetic, read back from the file; the ends may stay in fp32"
     )
     sparse: bool = Field(
@@ -56,6 +56,7 @@ class Target(Section):
         None, description="images that TensorRT chooses its kernels for; none: 32, or the bound next to it"
     )
     batch_max: Count = Field(256, description="longer batches are split into calls of at most this many images")
+    calibration_images: Count = Field(256, description="training images that int8 takes the range of its values from")
     cuda_graphs: bool = Field(True, description="TensorRT replays a recorded graph for batch sizes that come back")
     portable: bool = Field(
         False, description="TensorRT rebuilds the engine from the ONNX file beside it where it does not open"
@@ -73,6 +74,9 @@ class Target(Section):
         if not self.batch_min <= self.optimal_batch <= self.batch_max:
             bounds = f"batch_min = {self.batch_min} and batch_max = {self.batch_max}"
             msg = f"batch_opt = {self.batch_opt} is not between {bounds}"
+            raise ValueError(msg)
+        if self.precision == "fp16" and self.engine == "onnxruntime":
+            msg = 'precision = "fp16" is for TensorRT: onnxruntime would round to float16 and compute in float32'
             raise ValueError(msg)
         for key, allowed in _ONLY_FOR.items():
             if self.engine not in allowed and getattr(self, key) != type(self).model_fields[key].default:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.engines.target import load_target
+from tscnc_deploy.engines.target import Target, load_target
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Context, Stage, write_json
+from tscnc_deploy.stages.base import Context, Stage, training_data, write_json
+
+if TYPE_CHECKING:
+    from tscnc_deploy.engines.base import Array
 
 
 class Export(Stage):
@@ -14,11 +17,13 @@ class Export(Stage):
 
     name = "export"
     reads = {"finetune": ("model.safetensors",)}  # noqa: RUF012
-    code = ("stages/export.py", "engines", "models")
+    code = ("stages/export.py", "engines", "models", "data", "training/seeds.py")
     libraries = ("torch", "onnx", "onnxscript", "onnx-ir", "tensorrt", "tensorrt-rtx")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
-        return {"targets": [load_target(name).model_dump(mode="json") for name in recipe.export.targets]}
+        targets = [load_target(name) for name in recipe.export.targets]
+        calibrated = {"calibration": training_data(recipe), "seed": recipe.seed} if _most_images(targets) else {}
+        return {"targets": [target.model_dump(mode="json") for target in targets], **calibrated}
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import models
@@ -26,8 +31,10 @@ class Export(Stage):
         from tscnc_deploy.engines.size import size_table
         from tscnc_deploy.engines.structure import recount
 
+        recipe = context.recipe
         model = models.load_model(context.inputs["finetune"] / "model.safetensors")
-        targets = [load_target(name) for name in context.recipe.export.targets]
+        targets = [load_target(name) for name in recipe.export.targets]
+        calibration = _calibration(recipe, _most_images(targets))
         structure, sizes = {}, {}
         for done, target in enumerate(targets):
             context.progress.step(done, len(targets), {}, target.name)
@@ -40,9 +47,34 @@ class Export(Stage):
                 target,
                 context.out / "engines" / target.name,
                 input_shape=model.config.input_shape,
-                aids=ExportAids(timing_cache=context.cache / "tensorrt.timing", progress=progress),
+                aids=ExportAids(
+                    calibration=None if calibration is None else calibration[: target.calibration_images],
+                    timing_cache=context.cache / "tensorrt.timing",
+                    progress=progress,
+                ),
             )
             structure[target.name] = recount(files.graph).to_json()
             sizes[target.name] = size_table(files.dense, files.model).to_json()
         write_json(context.out / "structure.json", structure)
         write_json(context.out / "sizes.json", sizes)
+
+
+def _most_images(targets: list[Target]) -> int:
+    """How many calibration images the targets ask for; 0 if none is in int8."""
+    return max((target.calibration_images for target in targets if target.precision == "int8"), default=0)
+
+
+def _calibration(recipe: Recipe, count: int) -> Array | None:
+    """Training images as they are, drawn at random: neither validation nor test images may shape what is tested."""
+    if not count:
+        return None
+    import torch
+
+    from tscnc_deploy import data
+    from tscnc_deploy.training.seeds import derive_generator
+
+    train = data.load(recipe.data).train
+    order = torch.randperm(len(train), generator=derive_generator(recipe.seed, "calibration"))
+    images, _ = train.batch(order[:count])
+    array: Array = images.numpy()
+    return array

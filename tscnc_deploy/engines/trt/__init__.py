@@ -1,7 +1,7 @@
 """The engine kinds "tensorrt" and "tensorrt-rtx": one implementation over two modules of one interface.
 
 An engine's folder holds model.dense.onnx (the twin's network), model.graph.onnx (what the engine computes, where that
-is another file: half precision), model.engine (serialized) and engine.json (`facts.Facts`). A serialized engine
+is another file: half precision, 8 bits), model.engine (serialized) and engine.json (`facts.Facts`). A serialized engine
 opens only with the version that built it and on the GPUs that it was built for; the ONNX files open anywhere, so that
 it can be built anew from them.
 """
@@ -26,15 +26,19 @@ def export_engine(
 ) -> EngineFiles:
     """Writes the ONNX files, the engine and engine.json, see `registry.export_engine`."""
     from tscnc_deploy.engines.half_onnx import write_half
+    from tscnc_deploy.engines.int8_onnx import write_int8
     from tscnc_deploy.engines.onnx_export import export_onnx
     from tscnc_deploy.engines.trt.store import build_into
 
     dense, graph = folder / "model.dense.onnx", folder / "model.graph.onnx"
     export_onnx(model, dense, input_shape=input_shape, batch_example=target.batch_example)
-    if target.precision == "fp16":
-        write_half(dense, graph)
-    else:
-        graph = dense
+    match target.precision:
+        case "fp16":
+            write_half(dense, graph)
+        case "int8":
+            write_int8(dense, graph, aids.calibration_for(target), runtime="tensorrt")
+        case _:
+            graph = dense
     return EngineFiles(model=build_into(folder, graph, target, aids), graph=graph, dense=dense)
 
 

@@ -124,12 +124,19 @@ class TensorRTEngine(CheckedEngine):
         """Computes the logits of the first `count` images in the buffer, in order on the engine's stream."""
         if count in self._graphs:
             self._graphs[count][0].replay()
-        elif self._record and count in self._seen and len(self._graphs) < _MAX_GRAPHS:
+        elif self._can_record(count):
             self._graphs[count] = self._recorded(count)
             self._graphs[count][0].replay()
         else:
             self._seen.add(count)
             self._execute(self._context, count)
+
+    def _can_record(self, count: int) -> bool:
+        if not self._record or count not in self._seen or len(self._graphs) == _MAX_GRAPHS:
+            return False
+        # TensorRT-RTX may have kernels to compile first; TensorRT does not have the question.
+        asks = getattr(self._context, "is_stream_capturable", None)
+        return asks is None or bool(asks(self._stream.cuda_stream))
 
     def _recorded(self, count: int) -> tuple[Any, Any]:
         import torch

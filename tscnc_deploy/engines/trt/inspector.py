@@ -61,15 +61,16 @@ class InspectedLayer:
     def precision_with(self, elements: int) -> str | None:
         """In which precision it computes with a weight of so many elements; None if it holds no such weight.
 
-        Several are joined, as in "fp16+fp32", where the weight and all activations differ.
+        Several are joined, as in "fp16+fp32", where the weight and all activations differ. A weight of 8 bits with one
+        input channel is padded to several, so multiples are taken where no size is the right one.
         """
-        for constant in self.constants:
-            if constant.elements == elements:
-                read = {tensor.precision for tensor in self.inputs}
-                if not read or constant.precision in read:
-                    return constant.precision
-                return "+".join(sorted(read | {constant.precision}))
-        return None
+        same = [constant for constant in self.constants if constant.elements == elements]
+        padded = [c for c in self.constants if c.elements > elements and c.elements % elements == 0]
+        if not same + padded:
+            return None
+        weight = (same + padded)[0].precision
+        read = {tensor.precision for tensor in self.inputs}
+        return weight if not read or weight in read else "+".join(sorted(read | {weight}))
 
 
 def inspect(lib: ModuleType, engine: Any) -> list[InspectedLayer]:
@@ -113,11 +114,13 @@ def layer_precisions(
 
 
 def _of_weight(layers: Sequence[InspectedLayer], node: str, elements: int) -> tuple[str, bool | None]:
-    for layer in layers:
-        if node in layer.onnx_names:
-            precision = layer.precision_with(elements)
-            if precision is not None:
-                return precision, layer.sparse
+    found = [layer for layer in layers if node in layer.onnx_names]
+    # Elementwise kernels around it may carry the node's name too, so the one that holds the weight itself goes first.
+    found.sort(key=lambda layer: all(constant.elements != elements for constant in layer.constants))
+    for layer in found:
+        precision = layer.precision_with(elements)
+        if precision is not None:
+            return precision, layer.sparse
     return "unknown", None
 
 
