@@ -57,6 +57,8 @@ def test_a_missing_file_is_named(tmp_path):
             'capabilities is a key of tensorrt-rtx; engine = "onnxruntime" has none, remove it',
         ),
         ('engine = "tensorrt"\nprovider = "CUDAExecutionProvider"', "provider is a key of onnxruntime"),
+        ("regrow = true", 'complete_epochs and regrow belong to a completion; write complete = "2:4"'),
+        ('complete = "2:4"\nregrow = true', "regrow = true needs complete_epochs of at least 1"),
         ("portable = true", 'portable is a key of tensorrt or tensorrt-rtx; engine = "onnxruntime" has none'),
         ('precision = "fp16"', 'precision = "fp16" is for TensorRT'),
         ("tolerance = 0.0", "tolerance = 0.0 is not above 0"),

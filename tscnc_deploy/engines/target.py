@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from tscnc_deploy.errors import RecipeError, StorageError
 from tscnc_deploy.recipe import Section
 from tscnc_deploy.recipe.problems import Setting, explain
-from tscnc_deploy.recipe.values import Capabilities, Count, OptionalCount, Positive, RecipeName, Text
+from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
 from tscnc_deploy.resources import folder
 from tscnc_deploy.suggest import any_of, did_you_mean, not_among
 
@@ -50,6 +50,14 @@ class Target(Section):
     sparse: bool = Field(
         True, description="onnxruntime opens the sparse file (false: the dense one); TensorRT may use 2:4 tensor cores"
     )
+    complete: Literal["none", "2:4"] = Field(
+        "none", description="2:4 drops weights until at most 2 of 4 input channels are left, for sparse tensor cores"
+    )
+    complete_channels: Count = Field(
+        256, description="layers with fewer input or output channels are not completed: they would gain nothing"
+    )
+    complete_epochs: Epochs = Field(0, description="epochs of fine-tuning after the completion")
+    regrow: bool = Field(False, description="completion keeps the number of weights; needs complete_epochs")
     batch_min: Count = Field(1, description="shorter batches are padded to this many images")
     batch_example: Annotated[Count, Field(ge=2)] = Field(2, description="images that the network is traced with")
     batch_opt: OptionalCount = Field(
@@ -77,6 +85,12 @@ class Target(Section):
             raise ValueError(msg)
         if self.precision == "fp16" and self.engine == "onnxruntime":
             msg = 'precision = "fp16" is for TensorRT: onnxruntime would round to float16 and compute in float32'
+            raise ValueError(msg)
+        if self.complete == "none" and (self.complete_epochs or self.regrow):
+            msg = 'complete_epochs and regrow belong to a completion; write complete = "2:4", or remove them'
+            raise ValueError(msg)
+        if self.regrow and not self.complete_epochs:
+            msg = "regrow = true needs complete_epochs of at least 1: regrown weights begin at zero"
             raise ValueError(msg)
         for key, allowed in _ONLY_FOR.items():
             if self.engine not in allowed and getattr(self, key) != type(self).model_fields[key].default:

@@ -7,23 +7,32 @@ from typing import TYPE_CHECKING, Any
 from tscnc_deploy.engines.target import Target, load_target
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.stages.base import Context, Stage, training_data, write_json
+from tscnc_deploy.stages.completing import completed_twin
+from tscnc_deploy.stages.finetune import Finetune
 
 if TYPE_CHECKING:
     from tscnc_deploy.engines.base import Array
 
 
 class Export(Stage):
-    """Writes engines/TARGET/ for every target, structure.json (recounted sparsity) and sizes.json."""
+    """Writes engines/TARGET/ for every target, structure.json (recounted sparsity) and sizes.json.
+
+    The folder of a target that asks for a 2:4 completion also holds twin.safetensors, the network that left.
+    """
 
     name = "export"
-    reads = {"finetune": ("model.safetensors",)}  # noqa: RUF012
-    code = ("stages/export.py", "engines", "models", "data", "training/seeds.py")
+    reads = {"train": ("model.safetensors",), "finetune": ("model.safetensors",)}  # noqa: RUF012
+    code = ("stages/export.py", "stages/completing.py", "engines", "models", "data", "tscnc", "training")
     libraries = ("torch", "onnx", "onnxscript", "onnx-ir", "tensorrt", "tensorrt-rtx")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         targets = [load_target(name) for name in recipe.export.targets]
-        calibrated = {"calibration": training_data(recipe), "seed": recipe.seed} if _most_images(targets) else {}
-        return {"targets": [target.model_dump(mode="json") for target in targets], **calibrated}
+        settings: dict[str, Any] = {"targets": [target.model_dump(mode="json") for target in targets]}
+        if _most_images(targets):
+            settings |= {"data": training_data(recipe), "seed": recipe.seed}
+        if any(target.complete_epochs for target in targets):
+            settings |= Finetune().settings(recipe)
+        return settings
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import models
@@ -42,10 +51,12 @@ class Export(Stage):
             def progress(done: int, total: int, what: str, name: str = target.name) -> None:
                 context.progress.step(done, total, {}, f"{name}: {what}")
 
+            leaving, completion = (model, None) if target.complete == "none" else completed_twin(context, target)
+            folder = context.out / "engines" / target.name
             files = export_engine(
-                model,
+                leaving,
                 target,
-                context.out / "engines" / target.name,
+                folder,
                 input_shape=model.config.input_shape,
                 aids=ExportAids(
                     calibration=None if calibration is None else calibration[: target.calibration_images],
@@ -54,6 +65,9 @@ class Export(Stage):
                 ),
             )
             structure[target.name] = recount(files.graph).to_json()
+            if completion is not None:
+                models.save_model(leaving, folder / "twin.safetensors")
+                structure[target.name]["completion"] = completion
             sizes[target.name] = size_table(files.dense, files.model).to_json()
         write_json(context.out / "structure.json", structure)
         write_json(context.out / "sizes.json", sizes)

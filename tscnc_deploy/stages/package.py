@@ -92,7 +92,11 @@ class Package(Stage):
                 "recipe": _for_shipping(recipe).model_dump(mode="json", by_alias=True),
                 "model": model,
                 "threat": recipe.threat.model_dump(),
-                "evaluations": {"dense": verified["dense"], "twin": verified["twin"], "engines": engines},
+                "evaluations": {
+                    "dense": verified["dense"],
+                    "twin": verified["twin"],
+                    "engines": {name: engine | _layers(name, engine, structure) for name, engine in engines.items()},
+                },
                 "pruning": verified["comparison"],
                 "gates": gates,
                 "layers": layers,
@@ -139,8 +143,25 @@ class Package(Stage):
 
 
 def _counted_in(structure: dict[str, Any]) -> str:
-    """The target whose file tells the network's sparsity and size: the first in fp32, as rounding makes more zeros."""
-    return next((name for name, counted in structure.items() if counted["precision"] == "fp32"), next(iter(structure)))
+    """The target whose file tells the network's sparsity and size: the first that holds the twin's weights as they are.
+
+    Without one, the first of all.
+    """
+    return next(
+        (name for name, counted in structure.items() if _holds_the_twins_weights(counted)), next(iter(structure))
+    )
+
+
+def _holds_the_twins_weights(counted: dict[str, Any]) -> bool:
+    return counted["precision"] == "fp32" and "completion" not in counted
+
+
+def _layers(name: str, engine: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of the layers of an engine: how TensorRT computes them, and what 2:4 cost them."""
+    return {
+        "layers": engine.get("build", {}).get("layers", []),
+        "completion": structure[name].get("completion", []),
+    }
 
 
 def _build_entry(build: dict[str, Any]) -> dict[str, Any]:
@@ -170,8 +191,8 @@ def _gates(
     for name, counted in structure.items():
         zeros = counted["prunable"] - counted["nonzero"]
         wanted = round(recipe.prune.sparsity * counted["prunable"])
-        # Rounding to fewer bits may turn small weights into zeros, and never a zero into a weight.
-        right = zeros == wanted if counted["precision"] == "fp32" else zeros >= wanted
+        # Rounding to fewer bits and completing to 2:4 may add zeros, and never make a zero a weight.
+        right = zeros == wanted if _holds_the_twins_weights(counted) else zeros >= wanted
         gates.append(Gate(f"{name}: zeros counted in the file", zeros, wanted, right))
     measured = {"twin": verified["twin"]} | {name: e for name, e in engines.items() if "unavailable" not in e}
     for name, evaluation in measured.items():

@@ -71,9 +71,14 @@ class Reverify(Stage):
                 record[name] = facts | {"unavailable": built + reason}
                 continue
             engine = open_engine(folder)
+            completed = folder / "twin.safetensors"
+            # Gradients and logits to compare with are those of the network that left; what it lost is counted from
+            # the one that the build ended with.
+            own = models.load_model(completed).to(device) if completed.exists() else twin
             with deterministic(tf32=False):
-                evaluation = _attack(context, engine, twin, examples, name)
-                beside = _beside_twin(context, engine, twin, examples, evaluation, twin_stands, target.tolerance)
+                evaluation = _attack(context, engine, own, examples, name)
+                beside = _beside_twin(context, engine, own, examples, evaluation, target.tolerance)
+                beside["comparison"] = _comparison(context, twin, examples, evaluation, twin_stands)
             record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
             found[name] = evaluation.adversarial
             for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items():
@@ -111,30 +116,40 @@ def _beside_twin(
     twin: Classifier,
     examples: dict[str, Tensor],
     evaluation: Evaluation,
-    twin_stands: Tensor,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Parity of logits, flips, and the paired comparison in which both face all examples of both."""
-    import torch
+    """Parity of logits, and flips."""
+    from tscnc_deploy.robustness import EngineVictim, ModelVictim, compare_logits
 
-    from tscnc_deploy.robustness import EngineVictim, ModelVictim, compare, compare_logits
-
-    images, labels = examples["images"], examples["labels"]
+    images = examples["images"]
     adversarial = evaluation.adversarial.to(images.device)
-
-    def logits(victim: Victim, images: Tensor) -> Tensor:
-        parts = torch.split(images, context.recipe.verify.batch_size)
-        return torch.cat([victim.logits(part) for part in parts])
-
     ours, theirs = EngineVictim(engine, twin), ModelVictim(twin)
-    twin_on_engine = logits(theirs, adversarial)
     parity = compare_logits(
-        logits(ours, images), logits(theirs, images), logits(ours, adversarial), twin_on_engine, tolerance
+        _logits(context, ours, images),
+        _logits(context, theirs, images),
+        _logits(context, ours, adversarial),
+        _logits(context, theirs, adversarial),
+        tolerance,
     )
-    stands = twin_stands & (twin_on_engine.argmax(1) == labels).cpu()
     return {
         "parity": parity.to_json(),
         "flips": len(parity.flips_clean) + len(parity.flips_adversarial),
         "max_abs_diff": parity.to_json()["max_abs_diff"],
-        "comparison": compare(stands, evaluation.robust_mask).to_json(),
     }
+
+
+def _comparison(
+    context: Context, twin: Classifier, examples: dict[str, Tensor], evaluation: Evaluation, twin_stands: Tensor
+) -> dict[str, Any]:
+    """The paired comparison with the build's twin, in which both face all examples of both."""
+    from tscnc_deploy.robustness import ModelVictim, compare
+
+    labels = examples["labels"]
+    predicted = _logits(context, ModelVictim(twin), evaluation.adversarial.to(labels.device)).argmax(1)
+    return compare(twin_stands & (predicted == labels).cpu(), evaluation.robust_mask).to_json()
+
+
+def _logits(context: Context, victim: Victim, images: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([victim.logits(part) for part in torch.split(images, context.recipe.verify.batch_size)])
