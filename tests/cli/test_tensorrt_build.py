@@ -54,6 +54,17 @@ def test_verifying_it_is_3_with_the_reason(run):
     assert "not run here: needs an NVIDIA GPU" in result.stderr
 
 
+@no_gpu
+@pytest.mark.tensorrt_rtx
+def test_timing_leaves_it_out_with_the_reason_and_alone_it_is_3(run):
+    options = ("--batch", "1", "--repeats", "1", "--warmup", "0", "--json")
+    document = json.loads(invoke("bench", run[0], *options).stdout)
+    assert {row["engine"] for row in document["results"]} == {"onnx-cpu"}
+    assert "not run here: needs an NVIDIA GPU" in document["unavailable"]["tensorrt-rtx-fp16"]
+    alone = invoke("bench", run[0], "--engine", "tensorrt-rtx-fp16", *options)
+    assert (alone.exit_code, alone.stdout) == (3, "")
+
+
 @pytest.mark.tensorrt_rtx
 def test_a_changed_engine_in_a_bundle_is_refused_before_it_is_opened(run, tmp_path):
     bundle = shutil.copytree(run[0] / "bundle", tmp_path / "bundle")
