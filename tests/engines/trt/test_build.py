@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from onnx import helper
 
@@ -8,6 +10,7 @@ from tests.engines.trt.conftest import SHAPE, pruned, target
 from tscnc_deploy.engines import ExportAids, engine_facts, export_engine, load_target
 from tscnc_deploy.engines.half_onnx import write_half
 from tscnc_deploy.engines.onnx_export import export_onnx
+from tscnc_deploy.engines.trt import library
 from tscnc_deploy.engines.trt.builder import build
 from tscnc_deploy.engines.trt.store import build_into
 from tscnc_deploy.errors import InputError
@@ -134,6 +137,23 @@ def test_progress_is_told_and_an_interrupt_stops_the_builder(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "dense.onnx", target(), ExportAids(progress=interrupt))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_way_of_the_full_library_keeps_a_timing_cache_and_gives_its_digest(tmp_path, monkeypatch):
+    # TensorRT itself needs a GPU to build; TensorRT-RTX has the same interface and keeps its caches empty.
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("tensorrt_rtx", "tensorrt", (1, 2)))
+    library.load.cache_clear()
+    export_onnx(pruned(), tmp_path / "dense.onnx", input_shape=SHAPE)
+    cache = tmp_path / "timing.cache"
+    wanted = load_target("tensorrt-fp32").model_copy(update={"hardware": "ampere-and-newer"})
+    for _ in range(2):
+        facts = build(tmp_path / "dense.onnx", wanted, ExportAids(timing_cache=cache)).facts
+        assert facts.timing_cache == hashlib.sha256(cache.read_bytes()).hexdigest()
+    assert (facts.library, facts.hardware) == ("tensorrt", "ampere-and-newer")
+    cache.write_bytes(b"damaged")
+    assert build(tmp_path / "dense.onnx", wanted, ExportAids(timing_cache=cache)).plan
+    library.load.cache_clear()
 
 
 def test_nothing_is_printed(tmp_path, capfd):

@@ -16,6 +16,7 @@ from tscnc_deploy.engines.kind import EngineFiles, ExportAids
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.trt import library
 from tscnc_deploy.engines.trt.facts import Facts, read_facts
+from tscnc_deploy.errors import UnavailableError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,9 @@ def export_engine(
     from tscnc_deploy.engines.onnx_export import export_onnx
     from tscnc_deploy.engines.trt.store import build_into
 
+    if problem := can_export(target):
+        msg = f"target {target.name}: cannot be built here: {problem}"
+        raise UnavailableError(msg)
     dense, graph = folder / "model.dense.onnx", folder / "model.graph.onnx"
     export_onnx(model, dense, input_shape=input_shape, batch_example=target.batch_example)
     match target.precision:
@@ -66,7 +70,7 @@ def can_run(target: Target) -> str | None:
         return problem
     gpu = library.gpu_capability()
     if gpu is None:
-        return "needs an NVIDIA GPU, and torch sees none; `tscnc-deploy doctor` says more"
+        return "needs an NVIDIA GPU, and torch sees none"
     if target.capabilities and gpu not in target.capabilities and not target.portable:
         return f"this machine's GPU, {library.gpu_name()}, is {gpu}; add it to the target's capabilities"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +29,7 @@ from tscnc_deploy.errors import InputError, StorageError
 class Built:
     """A serialized engine and what is known of it."""
 
-    plan: bytes
+    plan: bytes = field(repr=False)
     facts: Facts
 
 
