@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from tscnc_deploy.cli import main
+from tscnc_deploy.engines.trt.library import gpu_capability, library_problem
 
 # A whole build in seconds: a ResNet-18 of eighth width on 250 digits.
 TINY = {
@@ -31,6 +32,14 @@ TINY = {
     "gates.robust": 0.0,
     "gates.pruning_loss": '"none"',
 }
+
+
+def pytest_runtest_setup(item):
+    """Skips, by name and with the reason, what needs a package or hardware that is not here."""
+    if item.get_closest_marker("tensorrt_rtx") and (problem := library_problem("tensorrt-rtx")):
+        pytest.skip(problem)
+    if item.get_closest_marker("gpu") and gpu_capability() is None:
+        pytest.skip("torch sees no NVIDIA GPU")
 
 
 def tiny_options(**changes):

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from tscnc_deploy.cli import machine, main
+from tscnc_deploy.engines.trt import library
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
@@ -25,7 +26,7 @@ def test_a_healthy_machine_is_described_in_json():
     assert found["memory"]["total"] > found["memory"]["free"] > 0
     assert "CPUExecutionProvider" in found["onnxruntime"]["providers"]
     assert found["onnxruntime"]["cuda_session"] == (found["onnxruntime"]["cuda_problem"] is None)
-    assert found["targets"]["onnx-cpu"] == {"runs": True, "reason": None}
+    assert found["targets"]["onnx-cpu"] == {"builds": True, "build_reason": None, "runs": True, "reason": None}
 
 
 def test_a_healthy_machine_is_described_for_people():
@@ -33,7 +34,29 @@ def test_a_healthy_machine_is_described_for_people():
     assert [line for line in lines if line in ("Machine", "Packages", "Extras", "Targets")] == [
         "Machine", "Packages", "Extras", "Targets",
     ]  # fmt: skip
-    assert any(line.split() == ["onnx-cpu", "runs", "here"] for line in lines)
+    assert any(line.split() == ["onnx-cpu", "builds", "and", "runs", "here"] for line in lines)
+
+
+def test_a_missing_tensorrt_comes_with_the_command(monkeypatch):
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("no_such_tensorrt", "tensorrt", (10, 12)))
+    library.load.cache_clear()
+    found = json.loads(doctor("--json").stdout)
+    problem = "tensorrt is not installed; run: pip install --upgrade 'tscnc-deploy[tensorrt]'"
+    assert found["tensorrt"]["tensorrt"] == {"version": None, "problem": problem, "builds_for": [], "runs": False}
+    target = found["targets"]["tensorrt-fp16"]
+    assert (target["builds"], target["build_reason"], target["runs"]) == (False, problem, False)
+    library.load.cache_clear()
+
+
+@pytest.mark.tensorrt_rtx
+def test_tensorrt_rtx_says_what_it_builds_for_and_what_it_runs():
+    found = json.loads(doctor("--json").stdout)
+    rtx, target = found["tensorrt"]["tensorrt-rtx"], found["targets"]["tensorrt-rtx-fp16"]
+    assert {"SM80", "SM86", "SM89"} <= set(rtx["builds_for"])
+    assert target["builds"]
+    assert rtx["runs"] == found["cuda"]["available"]
+    line = next(line for line in doctor().stdout.splitlines() if line.startswith("tensorrt-rtx-fp16"))
+    assert "builds" in line
 
 
 def test_missing_extras_come_with_the_command_that_installs_them(monkeypatch):

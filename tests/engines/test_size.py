@@ -38,3 +38,10 @@ def test_other_parameters_count_in_full(small_files):
     nonzero = 635
     others = 4 * 16 + 32 + 3 + 2
     assert bound > 4 * (nonzero + others)
+
+
+def test_an_engine_that_is_no_onnx_file_has_its_own_rows_and_no_bound(tmp_path, small_files):
+    (tmp_path / "model.engine").write_bytes(b"plan" * 100)
+    table = size_table(small_files.dense, tmp_path / "model.engine").to_json()
+    assert list(table)[3:] == ["engine file", "engine file, zip", "engine file, xz"]
+    assert table["engine file"]["bytes"] == 400

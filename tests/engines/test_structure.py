@@ -8,7 +8,7 @@ from tests.engines.nets import dense_weight, linear_onnx, small_net, sparse_weig
 from tscnc_deploy import models
 from tscnc_deploy.engines import export_engine, load_target
 from tscnc_deploy.engines.onnx_export import export_onnx
-from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.engines.structure import overall_precision, recount
 from tscnc_deploy.tscnc import prunable_weights
 
 
@@ -73,6 +73,23 @@ def test_a_weight_in_a_constant_node_is_counted(tmp_path):
 def test_precision_is_what_is_stored(tmp_path):
     half = helper.make_tensor("w", TensorProto.FLOAT16, [4, 2], [1.0] * 8)
     assert recount(linear_onnx(half, tmp_path / "model.onnx")).precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("precisions", "overall"),
+    [
+        (["fp32", "fp32"], "fp32"),
+        (["fp32", "fp16", "fp16", "fp32"], "fp16"),
+        (["fp16", "fp16", "fp16"], "fp16"),
+        (["fp32", "fp16", "fp32", "fp16", "fp32"], "fp16+fp32"),
+        (["int8", "fp16", "fp32"], "fp16+fp32+int8"),
+        (["fp16", "fp32"], "fp16+fp32"),
+        (["fp16"], "fp16"),
+        ([], "none"),
+    ],
+)
+def test_first_and_last_layer_may_stay_in_float32(precisions, overall):
+    assert overall_precision(precisions) == overall
 
 
 def test_as_json(small_files):

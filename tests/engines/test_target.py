@@ -37,12 +37,30 @@ def test_a_missing_file_is_named(tmp_path):
         ("batch_mx = 4", "batch_mx is not a key of a target; did you mean batch_max?"),
         ("zzz = 4", "zzz is not a key of a target; write description, engine"),
         ('name = "x"', "name is not a key of a target"),
-        ('engine = "onnxrumtime"', 'engine = "onnxrumtime" is not "onnxruntime"; did you mean onnxruntime?'),
+        (
+            'engine = "onnxrumtime"',
+            'engine = "onnxrumtime" is not "onnxruntime", "tensorrt" or "tensorrt-rtx"; did you mean onnxruntime?',
+        ),
         ('sparse = "yes"', 'sparse = "yes" is not true or false'),
         ('batch_max = "8"', 'batch_max = "8" is not a whole number; write it without quotes'),
         ("batch_max = 0", "batch_max = 0 is not at least 1"),
         ("batch_example = 1", "batch_example = 1 is not at least 2"),
         ("batch_min = 9\nbatch_max = 8", "batch_min = 9 exceeds batch_max = 8"),
+        (
+            'batch_max = 8\nbatch_opt = 9\nengine = "tensorrt"',
+            "batch_opt = 9 is not between batch_min = 1 and batch_max = 8",
+        ),
+        ('engine = "tensorrt-rtx"\ncapabilities = ["sm80"]', 'capabilities[0] = "sm80" is not a compute capability'),
+        ('engine = "tensorrt-rtx"\ncapabilities = ["SM80", "SM80"]', 'names "SM80" twice'),
+        (
+            'capabilities = ["SM80"]',
+            'capabilities is a key of tensorrt-rtx; engine = "onnxruntime" has none, remove it',
+        ),
+        ('engine = "tensorrt"\nprovider = "CUDAExecutionProvider"', "provider is a key of onnxruntime"),
+        ("regrow = true", 'complete_epochs and regrow belong to a completion; write complete = "2:4"'),
+        ('complete = "2:4"\nregrow = true', "regrow = true needs complete_epochs of at least 1"),
+        ("portable = true", 'portable is a key of tensorrt or tensorrt-rtx; engine = "onnxruntime" has none'),
+        ('precision = "fp16"', 'precision = "fp16" is for TensorRT'),
         ("tolerance = 0.0", "tolerance = 0.0 is not above 0"),
         ("tolerance = nan", "tolerance = nan is not a finite number"),
         ("tolerance = ", "is not TOML"),
@@ -85,3 +103,11 @@ def test_a_damaged_json_is_refused(tmp_path, text):
     (tmp_path / "target.json").write_text(text, "latin-1")
     with pytest.raises(InputError, match=r"target\.json: "):
         read_target(tmp_path / "target.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "optimal"), [("", 32), ("batch_max = 8", 8), ("batch_min = 64", 64), ("batch_opt = 5", 5)]
+)
+def test_the_batch_that_kernels_are_chosen_for_lies_within_the_bounds(tmp_path, text, optimal):
+    (tmp_path / "mine.toml").write_text(f'engine = "tensorrt"\n{text}')
+    assert load_target(tmp_path / "mine.toml").optimal_batch == optimal

@@ -155,6 +155,8 @@ def record() -> dict[str, Any]:
             "upper_bound": 0.0124,
             "mcnemar_p": 1.0,
         },
+        "layers": [],
+        "completion": [],
     }
     return {
         "name": "digits-resnet18-s95",

@@ -99,6 +99,29 @@ def test_an_engine_that_could_not_run_says_why():
     assert "Exported, but not measured: there is no GPU" in text
 
 
+def test_layers_and_what_2_4_cost_them_are_listed():
+    changed = record()
+    changed["evaluations"]["engines"]["onnx-cpu"] |= {
+        "kind": "tensorrt",
+        "layers": [
+            {"name": "a", "precision": "fp16", "fits_2_4": True, "sparse_kernel": True},
+            {"name": "b", "precision": "fp32", "fits_2_4": False, "sparse_kernel": None},
+        ],
+        "completion": [
+            {"name": "a", "completed": True, "groups": 9, "excess_groups": 4, "nonzero": 20, "dropped": 5, "regrown": 1,
+             "saliency_lost": 0.25},
+            {"name": "b", "completed": False, "groups": 0, "excess_groups": 0, "nonzero": 30, "dropped": 0,
+             "regrown": 0, "saliency_lost": 0.0},
+        ],
+    }  # fmt: skip
+    text = Page(render_report(ReportData.from_json(changed))).text
+    assert "this engine lost 5 of 50 weights and regrew 1" in text
+    assert "a 4 of 9 20 5 1 25.0%" in text
+    assert "b 0 of 0 30 left as it is 0 0.0%" in text
+    assert "Layers as tensorrt computes them: 1 of 2 fit sparse tensor cores" in text
+    assert "a fp16 yes yes b fp32 no not said" in text
+
+
 def test_attacks_with_other_settings_have_their_own_row():
     changed = record()
     changed["evaluations"]["engines"]["onnx-cpu"]["settings"]["pgd-20"]["steps"] = 5

@@ -82,6 +82,34 @@ class ThreatModel(Entry):
     epsilon: Epsilon
 
 
+class EngineBuild(Entry):
+    """How an engine was built that opens only with one version of one library, on some GPUs.
+
+    Attributes:
+        library: Such as "tensorrt-rtx".
+        version: Of that library.
+        made_for: Compute capabilities of the GPUs, such as "SM89".
+        hardware: Where an engine of tensorrt may run: "this-gpu", "same-capability" or "ampere-and-newer".
+        gpu: Name of the GPU that it was built on; None if on none.
+        workspace_bytes: Memory on the GPU beside its weights; None if unknown.
+        timing_cache: SHA-256 of the builder's timing cache; None if it used none.
+        precisions: What the library says each convolution and linear layer computes in, by its weight's name.
+        fits_2_4: Layers whose zeros sparse tensor cores could skip.
+        sparse_kernels: Layers of which the library says that it skips them.
+    """
+
+    library: Text
+    version: Text
+    made_for: tuple[Text, ...] = Field(strict=False, max_length=100)
+    hardware: Text
+    gpu: Text | None
+    workspace_bytes: Count | None
+    timing_cache: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    precisions: dict[Text, Text] = Field(max_length=10_000)
+    fits_2_4: tuple[Text, ...] = Field(strict=False, max_length=10_000)
+    sparse_kernels: tuple[Text, ...] = Field(strict=False, max_length=10_000)
+
+
 class EngineEntry(Entry):
     """One exported engine.
 
@@ -90,12 +118,16 @@ class EngineEntry(Entry):
         kind: What runs it, such as "onnxruntime".
         precision: Precision of its arithmetic as read back from the artefact, such as "fp32".
         attacked: Whether it was run and attacked when the bundle was built; one that was not has proved nothing.
+        unavailable: Why it was not attacked; None if it was.
+        build: How it was built, where that decides where it opens.
     """
 
     folder: BundlePath
     kind: Text
     precision: Text
     attacked: bool
+    unavailable: str | None = Field(None, max_length=10_000)
+    build: EngineBuild | None = None
 
 
 class Contents(Entry):

@@ -116,6 +116,33 @@ class Bundle:
         self._check_form(TWIN, model.config.input_shape, model.config.classes)
         return model
 
+    def twin_of(self, engine: str) -> nn.Module:
+        """The PyTorch model whose gradient an attack on an engine follows.
+
+        Args:
+            engine: One of `engines`.
+
+        Returns:
+            The engine's own twin where it was completed to 2:4 and so has other weights, else `twin`; in evaluation
+            mode, on the CPU.
+
+        Raises:
+            BundleError: There is no such engine, or the model's file is damaged.
+        """
+        from tscnc_deploy.models import load_model
+
+        if engine not in self.manifest.engines:
+            msg = f"{self.path}: there is no engine {quoted(engine)}; there is {', '.join(self.engines) or 'none'}"
+            raise BundleError(msg)
+        path = f"{self.manifest.engines[engine].folder}/{TWIN}"
+        if path not in self.manifest.files:
+            return self.twin
+        with _refusals(self.path):
+            self._check_again(path)
+            model = load_model(self.path / path)
+        self._check_form(path, model.config.input_shape, model.config.classes)
+        return model
+
     @cached_property
     def evidence(self) -> Evidence:
         """Images, labels, adversarial examples, outcomes and the record of the build."""

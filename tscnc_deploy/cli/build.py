@@ -80,14 +80,18 @@ def _build(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def _require_an_engine(recipe: Recipe) -> None:
-    """Refuses, before hours of training, a build whose engines could all not be attacked here.
+    """Refuses, before hours of training, a build with an engine that could not be written here, or none to attack.
 
     Raises:
-        UnavailableError: This machine runs none of the targets; says why.
+        UnavailableError: This machine cannot write one of the targets, or runs none of them; says why.
     """
-    from tscnc_deploy.engines import can_run, load_target
+    from tscnc_deploy.engines import can_export, can_run, load_target
     from tscnc_deploy.errors import UnavailableError
 
+    cannot = {name: can_export(load_target(name)) for name in recipe.export.targets}
+    if any(cannot.values()):
+        msg = "\n".join(f"target {name}: cannot be built here: {reason}" for name, reason in cannot.items() if reason)
+        raise UnavailableError(msg)
     reasons = {name: can_run(load_target(name)) for name in recipe.export.targets}
     if all(reasons.values()):
         lines = [f"target {name}: {reason}" for name, reason in reasons.items()]
@@ -171,7 +175,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
     print_table(("accuracy", "clean", *columns, "worst case [95% interval]"), rows)
     for name, engine in summary["engines"].items():
         if engine.get("unavailable"):
-            click.echo(f"{name}: not run here: {engine['unavailable']}")
+            click.echo(f"{name}: {engine['bytes'] / 1e6:.1f} MB; {_not_run(engine['unavailable'])}")
         else:
             click.echo(
                 f"{name}: {engine['bytes'] / 1e6:.1f} MB, largest difference of a logit from the twin "
@@ -187,6 +191,10 @@ def _show_summary(summary: dict[str, Any]) -> None:
         click.echo(f"  FAILED {gate['name']}: {_figure(gate['value'])}, limit {_figure(gate['limit'])}")
     click.echo(f"bundle: {summary['bundle']}")
     click.echo(f"report: {Path(summary['bundle']) / 'report.html'}")
+
+
+def _not_run(reason: str) -> str:
+    return reason if "not run here" in reason else f"not run here: {reason}"
 
 
 def _row(name: str, evaluation: dict[str, Any], columns: list[str]) -> tuple[str, ...]:

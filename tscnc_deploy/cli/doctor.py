@@ -15,8 +15,8 @@ from tscnc_deploy.cli.output import json_option, print_json, print_table, reserv
 def doctor(context: click.Context, as_json: bool) -> None:
     """Say what this machine can do.
 
-    Shows the machine, the packages, and the targets that run here, and gives the command that installs what is
-    missing or mends what is broken. The exit status is 3 if a required package is missing or broken, else 0.
+    Shows the machine, the packages, and which targets can be built and run here, and gives the command that installs
+    what is missing or mends what is broken. The exit status is 3 if a required package is missing or broken, else 0.
     """
     with reserve_stdout(as_json):
         findings = examine()
@@ -57,6 +57,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "cuda": cuda,
         "onnxruntime": runtime,
+        "tensorrt": {kind: _tensorrt(kind) for kind in ("tensorrt", "tensorrt-rtx")} if "torch" in healthy else {},
         "extras": {name: _extra(name, distributions) for name, distributions in machine.EXTRAS.items()},
         "targets": _targets() if len(healthy) == len(packages) else {},
     }
@@ -80,6 +81,23 @@ def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str,
         "providers": onnxruntime.get_available_providers(),
         "cuda_session": reason is None,
         "cuda_problem": reason,
+    }
+
+
+def _tensorrt(kind: str) -> dict[str, Any]:
+    """What TensorRT or TensorRT-RTX can do here: its version, or why it is no use, and the GPUs that it builds for."""
+    from tscnc_deploy.engines.trt import library
+
+    problem, gpu = library.library_problem(kind), library.gpu_capability()
+    if problem:
+        return {"version": None, "problem": problem, "builds_for": [], "runs": False}
+    lib = library.load(kind)
+    elsewhere = library.known_capabilities(lib) if kind == "tensorrt-rtx" else []
+    return {
+        "version": lib.__version__,
+        "problem": None if gpu else "torch sees no NVIDIA GPU to run its engines on",
+        "builds_for": list(dict.fromkeys([*elsewhere, *([gpu] if gpu else [])])),
+        "runs": gpu is not None,
     }
 
 
@@ -107,11 +125,19 @@ def _extra(name: str, distributions: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _targets() -> dict[str, Any]:
-    from tscnc_deploy.engines.registry import can_run
+    from tscnc_deploy.engines.registry import can_export, can_run
     from tscnc_deploy.engines.target import list_targets
 
-    reasons = {target.name: can_run(target) for target in list_targets()}
-    return {name: {"runs": reason is None, "reason": reason} for name, reason in reasons.items()}
+    found = {}
+    for target in list_targets():
+        missing, reason = can_export(target), can_run(target)
+        found[target.name] = {
+            "builds": missing is None,
+            "build_reason": missing,
+            "runs": reason is None,
+            "reason": reason,
+        }
+    return found
 
 
 def _show(findings: dict[str, Any]) -> None:
@@ -133,6 +159,7 @@ def _show(findings: dict[str, Any]) -> None:
         session = "a CUDA session starts" if runtime["cuda_session"] else f"no CUDA session: {runtime['cuda_problem']}"
         providers = f"{' and '.join(runtime['distributions'])}: {', '.join(runtime['providers'])}"
         rows.append(["onnxruntime", f"{providers}; {session}"])
+    rows += [[kind, _tensorrt_line(found)] for kind, found in findings["tensorrt"].items()]
     click.echo("Machine")
     print_table([], rows)
     packages = [[module, p["version"] or "-", p["problem"] or "ok"] for module, p in findings["packages"].items()]
@@ -141,7 +168,7 @@ def _show(findings: dict[str, Any]) -> None:
     click.echo("\nExtras")
     print_table([], [_extra_row(name, extra) for name, extra in findings["extras"].items()])
     if findings["targets"]:
-        targets = [[name, "runs here" if t["runs"] else t["reason"]] for name, t in findings["targets"].items()]
+        targets = [[name, _target_line(found)] for name, found in findings["targets"].items()]
         click.echo("\nTargets")
         print_table([], targets)
     for hint in findings["hints"]:
@@ -153,6 +180,23 @@ def _show(findings: dict[str, Any]) -> None:
 def _extra_row(name: str, extra: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{distribution} {found}" for distribution, found in extra["versions"].items() if found)
     return [name, versions or "not installed", extra["install"] or ""]
+
+
+def _tensorrt_line(trt: dict[str, Any]) -> str:
+    if trt["version"] is None:
+        return str(trt["problem"])
+    builds = f"builds for {', '.join(trt['builds_for'])}" if trt["builds_for"] else "builds nothing"
+    return f"{trt['version']}, {builds}; {trt['problem'] or 'runs here'}"
+
+
+def _target_line(target: dict[str, Any]) -> str:
+    match target["builds"], target["runs"]:
+        case True, True:
+            return "builds and runs here"
+        case True, False:
+            return f"builds here; to run: {target['reason']}"
+        case _:
+            return str(target["build_reason"])
 
 
 def _gpu_line(gpu: dict[str, Any]) -> str:

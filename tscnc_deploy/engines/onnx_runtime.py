@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
-from tscnc_deploy.engines.kind import EngineFiles
+from tscnc_deploy.engines.kind import EngineFiles, ExportAids
 from tscnc_deploy.engines.onnx_file import parse_onnx, read_bytes, read_onnx, write_onnx
 from tscnc_deploy.engines.onnx_session import CPU, one_line, open_session, require
 from tscnc_deploy.engines.onnx_signature import signature_of
@@ -82,23 +82,30 @@ class OnnxRuntimeEngine(CheckedEngine):
         return logits
 
 
-def export_engine(model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int]) -> EngineFiles:
-    """Writes model.dense.onnx and model.onnx, the sparse form if the target says so, see `registry.export_engine`."""
+def export_engine(
+    model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids
+) -> EngineFiles:
+    """Writes model.dense.onnx and model.onnx, the sparse or 8-bit form as the target says, see `registry`."""
     # Opening an exported file needs no PyTorch, which takes seconds to import.
+    from tscnc_deploy.engines.int8_onnx import write_int8
     from tscnc_deploy.engines.onnx_export import export_onnx
     from tscnc_deploy.engines.sparse_onnx import write_sparse
 
-    files = EngineFiles(model=folder / _MODEL, dense=folder / "model.dense.onnx")
+    files = EngineFiles(model=folder / _MODEL, graph=folder / _MODEL, dense=folder / "model.dense.onnx")
     export_onnx(model, files.dense, input_shape=input_shape, batch_example=target.batch_example)
-    if target.sparse:
+    if target.precision == "int8":
+        write_int8(files.dense, files.model, aids.calibration_for(target), runtime="onnxruntime")
+    elif target.sparse:
         write_sparse(files.dense, files.model)
     else:
         write_onnx(read_onnx(files.dense), files.model)
     return files
 
 
-def open_engine(folder: Path, target: Target, *, threads: int | None = None) -> OnnxRuntimeEngine:
-    """Opens model.onnx as the target says, see `registry.open_engine`."""
+def open_engine(
+    folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False
+) -> OnnxRuntimeEngine:
+    """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
     return OnnxRuntimeEngine(
         folder / _MODEL,
         name=target.name,
@@ -109,6 +116,11 @@ def open_engine(folder: Path, target: Target, *, threads: int | None = None) -> 
     )
 
 
+def can_export(target: Target) -> str | None:
+    """Nothing: ONNX files are written anywhere, see `registry.can_export`."""
+    return None
+
+
 def can_run(target: Target) -> str | None:
     """Why this machine cannot run the target's provider, see `registry.can_run`."""
     try:
@@ -116,3 +128,8 @@ def can_run(target: Target) -> str | None:
     except UnavailableError as error:
         return str(error)
     return None
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """The size of the file, see `registry.engine_facts`."""
+    return {"bytes": (folder / _MODEL).stat().st_size}

@@ -1,16 +1,16 @@
 """Which engine kinds there are: the one place where a target becomes files, and files become an engine.
 
-A new kind (TensorRT, a sparse CPU engine) is a module that follows `EngineKind`, its name in `Target.engine`, and an
-entry in `_kind`. Modules are imported when they are asked for, as some need packages that are optional.
+A new kind (a sparse CPU engine, say) is a module that follows `EngineKind`, its name in `Target.engine`, and an entry
+in `_kind`. Modules are imported when they are asked for, as some need packages that are optional.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines.base import Engine
-from tscnc_deploy.engines.kind import EngineFiles, EngineKind
+from tscnc_deploy.engines.kind import EngineFiles, EngineKind, ExportAids
 from tscnc_deploy.engines.target import Target, read_target, write_target
 from tscnc_deploy.errors import InputError, StorageError
 
@@ -21,7 +21,12 @@ _TARGET = "target.json"
 
 
 def export_engine(
-    model: nn.Module, target: Target, folder: str | Path, *, input_shape: tuple[int, int, int]
+    model: nn.Module,
+    target: Target,
+    folder: str | Path,
+    *,
+    input_shape: tuple[int, int, int],
+    aids: ExportAids | None = None,
 ) -> EngineFiles:
     """Writes the engine of a target, and the target itself, so that the folder opens without the user's TOML.
 
@@ -30,6 +35,7 @@ def export_engine(
         target: What to write.
         folder: Where; made if it is not there.
         input_shape: (C, H, W).
+        aids: See `ExportAids`.
 
     Raises:
         InputError: The model cannot be exported, or the precision of the written engine is not the target's.
@@ -42,18 +48,22 @@ def export_engine(
     except OSError as error:
         msg = f"{folder}: cannot be made: {error.strerror}"
         raise StorageError(msg) from error
-    files = _kind(target).export_engine(model, target, folder, input_shape=input_shape)
+    files = _kind(target).export_engine(model, target, folder, input_shape=input_shape, aids=aids or ExportAids())
     write_target(target, folder / _TARGET)
     return files
 
 
-def open_engine(folder: str | Path, target: Target | None = None, *, threads: int | None = None) -> Engine:
+def open_engine(
+    folder: str | Path, target: Target | None = None, *, threads: int | None = None, rebuild: bool = False
+) -> Engine:
     """Opens an exported engine.
 
     Args:
         folder: What `export_engine` wrote.
         target: What it was written for; by default what the folder itself says.
         threads: CPU threads of one call; None leaves it to the runtime.
+        rebuild: An engine that was built for other GPUs or by another version is built anew from the ONNX file beside
+            it and compared with that file before it is used, as if its target were portable. TensorRT only.
 
     Raises:
         InputError: A file is missing, damaged or hostile, or the precision read back from it is not the target's.
@@ -62,16 +72,36 @@ def open_engine(folder: str | Path, target: Target | None = None, *, threads: in
     folder = Path(folder)
     if target is None:
         target = read_target(folder / _TARGET)
-    engine = _kind(target).open_engine(folder, target, threads=threads)
+    engine = _kind(target).open_engine(folder, target, threads=threads, rebuild=rebuild)
     if engine.spec.precision != target.precision:
         msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
         raise InputError(msg)
     return engine
 
 
+def can_export(target: Target) -> str | None:
+    """Why this machine cannot write engines of a target, with the command that would help; None if it can."""
+    return _kind(target).can_export(target)
+
+
 def can_run(target: Target) -> str | None:
     """Why this machine cannot run engines of a target, with the command that would help; None if it can."""
     return _kind(target).can_run(target)
+
+
+def engine_facts(folder: str | Path) -> dict[str, Any]:
+    """What an exported engine says about itself without being opened, for records: JSON.
+
+    Returns:
+        "kind", "precision" and "bytes" (of the file that the engine opens), and for TensorRT "made_for" (the GPUs)
+        and "build" (everything that is known of how it was built, see `trt.facts.Facts`).
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    folder = Path(folder)
+    target = read_target(folder / _TARGET)
+    return {"kind": target.engine, "precision": target.precision} | _kind(target).facts(folder)
 
 
 def _kind(target: Target) -> EngineKind:
@@ -80,3 +110,7 @@ def _kind(target: Target) -> EngineKind:
             from tscnc_deploy.engines import onnx_runtime
 
             return onnx_runtime
+        case "tensorrt" | "tensorrt-rtx":
+            from tscnc_deploy.engines import trt
+
+            return trt

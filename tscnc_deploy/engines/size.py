@@ -31,7 +31,8 @@ class SizeTable:
     Attributes:
         rows: "dense file" and "sparse file", which hold the same pruned weights, each also as an archive: "zip"
             (deflate, level 9) and "xz" (LZMA, preset 1). Then "entropy bound", what an ideal coder of the positions
-            needs with every value stored as it is; an archive can be below it if values repeat.
+            needs with every value stored as it is; an archive can be below it if values repeat. Where the engine opens
+            no ONNX file, "engine file" in place of the sparse one, and no bound.
     """
 
     rows: tuple[Size, ...]
@@ -41,27 +42,29 @@ class SizeTable:
         return {row.name: {"bytes": row.bytes, "ratio": row.ratio} for row in self.rows}
 
 
-def size_table(dense_path: str | Path, sparse_path: str | Path) -> SizeTable:
+def size_table(dense_path: str | Path, model_path: str | Path) -> SizeTable:
     """Measures the files, and what standard compression makes of them.
 
     Args:
         dense_path: Dense ONNX file.
-        sparse_path: Sparse form of the same network.
+        model_path: What the engine opens: the sparse ONNX form of the same network, or a file of its own form.
 
     Raises:
         InputError: See `onnx_file.read_onnx`.
     """
-    dense, sparse = read_bytes(dense_path), read_bytes(sparse_path)
-    bound = _entropy_bound(parse_onnx(sparse, sparse_path))
+    dense, model = read_bytes(dense_path), read_bytes(model_path)
+    is_onnx = Path(model_path).suffix == ".onnx"
+    name = "sparse file" if is_onnx else "engine file"
     sizes = {
         "dense file": len(dense),
         "dense file, zip": _zip_size(dense),
         "dense file, xz": _xz_size(dense),
-        "sparse file": len(sparse),
-        "sparse file, zip": _zip_size(sparse),
-        "sparse file, xz": _xz_size(sparse),
-        "entropy bound": bound,
+        name: len(model),
+        f"{name}, zip": _zip_size(model),
+        f"{name}, xz": _xz_size(model),
     }
+    if is_onnx:
+        sizes["entropy bound"] = _entropy_bound(parse_onnx(model, model_path))
     return SizeTable(tuple(Size(name, size, len(dense) / size) for name, size in sizes.items()))
 
 

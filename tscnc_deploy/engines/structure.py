@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,8 @@ class Structure:
 
     @property
     def precision(self) -> str:
-        """Precision of all weights, such as "fp32"; if they differ, every one that occurs, as in "fp16+fp32"."""
-        return "+".join(sorted({layer.precision for layer in self.layers})) or "none"
+        """Precision of the weights, see `overall_precision`."""
+        return overall_precision([layer.precision for layer in self.layers])
 
     def to_json(self) -> dict[str, Any]:
         """Totals, and every layer with its share of zeros."""
@@ -86,6 +87,19 @@ class Structure:
         ]
         totals = {"prunable": self.prunable, "nonzero": self.nonzero, "sparsity": self.sparsity}
         return totals | {"precision": self.precision, "layers": layers}
+
+
+def overall_precision(precisions: Sequence[str]) -> str:
+    """One name for the precisions of a network's layers, in order.
+
+    Returns:
+        The precision of all of them, such as "fp16"; first and last layer may stay in fp32. If others differ, every one
+        that occurs, as in "fp16+fp32"; "none" without layers.
+    """
+    inner = set(precisions[1:-1])
+    if len(inner) == 1 and {precisions[0], precisions[-1]} <= inner | {"fp32"}:
+        return inner.pop()
+    return "+".join(sorted(set(precisions))) or "none"
 
 
 def recount(path: str | Path) -> Structure:
@@ -103,22 +117,39 @@ def structure_of(model: ModelProto) -> Structure:
     A weight is what Conv, ConvTranspose, Gemm or MatMul multiplies activations with and the file stores; one that
     several layers share counts once, as it does among the parameters of a PyTorch module.
     """
-    stored = _stored(model.graph)
+    stored = stored_weights(model.graph)
     return Structure(tuple(_layer(name, stored[name]) for name in weight_names(model.graph)))
 
 
 def weight_names(graph: GraphProto) -> list[str]:
     """Names of the stored weights of a graph's convolutions and linear layers, each once, in order of use."""
-    stored = _stored(graph)
+    return list(dict.fromkeys(name for _, name in _uses(graph)))
+
+
+def weighted_nodes(graph: GraphProto) -> dict[int, str]:
+    """The convolutions and linear layers with a stored weight: position among the nodes -> the weight's name."""
+    return dict(_uses(graph))
+
+
+def input_channel_axis(node: NodeProto) -> int:
+    """The axis of a convolution's or a linear layer's weight along which its input channels lie."""
+    match node.op_type:
+        case "Conv":
+            return 1
+        case "Gemm":
+            return 1 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 0
+    return 0
+
+
+def _uses(graph: GraphProto) -> Iterator[tuple[int, str]]:
+    stored = stored_weights(graph)
     producers = {output: node for node in graph.node for output in node.output}
-    names: dict[str, None] = {}
-    for node in graph.node:
+    for place, node in enumerate(graph.node):
         for position in _WEIGHT_INPUTS.get(node.op_type, ()):
             if position < len(node.input):
                 source = _source(node.input[position], producers)
                 if source in stored:
-                    names[source] = None
-    return list(names)
+                    yield place, source
 
 
 def _source(name: str, producers: dict[str, NodeProto]) -> str:
@@ -129,7 +160,8 @@ def _source(name: str, producers: dict[str, NodeProto]) -> str:
     return name
 
 
-def _stored(graph: GraphProto) -> dict[str, TensorProto | SparseTensorProto]:
+def stored_weights(graph: GraphProto) -> dict[str, TensorProto | SparseTensorProto]:
+    """What a graph stores, by name: its initializers and its constants."""
     stored: dict[str, TensorProto | SparseTensorProto] = {
         node.output[0]: node.attribute[0].t
         for node in graph.node

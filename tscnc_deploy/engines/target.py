@@ -11,10 +11,18 @@ from pydantic import Field, ValidationError, model_validator
 from tscnc_deploy.errors import RecipeError, StorageError
 from tscnc_deploy.recipe import Section
 from tscnc_deploy.recipe.problems import Setting, explain
-from tscnc_deploy.recipe.values import Count, Positive, RecipeName, Text
+from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
 from tscnc_deploy.resources import folder
 from tscnc_deploy.suggest import any_of, did_you_mean, not_among
 
+# Which engines know a key that the others have no use for.
+_ONLY_FOR = {
+    "provider": ("onnxruntime",),
+    "capabilities": ("tensorrt-rtx",),
+    "hardware": ("tensorrt",),
+    "batch_opt": ("tensorrt", "tensorrt-rtx"),
+    "portable": ("tensorrt", "tensorrt-rtx"),
+}
 # No target is larger; the rest of a hostile file is not read.
 _MAX_JSON = 65536
 
@@ -24,15 +32,43 @@ class Target(Section):
 
     name: RecipeName = Field(description="names the engine in a bundle")
     description: Text = Field("", description="one line for `tscnc-deploy targets`")
-    engine: Literal["onnxruntime"] = Field("onnxruntime", description="what runs the exported file")
-    provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"] = Field(
-        "CPUExecutionProvider", description="onnxruntime's execution provider"
+    engine: Literal["onnxruntime", "tensorrt", "tensorrt-rtx"] = Field(
+        "onnxruntime", description="what runs the exported file"
     )
-    precision: Literal["fp32"] = Field("fp32", description="precision of the arithmetic, read back from the file")
-    sparse: bool = Field(True, description="the engine opens the sparse file; false: the dense one")
+    provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"] = Field(
+        "CPUExecutionProvider", description="onnxruntime's execution provider; TensorRT has none"
+    )
+    capabilities: Capabilities = Field(
+        (), description="GPUs that tensorrt-rtx builds for, such as SM89; empty: this machine's; tensorrt: always empty"
+    )
+    hardware: Literal["this-gpu", "same-capability", "ampere-and-newer"] = Field(
+        "this-gpu", description="where an engine of tensorrt may run; tensorrt-rtx: see capabilities"
+    )
+    precision: Literal["fp32", "fp16", "int8"] = Field(
+        "fp32", description="precision of the arithmetic, read back from the file; the ends may stay in fp32"
+    )
+    sparse: bool = Field(
+        True, description="onnxruntime opens the sparse file (false: the dense one); TensorRT may use 2:4 tensor cores"
+    )
+    complete: Literal["none", "2:4"] = Field(
+        "none", description="2:4 drops weights until at most 2 of 4 input channels are left, for sparse tensor cores"
+    )
+    complete_channels: Count = Field(
+        256, description="layers with fewer input or output channels are not completed: they would gain nothing"
+    )
+    complete_epochs: Epochs = Field(0, description="epochs of fine-tuning after the completion")
+    regrow: bool = Field(False, description="completion keeps the number of weights; needs complete_epochs")
     batch_min: Count = Field(1, description="shorter batches are padded to this many images")
     batch_example: Annotated[Count, Field(ge=2)] = Field(2, description="images that the network is traced with")
+    batch_opt: OptionalCount = Field(
+        None, description="images that TensorRT chooses its kernels for; none: 32, or the bound next to it"
+    )
     batch_max: Count = Field(256, description="longer batches are split into calls of at most this many images")
+    calibration_images: Count = Field(256, description="training images that int8 takes the range of its values from")
+    cuda_graphs: bool = Field(True, description="TensorRT replays a recorded graph for batch sizes that come back")
+    portable: bool = Field(
+        False, description="TensorRT rebuilds the engine from the ONNX file beside it where it does not open"
+    )
     tolerance: Positive = Field(1e-3, description="largest absolute difference of a logit from the twin's")
 
     @model_validator(mode="after")
@@ -43,7 +79,29 @@ class Target(Section):
         if self.batch_min > self.batch_max:
             msg = f"batch_min = {self.batch_min} exceeds batch_max = {self.batch_max}; write a batch_max as large"
             raise ValueError(msg)
+        if not self.batch_min <= self.optimal_batch <= self.batch_max:
+            bounds = f"batch_min = {self.batch_min} and batch_max = {self.batch_max}"
+            msg = f"batch_opt = {self.batch_opt} is not between {bounds}"
+            raise ValueError(msg)
+        if self.precision == "fp16" and self.engine == "onnxruntime":
+            msg = 'precision = "fp16" is for TensorRT: onnxruntime would round to float16 and compute in float32'
+            raise ValueError(msg)
+        if self.complete == "none" and (self.complete_epochs or self.regrow):
+            msg = 'complete_epochs and regrow belong to a completion; write complete = "2:4", or remove them'
+            raise ValueError(msg)
+        if self.regrow and not self.complete_epochs:
+            msg = "regrow = true needs complete_epochs of at least 1: regrown weights begin at zero"
+            raise ValueError(msg)
+        for key, allowed in _ONLY_FOR.items():
+            if self.engine not in allowed and getattr(self, key) != type(self).model_fields[key].default:
+                msg = f'{key} is a key of {any_of(allowed)}; engine = "{self.engine}" has none, remove it'
+                raise ValueError(msg)
         return self
+
+    @property
+    def optimal_batch(self) -> int:
+        """The number of images that TensorRT chooses its kernels for."""
+        return self.batch_opt or min(max(32, self.batch_min), self.batch_max)
 
 
 def load_target(name_or_path: str | Path) -> Target:

@@ -161,7 +161,9 @@ class Run:
         partial.mkdir(parents=True)
         _claim(work, key)
         inputs = {name: self.outputs(name) for name in stage.reads}
-        stage.run(Context(recipe, self.device, inputs, partial, work, progress))
+        cache = self.folder / "cache"
+        cache.mkdir(exist_ok=True)
+        stage.run(Context(recipe, self.device, inputs, partial, work, progress, cache))
 
         final = self.outputs(stage.name)
         self._record_path(stage).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ _ATTACK = re.compile(
     r"fgsm|(pgd|cw|apgd-ce|apgd-dlr|apgd-t|fab|fab-t|twin-apgd)-[1-9]\d{0,5}(x[1-9]\d{0,2})?"
     rf"|(square|hopskipjump|gap)-[1-9]\d{{0,6}}|{'|'.join(ENSEMBLES)}"
 )
+_CAPABILITY = re.compile(r"SM[1-9]\d{1,2}")
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
 
 
@@ -75,6 +76,13 @@ def _attack(value: str) -> str:
     return value
 
 
+def _capability(value: str) -> str:
+    if not _CAPABILITY.fullmatch(value):
+        msg = "is not a compute capability such as SM80 or SM120, see https://developer.nvidia.com/cuda-gpus"
+        raise ValueError(msg)
+    return value
+
+
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
@@ -110,6 +118,9 @@ SomeAttacks = Annotated[Attacks, AfterValidator(_not_empty)]
 Targets = Annotated[tuple[Text, ...], BeforeValidator(_tuple), AfterValidator(_not_empty), AfterValidator(_each_once)]
 Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
+Capabilities = Annotated[
+    tuple[Annotated[str, AfterValidator(_capability)], ...], BeforeValidator(_tuple), AfterValidator(_each_once)
+]
 Stages = Annotated[
     tuple[Literal["train", "prune", "finetune"], ...], BeforeValidator(_tuple), AfterValidator(_each_once)
 ]

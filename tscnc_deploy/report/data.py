@@ -82,6 +82,35 @@ class Comparison(Part):
     mcnemar_p: Figure = None
 
 
+class EngineLayer(Part):
+    """A layer as the runtime computes it; the form of `engines.trt.facts.LayerFacts`.
+
+    Attributes:
+        name: Of its weight.
+        precision: That it computes in.
+        fits_2_4: Whether sparse tensor cores can skip its zeros.
+        sparse_kernel: Whether they do; None where the runtime does not say.
+    """
+
+    name: Text
+    precision: Text | None = None
+    fits_2_4: bool = False
+    sparse_kernel: bool | None = None
+
+
+class Completion(Part):
+    """What a layer lost to the 2:4 pattern; the form of `tscnc.LayerCompletion.to_json`."""
+
+    name: Text
+    completed: bool = False
+    groups: Number = None
+    excess_groups: Number = None
+    nonzero: Number = None
+    dropped: Number = None
+    regrown: Number = None
+    saliency_lost: Figure = None
+
+
 class EngineEvaluation(Evaluation):
     """What an exported engine stood, and how it compares with the twin.
 
@@ -95,6 +124,8 @@ class EngineEvaluation(Evaluation):
         max_abs_diff: Largest difference of a logit.
         parity: The comparison of the logits.
         comparison: The paired comparison of the robust images.
+        layers: How the runtime computes every layer, where it says so.
+        completion: What every layer lost to the 2:4 pattern, where the target asks for it.
     """
 
     kind: Text | None = None
@@ -106,6 +137,8 @@ class EngineEvaluation(Evaluation):
     max_abs_diff: Figure = None
     parity: Parity | None = None
     comparison: Comparison | None = None
+    layers: tuple[EngineLayer, ...] = Field((), max_length=2000)
+    completion: tuple[Completion, ...] = Field((), max_length=2000)
 
 
 class Evaluations(Part):

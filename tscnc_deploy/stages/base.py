@@ -48,6 +48,7 @@ class Context:
         out: Empty folder for the outputs; it takes its final place only when `run` returns.
         work: Folder that survives a kill, for checkpoints of this very fingerprint.
         progress: Where to report.
+        cache: Folder of the run that outlives its stages, for what saves time and changes no output.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Context:
     out: Path
     work: Path
     progress: Progress
+    cache: Path
 
 
 class Stage(ABC):

@@ -13,6 +13,7 @@ from tscnc_deploy.stages.base import Context, Stage, write_json, write_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tscnc_deploy.models import Classifier
     from tscnc_deploy.robustness import Attack, EngineVictim, Evaluation, Victim
 
 
@@ -38,7 +39,7 @@ class Reverify(Stage):
         "training/device.py",
         "training/seeds.py",
     )
-    libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime")
+    libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
@@ -57,7 +58,7 @@ class Reverify(Stage):
         from safetensors.torch import load_file
 
         from tscnc_deploy import models
-        from tscnc_deploy.engines import open_engine
+        from tscnc_deploy.engines import engine_facts, open_engine
         from tscnc_deploy.engines.target import read_target
         from tscnc_deploy.robustness import EngineVictim
         from tscnc_deploy.training.device import choose_device, deterministic
@@ -75,21 +76,24 @@ class Reverify(Stage):
             target = read_target(folder / "target.json")
             name = target.name
             reason = can_run(target)
-            facts = {
-                "kind": target.engine,
-                "precision": target.precision,
-                "bytes": (folder / "model.onnx").stat().st_size,
-            }
+            facts = engine_facts(folder)
             if reason is not None:
-                record[name] = facts | {"unavailable": reason}
+                made_for = ", ".join(facts.get("made_for", []))
+                built = f"built for {made_for}, not run here: " if made_for else ""
+                record[name] = facts | {"unavailable": built + reason}
                 continue
             engine = open_engine(folder)
+            completed = folder / "twin.safetensors"
+            # Gradients and logits to compare with are those of the network that left; what it lost is counted from
+            # the one that the build ended with.
+            own = models.load_model(completed).to(device) if completed.exists() else twin
             with deterministic(tf32=False):
-                victim = EngineVictim(engine, twin)
+                victim = EngineVictim(engine, own)
                 evaluation = evaluate_victim(
                     context, name, victim, examples["images"], examples["labels"], _attacks(recipe, examples["twin"])
                 )
-                beside = _beside_twin(context, victim, examples, evaluation, twin_stands, target.tolerance)
+                beside = _beside_twin(context, victim, examples, evaluation, target.tolerance)
+                beside["comparison"] = _comparison(context, twin, examples, evaluation, twin_stands)
                 beside |= beyond_attacks(context, name, victim, examples["images"], examples["labels"], evaluation)
             record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
             found[name] = evaluation.adversarial
@@ -116,29 +120,39 @@ def _beside_twin(
     victim: EngineVictim,
     examples: dict[str, Tensor],
     evaluation: Evaluation,
-    twin_stands: Tensor,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Parity of logits, flips, and the paired comparison in which both face all examples of both."""
-    import torch
+    """Parity of logits, and flips."""
+    from tscnc_deploy.robustness import compare_logits
 
-    from tscnc_deploy.robustness import compare, compare_logits
-
-    images, labels = examples["images"], examples["labels"]
+    images = examples["images"]
     adversarial = evaluation.adversarial.to(images.device)
-
-    def logits(victim: Victim, images: Tensor) -> Tensor:
-        parts = torch.split(images, context.recipe.verify.batch_size)
-        return torch.cat([victim.logits(part) for part in parts])
-
-    twin_on_engine = logits(victim.twin, adversarial)
     parity = compare_logits(
-        logits(victim, images), logits(victim.twin, images), logits(victim, adversarial), twin_on_engine, tolerance
+        _logits(context, victim, images),
+        _logits(context, victim.twin, images),
+        _logits(context, victim, adversarial),
+        _logits(context, victim.twin, adversarial),
+        tolerance,
     )
-    stands = twin_stands & (twin_on_engine.argmax(1) == labels).cpu()
     return {
         "parity": parity.to_json(),
         "flips": len(parity.flips_clean) + len(parity.flips_adversarial),
         "max_abs_diff": parity.to_json()["max_abs_diff"],
-        "comparison": compare(stands, evaluation.robust_mask).to_json(),
     }
+
+
+def _comparison(
+    context: Context, twin: Classifier, examples: dict[str, Tensor], evaluation: Evaluation, twin_stands: Tensor
+) -> dict[str, Any]:
+    """The paired comparison with the build's twin, in which both face all examples of both."""
+    from tscnc_deploy.robustness import ModelVictim, compare
+
+    labels = examples["labels"]
+    predicted = _logits(context, ModelVictim(twin), evaluation.adversarial.to(labels.device)).argmax(1)
+    return compare(twin_stands & (predicted == labels).cpu(), evaluation.robust_mask).to_json()
+
+
+def _logits(context: Context, victim: Victim, images: Tensor) -> Tensor:
+    import torch
+
+    return torch.cat([victim.logits(part) for part in torch.split(images, context.recipe.verify.batch_size)])

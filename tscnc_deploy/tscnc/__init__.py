@@ -5,6 +5,7 @@ weights are pruned by how much the adversarial loss would rise without them, whi
 every layer keeps the sparse network well conditioned. Nothing here knows of recipes, runs or the command line.
 """
 
+from tscnc_deploy.tscnc.completion import LayerCompletion, complete_2_4
 from tscnc_deploy.tscnc.conditioning import LayerCondition, condition, conditions
 from tscnc_deploy.tscnc.constraints import Constraint, log_frobenius, log_kaporin
 from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
@@ -16,10 +17,12 @@ from tscnc_deploy.tscnc.schedules import cubic_sparsity
 
 __all__ = [
     "Constraint",
+    "LayerCompletion",
     "LayerCondition",
     "Masks",
     "as_matrix",
     "check_budget",
+    "complete_2_4",
     "condition",
     "conditions",
     "cubic_sparsity",

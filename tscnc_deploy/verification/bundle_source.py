@@ -48,7 +48,7 @@ class BundleSource:
         if self.engine == "twin":
             return ModelVictim(ready(bundle.twin, device))
         engine = bundle.engine(self.engine, threads=self.threads)
-        return EngineVictim(engine, ready(bundle.twin, device))
+        return EngineVictim(engine, ready(bundle.twin_of(self.engine), device))
 
     def digest(self) -> str:
         """See `Source.digest`: the engine's files and the twin's, as the manifest lists them and `open` checks them."""

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conftest import invoke, tiny_options
+from tscnc_deploy import open_bundle
+from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.engines.trt.builder import fits_2_4
+from tscnc_deploy.errors import BundleError
+from tscnc_deploy.models import load_model
+from tscnc_deploy.tscnc import prunable_weights
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A build whose second engine is completed to 2:4 and whose third regrows what that took."""
+    folder = tmp_path_factory.mktemp("build")
+    for name, more in (("dropped", ""), ("regrown", "regrow = true\ncomplete_epochs = 1\n")):
+        (folder / f"{name}.toml").write_text(f'complete = "2:4"\ncomplete_channels = 8\n{more}')
+    targets = [part for name in ("dropped", "regrown") for part in ("--target", folder / f"{name}.toml")]
+    options = tiny_options(gates__engine_loss='"none"')
+    result = invoke("build", *options, "--target", "onnx-cpu", *targets, "--out", folder / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    return folder / "run", json.loads(result.stdout)
+
+
+def test_the_cost_of_every_layer_is_recorded_and_adds_up(run):
+    folder, summary = run
+    layers = summary["engines"]["dropped"]["completion"]
+    dropped = sum(layer["dropped"] for layer in layers)
+    kept = recount(folder / "bundle" / "engines" / "dropped" / "model.onnx").nonzero
+    assert dropped > 0
+    assert kept == summary["model"]["nonzero"] - dropped
+    assert all((layer["dropped"] > 0) == (layer["saliency_lost"] > 0) for layer in layers)
+    assert summary["engines"]["onnx-cpu"]["completion"] == []
+
+
+def test_regrown_weights_take_places_that_comply(run):
+    folder, summary = run
+    layers = summary["engines"]["regrown"]["completion"]
+    lost = sum(layer["dropped"] - layer["regrown"] for layer in layers)
+    assert 0 <= lost < sum(layer["dropped"] for layer in layers)
+    twin = load_model(folder / "bundle" / "engines" / "regrown" / "twin.safetensors")
+    for name, weight in prunable_weights(twin).items():
+        if weight.shape[1] % 4 == 0 and min(weight.shape[:2]) >= 8:
+            assert fits_2_4(weight.detach().numpy(), axis=1), name
+
+
+def test_the_engine_is_compared_with_the_network_that_left_and_attacked_like_the_rest(run):
+    _, summary = run
+    for name in ("dropped", "regrown"):
+        assert summary["engines"][name]["max_abs_diff"] < 1e-3
+        assert summary["engines"][name]["comparison"]["total"] == 60
+        assert "replay" in summary["engines"][name]["attacks"]
+
+
+def test_the_bundle_gives_the_network_that_left(run):
+    bundle = open_bundle(run[0] / "bundle")
+    assert bundle.twin_of("onnx-cpu") is bundle.twin
+    own = sum(int(weight.count_nonzero()) for weight in prunable_weights(bundle.twin_of("dropped")).values())
+    assert own == recount(run[0] / "bundle" / "engines" / "dropped" / "model.onnx").nonzero
+    with pytest.raises(BundleError, match="there is no engine 'nowhere'"):
+        bundle.twin_of("nowhere")
+
+
+def test_the_report_lists_what_each_layer_lost(run):
+    folder, summary = run
+    html = (folder / "bundle" / "report.html").read_text("utf-8")
+    assert html.count("<h4>2:4 completion</h4>") == 2
+    assert "left as it is" in html
+    assert open_bundle(folder / "bundle").manifest.model.nonzero == summary["model"]["nonzero"]

@@ -1,0 +1,236 @@
+"""`tscnc-deploy bench`: how fast a bundle's engines are, beside their dense twin exported the same way."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tscnc_deploy.cli.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.engines.base import Engine
+    from tscnc_deploy.models import Classifier
+
+_BATCHES = (1, 8, 32)
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--engine",
+    "names",
+    multiple=True,
+    metavar="TARGET",
+    help="What to time; may be given several times.  [default: every engine that this machine can run]",
+)
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Images per call; may be given several times.  [default: 1, 8 and 32]",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=100, show_default=True, help="Timed calls.")
+@click.option(
+    "--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Calls before them, not timed."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one call.  [default: the runtime's choice]")
+@click.option("--rebuild", is_flag=True, help="Build TensorRT engines that do not open here anew, for this GPU.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write bench.json, bench.svg and bench.png.",
+)
+@json_option
+def bench(
+    bundle: Path,
+    names: tuple[str, ...],
+    batches: tuple[int, ...],
+    repeats: int,
+    warmup: int,
+    threads: int | None,
+    rebuild: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Time a bundle's engines.
+
+    Each stands beside its dense twin: the same network without zeros, exported by the same target. The two are called
+    in turns. Latency is from images in memory to logits in memory; clocks are recorded before and after.
+
+    Exit status: 0 done, 2 bad input, 3 this machine runs none of the engines.
+    """
+    from tscnc_deploy.cli.clocks import clocks
+    from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.engines.timing import measure
+
+    opened = open_given(bundle)
+    chosen = tuple(sorted(set(batches))) or _BATCHES
+    with reserve_stdout(as_json), build_progress() as progress, tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        progress.start("bench", 1, 1)
+        engines, unavailable = _engines(opened, names, Path(folder), threads, rebuild)
+        before = clocks()
+        timings = measure(
+            engines,
+            chosen,
+            repeats=repeats,
+            warmup=warmup,
+            progress=lambda done, total, label: progress.step(done, total, {}, label),
+        )
+        after = clocks()
+        results = [_row(engines, timing.to_json()) for timing in timings]
+        progress.finish("bench", cached=False, seconds=time.monotonic() - started)
+    document = {
+        "bundle": str(opened.path),
+        "machine": _machine() | {"before": before, "after": after},
+        "settings": {"batches": list(chosen), "repeats": repeats, "warmup": warmup, "threads": threads},
+        "results": results,
+        "speedups": _speedups(results),
+        "unavailable": unavailable,
+    }
+    if out is not None:
+        _write(document, out)
+    if as_json:
+        print_json(document)
+    else:
+        _show(document, out)
+
+
+def _engines(
+    bundle: Bundle, names: tuple[str, ...], folder: Path, threads: int | None, rebuild: bool
+) -> tuple[dict[str, Engine], dict[str, str]]:
+    """The engines and their dense twins, by "TARGET/pruned" and "TARGET/dense", and why others do not run.
+
+    Raises:
+        UnavailableError: One that was asked for does not run, or none does.
+    """
+    from tscnc_deploy.engines import ExportAids, export_engine, open_engine
+    from tscnc_deploy.engines.target import read_target
+    from tscnc_deploy.errors import UnavailableError
+
+    found: dict[str, Engine] = {}
+    unavailable = {}
+    dense = _dense(bundle)
+    for name in names or bundle.engines:
+        try:
+            found[f"{name}/pruned"] = bundle.engine(name, threads=threads, rebuild=rebuild)
+        except UnavailableError as error:
+            if names:
+                raise
+            unavailable[name] = str(error)
+            continue
+        target = read_target(bundle.path / bundle.manifest.engines[name].folder / "target.json")
+        # For this GPU, whichever the bundle was built for, as that is where both are timed.
+        here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
+        # Values of the images do not change the time that 8 bits take; the evidence is at hand.
+        aids = ExportAids(calibration=bundle.evidence.images)
+        export_engine(dense, here, folder / name, input_shape=dense.config.input_shape, aids=aids)
+        found[f"{name}/dense"] = open_engine(folder / name, threads=threads)
+    if not found:
+        raise UnavailableError("\n".join(unavailable.values()) or f"{bundle.path}: there is no engine in it")
+    return found, unavailable
+
+
+def _dense(bundle: Bundle) -> Classifier:
+    """The twin with a small weight in the place of every zero."""
+    import copy
+
+    import torch
+
+    from tscnc_deploy.models import Classifier
+    from tscnc_deploy.tscnc import prunable_weights
+
+    dense = copy.deepcopy(bundle.twin)
+    if not isinstance(dense, Classifier):
+        msg = f"{bundle.path}: its twin is a {type(dense).__name__}"
+        raise TypeError(msg)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in prunable_weights(dense).values():
+            filling = 1e-3 * weight.abs().max() * (0.5 + torch.rand(weight.shape, generator=generator))
+            weight.copy_(torch.where(weight == 0, filling, weight))
+    return dense
+
+
+def _row(engines: dict[str, Engine], timing: dict[str, Any]) -> dict[str, Any]:
+    spec = engines[timing["name"]].spec
+    engine, network = timing.pop("name").rsplit("/", 1)
+    facts = {"kind": spec.kind, "precision": spec.precision, "provider": spec.provider}
+    return {"engine": engine, "network": network, **facts, **timing}
+
+
+def _speedups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many times shorter the median call of the pruned engine is than that of its dense twin."""
+    medians = {(row["engine"], row["network"], row["batch"]): row["p50_ms"] for row in results}
+    return [
+        {"engine": engine, "batch": batch, "speedup": medians[engine, "dense", batch] / median}
+        for (engine, network, batch), median in medians.items()
+        if network == "pruned"
+    ]
+
+
+def _machine() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    from tscnc_deploy.cli import machine
+
+    system = machine.system()
+    packages = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx")
+    return {
+        "os": system["os"],
+        "python": system["python"],
+        "cpu": system["cpu"],
+        "gpus": machine.cuda()["gpus"],
+        "packages": {name: version(name) for name in packages if machine.installed_version(name)},
+    }
+
+
+def _write(document: dict[str, Any], out: Path) -> None:
+    from tscnc_deploy.errors import StorageError
+    from tscnc_deploy.report.timing_plot import timing_plot
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "bench.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        for form in ("svg", "png"):
+            (out / f"bench.{form}").write_bytes(timing_plot(document["results"], form))
+    except OSError as error:
+        msg = f"--out {out}: cannot be written: {error.strerror}"
+        raise StorageError(msg) from error
+
+
+def _show(document: dict[str, Any], out: Path | None) -> None:
+    speedups = {(row["engine"], row["batch"]): row["speedup"] for row in document["speedups"]}
+    print_table(
+        ("engine", "network", "batch", "p50 ms", "p95 ms", "p99 ms", "images/s", "dense p50 / pruned p50"),
+        [
+            (
+                row["engine"],
+                row["network"],
+                row["batch"],
+                *(f"{row[key]:.3f}" for key in ("p50_ms", "p95_ms", "p99_ms")),
+                f"{row['images_per_second']:.0f}",
+                f"{speedups[row['engine'], row['batch']]:.2f}" if row["network"] == "pruned" else "",
+            )
+            for row in document["results"]
+        ],
+    )
+    settings = document["settings"]
+    providers = ", ".join(dict.fromkeys(row["provider"] for row in document["results"]))
+    click.echo(
+        f"{settings['repeats']} calls each, in turns, after {settings['warmup']} that are not counted; {providers}"
+    )
+    for name, reason in document["unavailable"].items():
+        click.echo(f"{name}: not timed: {reason}")
+    if out is not None:
+        click.echo(f"written: {out / 'bench.json'}, bench.svg, bench.png")
