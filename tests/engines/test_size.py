@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 import zipfile
 
+from onnx import TensorProto, helper
+
 from tests.engines.nets import dense_weight, linear_onnx, sparse_weight
 from tscnc_deploy.engines.size import size_table
 
@@ -45,3 +47,9 @@ def test_an_engine_that_is_no_onnx_file_has_its_own_rows_and_no_bound(tmp_path, 
     table = size_table(small_files.dense, tmp_path / "model.engine").to_json()
     assert list(table)[3:] == ["engine file", "engine file, zip", "engine file, xz"]
     assert table["engine file"]["bytes"] == 400
+
+
+def test_a_file_of_another_precision_is_not_called_the_sparse_one(tmp_path, small_files):
+    half = helper.make_tensor("w", TensorProto.FLOAT16, [4, 2], [1.0] * 8)
+    table = size_table(small_files.dense, linear_onnx(half, tmp_path / "half.onnx")).to_json()
+    assert list(table)[3:] == ["engine file", "engine file, zip", "engine file, xz"]

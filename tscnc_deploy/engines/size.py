@@ -32,7 +32,7 @@ class SizeTable:
         rows: "dense file" and "sparse file", which hold the same pruned weights, each also as an archive: "zip"
             (deflate, level 9) and "xz" (LZMA, preset 1). Then "entropy bound", what an ideal coder of the positions
             needs with every value stored as it is; an archive can be below it if values repeat. Where the engine opens
-            no ONNX file, "engine file" in place of the sparse one, and no bound.
+            something else than float32 ONNX, "engine file" in place of the sparse one, and no bound.
     """
 
     rows: tuple[Size, ...]
@@ -53,8 +53,9 @@ def size_table(dense_path: str | Path, model_path: str | Path) -> SizeTable:
         InputError: See `onnx_file.read_onnx`.
     """
     dense, model = read_bytes(dense_path), read_bytes(model_path)
-    is_onnx = Path(model_path).suffix == ".onnx"
-    name = "sparse file" if is_onnx else "engine file"
+    onnx = parse_onnx(model, model_path) if Path(model_path).suffix == ".onnx" else None
+    same_weights = onnx is not None and structure_of(onnx).precision == "fp32"
+    name = "sparse file" if same_weights else "engine file"
     sizes = {
         "dense file": len(dense),
         "dense file, zip": _zip_size(dense),
@@ -63,8 +64,8 @@ def size_table(dense_path: str | Path, model_path: str | Path) -> SizeTable:
         f"{name}, zip": _zip_size(model),
         f"{name}, xz": _xz_size(model),
     }
-    if is_onnx:
-        sizes["entropy bound"] = _entropy_bound(parse_onnx(model, model_path))
+    if onnx is not None and same_weights:
+        sizes["entropy bound"] = _entropy_bound(onnx)
     return SizeTable(tuple(Size(name, size, len(dense) / size) for name, size in sizes.items()))
 
 

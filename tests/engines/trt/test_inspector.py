@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.structure import weighted_nodes
+from tscnc_deploy.engines.trt.builder import layer_facts
 from tscnc_deploy.engines.trt.inspector import InspectedLayer, Tensor, layer_precisions, read_json, read_log
 
 # As TensorRT-RTX 1.7 logs them, shortened.
@@ -65,3 +68,13 @@ def test_a_weight_and_activations_of_different_types_are_no_one_precision():
     assert layer.precision_with(432) == "fp32+int8"
     assert layer.precision_with(7) is None
     assert layer_precisions([layer], {"w": ("n", 7)}) == {"w": ("unknown", None)}
+
+
+def test_layers_that_the_builder_says_it_runs_sparse(small_files):
+    model = read_onnx(small_files.dense)
+    first, second, head = (model.graph.node[place].name for place in sorted(weighted_nodes(model.graph)))
+    message = f"(Sparsity) TRT inference plan picked sparse implementation for layers: {second} + relu6, {head}"
+    facts = layer_facts(model, [], ["(Sparsity) Layers eligible for sparse math: all", message])
+    assert [(layer.node, layer.sparse_kernel) for layer in facts] == [(first, False), (second, True), (head, True)]
+    assert [layer.precision for layer in facts] == ["unknown"] * 3
+    assert {layer.sparse_kernel for layer in layer_facts(model, [], [])} == {None}

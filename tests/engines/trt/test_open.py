@@ -86,6 +86,16 @@ def test_an_engine_of_the_other_library_is_refused(folder):
         open_engine(folder)
 
 
+@needs_rtx
+def test_an_engine_whose_library_is_missing_says_what_it_is_and_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt-rtx", ("no_such_tensorrt", "tensorrt-rtx", (1, 2)))
+    library.load.cache_clear()
+    expected = r"built for SM80, SM89 with tensorrt-rtx 1\..*, not run here: tensorrt-rtx is not installed; run: pip"
+    with pytest.raises(UnavailableError, match=expected):
+        open_engine(folder)
+    library.load.cache_clear()
+
+
 def test_a_missing_library_is_named_with_the_command(monkeypatch):
     monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("no_such_tensorrt", "tensorrt", (10, 12)))
     library.load.cache_clear()
