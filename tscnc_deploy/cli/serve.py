@@ -53,7 +53,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     from tscnc_deploy.serving.service import Limits
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # or strangers fill the log with "Invalid HTTP request"
 
     def opened(version: str) -> Any:
         return open_model(
