@@ -61,12 +61,21 @@ def open_engine(folder: str | Path, target: Target | None = None, *, threads: in
     """
     folder = Path(folder)
     if target is None:
-        target = read_target(folder / _TARGET)
+        target = read_exported_target(folder)
     engine = _kind(target).open_engine(folder, target, threads=threads)
     if engine.spec.precision != target.precision:
         msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
         raise InputError(msg)
     return engine
+
+
+def read_exported_target(folder: Path) -> Target:
+    """The target that an exported engine was written for.
+
+    Raises:
+        RecipeError: The folder holds none.
+    """
+    return read_target(folder / _TARGET)
 
 
 def can_run(target: Target) -> str | None:
