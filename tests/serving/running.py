@@ -24,11 +24,18 @@ class Running:
 
 @contextmanager
 def serving(bundle: Path, *arguments: str, log: Path | None = None, **environment: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "tscnc_deploy", "serve", bundle, "--port", "0", "--grpc-port", "0", "--json"]
+    command = ["tscnc_deploy", "serve", bundle, "--port", "0", "--grpc-port", "0", "--json", "--threads", "1"]
+    with started([*map(str, command), *map(str, arguments)], log=log, **environment) as running:
+        yield running
+
+
+@contextmanager
+def started(module: list[str], *, log: Path | None = None, **environment: str) -> Iterator[Running]:
+    """Runs a module that prints its addresses when it is ready."""
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment
     with (log or Path(os.devnull)).open("w") as errors:
         process = subprocess.Popen(
-            [*map(str, command), "--threads", "1", *arguments],
+            [sys.executable, "-m", *module],
             stdout=subprocess.PIPE, stderr=errors, text=True, env=variables, cwd=ROOT,
         )  # fmt: skip
     try:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import invoke
 from tests.serving.bundles import SHAPE, WEIGHTS, expected, write_served
-from tests.serving.running import serving
+from tests.serving.running import serving, started
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 pytest.importorskip("tritonclient.http", reason="needs the extra: pip install 'tscnc-deploy[test]'")
@@ -90,9 +90,41 @@ def test_sigterm_under_load_finishes_what_was_taken_and_ends_with_0(served_bundl
         load.end()
     assert load.right >= 100
     # A connection that the server closed, or a port that no longer listens: never half an answer or a wrong one.
-    words = ("Connection", "connection", "UNAVAILABLE", "refused", "unavailable", "closed", "Cancelled")
+    words = ("Connection", "connection", "UNAVAILABLE", "refused", "unavailable", "closed", "CANCELLED")
     assert [error for error in load.errors if not any(word in error for word in words)] == []
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_sigterm_loses_nothing_that_was_taken():
+    with started(["tests.serving.slow_server"]) as server:
+        answers = []
+
+        def ask(module, address, number):
+            images = np.full((1, *SHAPE), number / 16, np.float32)
+            try:
+                logits = module.InferenceServerClient(address).infer("tiny", tensor(module, images)).as_numpy("logits")
+                answers.append(bool(np.allclose(logits, expected(images))))
+            except Exception as error:
+                answers.append(str(error))
+
+        places = [(tritonclient.http, server.http), (tritonclient.grpc, server.grpc)]
+        threads = [threading.Thread(target=ask, args=(*places[number % 2], number)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        latest = time.monotonic() + 10
+        while waiting(server) + len(answers) < 15 and time.monotonic() < latest:
+            time.sleep(0.01)
+        assert len(answers) < 16
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        for thread in threads:
+            thread.join(20)
+    assert answers == [True] * 16
+
+
+def waiting(server):
+    lines = get(server.http, "/metrics").decode().splitlines()
+    return float(next(line for line in lines if line.startswith("tscnc_queue_images")).split()[1])
 
 
 def test_sighup_serves_the_new_bundle_without_losing_a_request(served_bundle, tmp_path):
@@ -185,7 +217,7 @@ def test_what_failed_is_served_only_on_request_and_says_so(tmp_path):
     folder = write_served(tmp_path / "failed", passed=False)
     refused = invoke("serve", folder)
     assert refused.exit_code == 1
-    assert "--allow-failed serves it nevertheless" in refused.stderr
+    assert "--allow-failed takes it nevertheless" in refused.stderr
     with serving(folder, "--allow-failed") as server:
         metadata = json.loads(get(server.http, "/v2"))
         assert metadata["allow_failed"] is True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tscnc_deploy.engines.base import Engine, EngineSpec
-from tscnc_deploy.errors import GateFailedError, UnavailableError
+from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -81,9 +81,7 @@ def open_model(
     is_run = not (path / "manifest.json").exists() and (inside / "manifest.json").exists()
     bundle = open_bundle(inside if is_run else path)
     manifest = bundle.manifest
-    names = [engine] if engine else _candidates(bundle, allow_failed)
-    if not allow_failed:
-        _refuse_failed(bundle, engine)
+    names = choose_engines(bundle, engine, allow_failed=allow_failed)
     opened = _first_that_runs(bundle, names, threads)
     name = opened.spec.name
     copies = [bundle.engine(name, threads=threads) for _ in range(instances - 1)]
@@ -98,23 +96,33 @@ def open_model(
     )
 
 
-def _candidates(bundle: Bundle, allow_failed: bool) -> list[str]:
-    return [name for name in bundle.engines if allow_failed or bundle.manifest.engines[name].attacked]
+def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) -> list[str]:
+    """Names of the engines that may leave the house: the one that is asked for, or all that passed.
 
-
-def _refuse_failed(bundle: Bundle, engine: str | None) -> None:
+    Raises:
+        BundleError: There is no such engine, or none at all.
+        GateFailedError: The bundle failed its gates, or what is asked for was never attacked.
+    """
+    if engine is not None and engine not in bundle.engines:
+        msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
+        raise BundleError(msg)
+    names = [engine] if engine else list(bundle.engines)
+    if not names:
+        msg = f"{bundle.path}: there is no engine in it"
+        raise BundleError(msg)
+    if allow_failed:
+        return names
     if not bundle.manifest.passed:
         failed = [gate["name"] for gate in bundle.record.get("gates", []) if not gate["passed"]]
         which = f" ({', '.join(failed)})" if failed else ""
-        msg = f"{bundle.path}: the bundle failed its gates{which}; --allow-failed serves it nevertheless"
+        msg = f"{bundle.path}: the bundle failed its gates{which}; --allow-failed takes it nevertheless"
         raise GateFailedError(msg)
-    unknown = engine is not None and engine not in bundle.engines  # of which opening it says more
-    if not unknown and not any(
-        bundle.manifest.engines[name].attacked for name in ([engine] if engine else bundle.engines)
-    ):
+    attacked = [name for name in names if bundle.manifest.engines[name].attacked]
+    if not attacked:
         what = f"the engine {engine} was" if engine else "its engines were"
-        msg = f"{bundle.path}: {what} not attacked when it was built; --allow-failed serves it nevertheless"
+        msg = f"{bundle.path}: {what} not attacked when it was built; --allow-failed takes it nevertheless"
         raise GateFailedError(msg)
+    return attacked
 
 
 def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> Engine:
@@ -124,7 +132,7 @@ def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> E
             return bundle.engine(name, threads=threads)
         except UnavailableError as error:
             reasons.append(f"{name}: {error}")
-    raise UnavailableError("\n".join(reasons) or f"{bundle.path}: there is no engine in it")
+    raise UnavailableError("\n".join(reasons))
 
 
 def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:
