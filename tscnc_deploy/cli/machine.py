@@ -45,7 +45,7 @@ EXTRAS = {
     "tensorrt-rtx": ("tensorrt-rtx",),
     "parquet": ("pyarrow",),
     "ray": ("ray",),
-    "serve": ("starlette", "uvicorn", "grpcio", "orjson"),
+    "serve": ("starlette", "uvicorn", "httptools", "uvloop", "grpcio", "orjson", "prometheus-client"),
 }
 
 

@@ -20,7 +20,9 @@ import click
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.suggest import did_you_mean
 
-COMMANDS = ("build", "verify", "bench", "inspect", "report", "recipes", "targets", "init", "doctor")
+COMMANDS = (
+    "build", "verify", "bench", "inspect", "report", "export", "serve", "recipes", "targets", "init", "doctor",
+)  # fmt: skip
 
 DEFECT = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would read as a failed gate
 INTERRUPTED = 128 + signal.SIGINT

@@ -1,4 +1,4 @@
-"""`tscnc-deploy verify`: attacks the engines of a bundle, an ONNX file of anybody's, or a checkpoint."""
+"""`tscnc-deploy verify`: attacks the engines of a bundle, an ONNX file of anybody's, a checkpoint, or a live server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import click
 
 from tscnc_deploy.cli.options import device_option
 from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout
-from tscnc_deploy.cli.verify_options import data_options, effort_options, file_options, output_options
+from tscnc_deploy.cli.verify_options import (
+    TargetType,
+    data_options,
+    effort_options,
+    file_options,
+    output_options,
+    remote_options,
+)
 from tscnc_deploy.cli.verify_target import resolve_target
 
 if TYPE_CHECKING:
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=TargetType(path_type=Path))
 @click.option(
     "--engine",
     "engines",
@@ -50,12 +57,13 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks.")
 @data_options
 @file_options
+@remote_options
 @effort_options
 @output_options
 @device_option
 @json_option
 def verify(
-    target: Path,
+    target: Path | str,
     engines: tuple[str, ...],
     attacks: tuple[str, ...],
     samples: int | None,
@@ -64,12 +72,13 @@ def verify(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Attack a bundle's engines, an ONNX file, or a checkpoint.
+    """Attack a bundle's engines, an ONNX file, a checkpoint, or a live server.
 
-    TARGET is a bundle (or a run's folder), an .onnx file of anybody's, or weights (.safetensors, .pt). A bundle brings
-    its images, recipe and twin; files are attacked on the test images of --dataset or --recipe. The engine's own logits
-    decide, its twin gives the gradient; an ONNX file without --twin is attacked as a black box. The bounds are the
-    recipe's gates for clean and robust accuracy, on the lower end of the 95% interval.
+    TARGET is a bundle (or a run's folder), an .onnx file of anybody's, weights (.safetensors, .pt), or the address of a
+    served model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle brings its images, recipe and twin, for a server
+    too with --bundle; the rest is attacked on the test images of --dataset or --recipe. The engine's own logits decide,
+    its twin gives the gradient; without a twin it is attacked as a black box. The bounds are the recipe's gates for
+    clean and robust accuracy, on the lower end of the 95% interval.
 
     Interrupted, the same command continues where it was. Under torchrun (torchrun --nproc-per-node 4 -m tscnc_deploy
     verify ...) the processes share the images.
@@ -80,7 +89,14 @@ def verify(
     from dataclasses import replace
 
     from tscnc_deploy.cli.progress import build_progress
-    from tscnc_deploy.cli.verify_results import check_outputs, require_gates, show, write_outputs
+    from tscnc_deploy.cli.verify_results import (
+        check_outputs,
+        require_deployed,
+        require_gates,
+        show,
+        show_deployed,
+        write_outputs,
+    )
 
     check_outputs(options["per_image"], options["save_examples"])
     with reserve_stdout(as_json):
@@ -99,11 +115,16 @@ def verify(
     results = {name: assessment.to_json() for name, assessment in found.items()}
     write_outputs(found, options["per_image"], options["save_examples"])
     if as_json:
-        passed = all(assessment.passed for assessment in found.values())
-        print_json({"target": str(target), "engine": worst, **results[worst], "passed": passed, "engines": results})
+        passed = all(assessment.passed for assessment in found.values()) and chosen.deployed_passed
+        deployed = {"deployed": chosen.deployed} if chosen.deployed else {}
+        document = {"target": str(target), "engine": worst, **results[worst], "passed": passed, "engines": results}
+        print_json(document | deployed)
     else:
+        if chosen.deployed:
+            show_deployed(chosen.deployed)
         show(found)
     require_gates(target, found)
+    require_deployed(target, chosen)
 
 
 def _assess(

@@ -13,6 +13,20 @@ from tscnc_deploy.cli.options import complete_recipe
 Command = TypeVar("Command", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
+
+class TargetType(click.Path):
+    """A path, or an address as a text: a path would lose the second slash of http://."""
+
+    name = "target"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        from tscnc_deploy.engines.endpoint import is_url
+
+        if isinstance(value, str) and is_url(value):
+            return value
+        return super().convert(value, parameter, context)
+
+
 _DATA = (
     click.option(
         "--recipe",
@@ -61,6 +75,28 @@ _FILES = (
         type=_FILE,
         metavar="FILE",
         help="For an ONNX file: weights of the PyTorch model that it was exported from, for attacks with gradients.",
+    ),
+)
+
+_REMOTE = (
+    click.option(
+        "--bundle",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="For a URL: the bundle that is served there. It brings images, examples, recipe and twin, and the "
+        "server's logits are held against it.",
+    ),
+    click.option(
+        "--rate",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="For a URL: most images per second.",
+    ),
+    click.option(
+        "--max-queries",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="For a URL: end with an error before more images than this are sent; what is finished is kept.",
     ),
 )
 
@@ -137,6 +173,11 @@ def data_options(command: Command) -> Command:
 def file_options(command: Command) -> Command:
     """Adds what describes a file of anybody's."""
     return _add(_FILES, command)
+
+
+def remote_options(command: Command) -> Command:
+    """Adds what describes a live server, and spares it."""
+    return _add(_REMOTE, command)
 
 
 def effort_options(command: Command) -> Command:

@@ -11,6 +11,7 @@ import click
 from tscnc_deploy.cli.output import print_table
 
 if TYPE_CHECKING:
+    from tscnc_deploy.cli.verify_target import Target
     from tscnc_deploy.report.per_image import Row
     from tscnc_deploy.verification.assessment import Assessment
 
@@ -145,7 +146,44 @@ def _save_examples(folder: Path, name: str, assessment: Assessment) -> None:
     write_gallery(folder / f"{name}.png", *found, subject.classes, evaluation.threat)
 
 
-def require_gates(target: Path, found: Mapping[str, Assessment]) -> None:
+def show_deployed(deployed: Mapping[str, Any]) -> None:
+    """Prints how a live server compares with the bundle that it is said to serve."""
+    parity, evidence = deployed["parity"], deployed["evidence"]
+    named = {None: "names no bundle", True: "names this bundle", False: "names ANOTHER bundle"}
+    flips = len(parity["flips_clean"]) + len(parity["flips_adversarial"])
+    click.echo(
+        f"the server {named[deployed['same_bundle']]}; its logits differ from the twin's by at most "
+        f"{_difference(parity)} (tolerance {parity['tolerance']:g}), {flips} labels flipped"
+    )
+    if evidence and evidence["robust"]:
+        click.echo(f"the bundle's own evidence: {evidence['robust']['accuracy']:.1%} robust")
+
+
+def require_deployed(target: Path | str, chosen: Target) -> None:
+    """Refuses a live server that does not answer as its bundle.
+
+    Raises:
+        GateFailedError: Another bundle is served, or logits differ too much.
+    """
+    from tscnc_deploy.errors import GateFailedError
+
+    if not chosen.deployed or chosen.deployed_passed:
+        return
+    parity = chosen.deployed["parity"]
+    what = (
+        f"its logits differ from the twin's by {_difference(parity)}, more than {parity['tolerance']:g}"
+        if not parity["passed"]
+        else f"it says that it serves the bundle {chosen.deployed['bundle_sha256']}"
+    )
+    msg = f"{target}: does not serve this bundle: {what}"
+    raise GateFailedError(msg)
+
+
+def _difference(parity: Mapping[str, Any]) -> str:
+    return "infinity" if parity["max_abs_diff"] is None else f"{parity['max_abs_diff']:.3g}"
+
+
+def require_gates(target: Path | str, found: Mapping[str, Assessment]) -> None:
     """Raises what failed gates mean for the exit status.
 
     Raises:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 # What only makes sense for a file, and the other way round.
 _OF_FILES = ("recipe", "mean", "std", "labels", "twin")
+_OF_URLS = ("bundle", "rate", "max_queries")
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,20 @@ class Target:
         recipe: Names threat model, gates and batch size.
         device: "cpu", "cuda", or this process's GPU.
         subjects: What is attacked, one after the other.
+        deployed: How a live server compares with its bundle, see `compare_with_bundle`; None for all else.
     """
 
     recipe: Recipe
     device: str
     subjects: list[Subject]
+    deployed: dict[str, Any] | None = None
+
+    @property
+    def deployed_passed(self) -> bool:
+        """Whether a live server, if it is one, answers as its bundle and does not name another."""
+        return self.deployed is None or (
+            self.deployed["parity"]["passed"] and self.deployed["same_bundle"] is not False
+        )
 
     def plan(self, attacks: tuple[str, ...], seed: int, options: dict[str, Any]) -> Plan:
         """How, by the options of `verify_options`.
@@ -80,13 +90,21 @@ class Target:
 
 
 def resolve_target(
-    path: Path, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
+    path: Path | str, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
 ) -> Target:
     """Finds out what the user pointed at.
 
+    Args:
+        path: A path, or an address as a text.
+        engines: Names of a bundle's engines; empty takes all that run here.
+        samples: Number of images.
+        seed: Determines which.
+        device: "auto", "cpu" or "cuda".
+        options: Of `verify_options`, by their names.
+
     Raises:
         BundleError: A folder that is no bundle, or a damaged one.
-        InputError: Neither a bundle, nor an ONNX file, nor weights; or options that do not go with it.
+        InputError: Neither a bundle, nor an ONNX file, nor weights, nor an address; or options that do not go with it.
         UnavailableError: This machine runs none of a bundle's engines.
     """
     from tscnc_deploy.training.device import choose_device
@@ -94,6 +112,11 @@ def resolve_target(
     where = choose_device(device).type
     if where == "cuda" and "LOCAL_RANK" in os.environ:
         where = f"cuda:{os.environ['LOCAL_RANK']}"
+    if isinstance(path, str):
+        return _remote_target(path, engines, samples, seed, where, options)
+    if given := [name for name in _OF_URLS if options.get(name) is not None]:
+        msg = f"--{given[0].replace('_', '-')}: {path} is no address of a live server; leave it out"
+        raise InputError(msg)
     if path.suffix in (".onnx", *_WEIGHTS) and not path.is_dir():
         if engines:
             msg = f"--engine {engines[0]}: {path} is one file and no bundle; leave out --engine"
@@ -103,6 +126,34 @@ def resolve_target(
         msg = f"{path}: is no bundle (a folder), no .onnx file and no weights ({', '.join(_WEIGHTS)})"
         raise InputError(msg)
     return _bundle_target(path, engines, samples, seed, where, options)
+
+
+def _remote_target(
+    url: str, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
+) -> Target:
+    from tscnc_deploy.bundle.manifest import RECIPE
+    from tscnc_deploy.cli.bundles import open_given
+    from tscnc_deploy.recipe.file import load_recipe
+    from tscnc_deploy.verification import BundleSource, RemoteSource
+    from tscnc_deploy.verification.deployed import compare_with_bundle, engine_of
+    from tscnc_deploy.verification.subject import evidence_subject, test_set_subject
+
+    refused = (*(["engine"] if engines else []), *(name for name in _OF_FILES[1:] if options[name] is not None))
+    if refused:
+        msg = f"--{refused[0]}: a live server takes pixels in [0, 1], and its bundle is its twin; leave it out"
+        raise InputError(msg)
+    source = RemoteSource(url, rate=options["rate"], max_queries=options["max_queries"])
+    if options["bundle"] is None:
+        recipe = _file_recipe(url, options)
+        return Target(recipe, device, [test_set_subject(source, recipe, samples, seed, gradient=False)])
+    if given := [name for name in ("recipe", "dataset", "data_root") if options[name] is not None]:
+        msg = f"--{given[0].replace('_', '-')}: the bundle brings its own recipe and images; leave it out"
+        raise InputError(msg)
+    bundle = open_given(options["bundle"])
+    recipe = load_recipe(bundle.path / RECIPE, options["overrides"])
+    source = replace(source, twin=BundleSource(bundle.path))
+    subject = replace(evidence_subject(bundle, engine_of(source, bundle), recipe, samples, seed), source=source)
+    return Target(recipe, device, [subject], compare_with_bundle(source, bundle, subject))
 
 
 def _bundle_target(
@@ -172,7 +223,7 @@ def _file_target(path: Path, samples: int | None, seed: int, device: str, option
     return Target(recipe, device, [test_set_subject(source, recipe, samples, seed, gradient=gradient)])
 
 
-def _file_recipe(path: Path, options: dict[str, Any]) -> Recipe:
+def _file_recipe(path: Path | str, options: dict[str, Any]) -> Recipe:
     """The recipe for a file; without one of the user's there are no gates but those of --set."""
     from tscnc_deploy.recipe.file import default_recipe, load_recipe
 

@@ -71,7 +71,7 @@ def open_engine(
     """
     folder = Path(folder)
     if target is None:
-        target = read_target(folder / _TARGET)
+        target = read_exported_target(folder)
     engine = _kind(target).open_engine(folder, target, threads=threads, rebuild=rebuild)
     if engine.spec.precision != target.precision:
         msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
@@ -82,6 +82,15 @@ def open_engine(
 def can_export(target: Target) -> str | None:
     """Why this machine cannot write engines of a target, with the command that would help; None if it can."""
     return _kind(target).can_export(target)
+
+
+def read_exported_target(folder: Path) -> Target:
+    """The target that an exported engine was written for.
+
+    Raises:
+        RecipeError: The folder holds none.
+    """
+    return read_target(folder / _TARGET)
 
 
 def can_run(target: Target) -> str | None:

@@ -9,6 +9,7 @@ from tscnc_deploy.verification.checkpoint_source import CheckpointSource, checkp
 from tscnc_deploy.verification.images import EvaluationImages, check_fit, draw_images, evaluation_images
 from tscnc_deploy.verification.labels import order_of, read_labels, read_names
 from tscnc_deploy.verification.onnx_source import OnnxSource
+from tscnc_deploy.verification.remote_source import RemoteSource
 from tscnc_deploy.verification.source import Form, Source
 from tscnc_deploy.verification.values import parse_epsilon, parse_values
 
@@ -19,6 +20,7 @@ __all__ = [
     "EvaluationImages",
     "Form",
     "OnnxSource",
+    "RemoteSource",
     "Source",
     "check_fit",
     "checkpoint_source",

@@ -1,0 +1,97 @@
+"""`tscnc-deploy verify URL`: attacks on a live server, held against its bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.conftest import invoke
+from tests.serving.running import serving
+from tscnc_deploy.bundle import Contents, open_bundle, seal
+from tscnc_deploy.models import load_model, save_model
+
+pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
+
+
+@pytest.fixture(scope="module")
+def server(tiny_build):
+    with serving(tiny_build.bundle) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def url(server, scheme="http"):
+    return f"{server.document[scheme]}/v2/models/{server.document['model']}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_the_live_server_stands_what_the_engine_stood(tiny_build, server, scheme):
+    done = invoke("verify", url(server, scheme), "--bundle", tiny_build.bundle, "--json")
+    assert done.exit_code == 0, done.stderr
+    live = json.loads(done.stdout)
+    local = json.loads(invoke("verify", tiny_build.bundle, "--engine", "onnx-cpu", "--json").stdout)
+    assert live["clean"] == local["clean"]
+    assert live["robust"]["correct"] == local["robust"]["correct"]
+    assert list(live["attacks"]) == ["replay", "pgd-5", "square-20"]
+    assert live["deployed"]["parity"]["passed"]
+    assert live["deployed"]["parity"]["flips_clean"] == []
+    assert live["deployed"]["same_bundle"] is (True if scheme == "http" else None)
+    assert live["deployed"]["evidence"]["robust"]["total"] > 0
+
+
+def test_it_is_shown(tiny_build, server):
+    shown = invoke("verify", url(server), "--bundle", tiny_build.bundle, "--samples", "10", "--attack", "square-5")
+    assert "the server names this bundle; its logits differ from the twin's by at most" in shown.stdout
+
+
+def test_a_server_of_another_bundle_fails(tiny_build, server, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_build.bundle, folder)
+    twin = load_model(folder / "twin.safetensors")
+    with torch.no_grad():
+        twin.network.fc.bias += torch.arange(10.0)
+    save_model(twin, folder / "twin.safetensors")
+    manifest = open_bundle(tiny_build.bundle).manifest
+    seal(folder, Contents(**{key: getattr(manifest, key) for key in Contents.model_fields}))
+    done = invoke("verify", url(server), "--bundle", folder, "--samples", "10", "--attack", "square-5", "--json")
+    assert done.exit_code == 1
+    assert "does not serve this bundle: its logits differ from the twin's by 9" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["passed"] is False
+    assert document["deployed"]["same_bundle"] is False
+
+
+def test_without_a_bundle_it_is_a_black_box(server):
+    done = invoke("verify", url(server), "--dataset", "digits", "--samples", "10", "--attack", "square-5", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["gradient"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--engine", "twin"], "--engine: a live server"),
+        (["--mean", "0.5"], "--mean: a live server"),
+        (["--bundle", ".", "--dataset", "digits"], "--dataset: the bundle brings its own"),
+        ([], "on which images"),
+        (["--dataset", "digits", "--max-queries", "20", "--samples", "10", "--attack", "square-50"], "of 20 queries"),
+    ],
+)
+def test_bad_input(server, arguments, words):
+    done = invoke("verify", url(server), *arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_options_of_a_server_go_with_an_address(tiny_build):
+    done = invoke("verify", tiny_build.bundle, "--rate", "5")
+    assert done.exit_code == 2
+    assert "--rate: " in done.stderr
+    assert "no address of a live server" in done.stderr

@@ -1,0 +1,71 @@
+"""Small bundles with an engine that opens and runs in a millisecond."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.bundle.folders import contents, write_files
+from tscnc_deploy.bundle import seal
+from tscnc_deploy.engines.target import Target, write_target
+
+CLASSES = ("zero", "one", "two")
+SHAPE = (1, 8, 8)
+# logits[k] = sum of the pixels of row k
+WEIGHTS = np.zeros((64, 3), np.float32)
+for _k in range(3):
+    WEIGHTS[8 * _k : 8 * _k + 8, _k] = 1
+
+
+def expected(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), 64) @ WEIGHTS
+
+
+def write_engine(folder: Path, *, batch_max: int = 16, weights: np.ndarray = WEIGHTS) -> None:
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *SHAPE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("model.onnx", "model.dense.onnx"):
+        (folder / name).write_bytes(model.SerializeToString())
+    write_target(Target(name="onnx-cpu", batch_max=batch_max, tolerance=1e-3), folder / "target.json")
+
+
+def record(*, passed: bool = True) -> dict[str, object]:
+    share = {"correct": 3, "total": 4, "accuracy": 0.75, "low": 0.2, "high": 0.99}
+    return {
+        "name": "tiny",
+        "model": contents().model.model_dump(mode="json"),
+        "threat": {"norm": "Linf", "epsilon": 0.1},
+        "evaluations": {"engines": {"onnx-cpu": {"clean": share, "robust": share, "attacks": {"pgd-20": share}}}},
+        "gates": [{"name": "robust accuracy, lower end", "value": 0.2, "limit": 0.1, "passed": passed}],
+        "passed": passed,
+    }
+
+
+def write_served(folder: Path, *, passed: bool = True, attacked: bool = True, **engine: object) -> Path:
+    """A bundle whose engine onnx-cpu is the one of `write_engine`."""
+    from dataclasses import replace
+
+    from tests.bundle.folders import evidence
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_files(folder)
+    replace(evidence(), record=record(passed=passed)).write(folder)
+    write_engine(folder / "engines" / "onnx-cpu", **engine)
+    whole = contents("onnx-cpu", "onnx-cuda")
+    entry = whole.engines["onnx-cpu"].model_copy(update={"attacked": attacked})
+    engines = {"onnx-cpu": entry, "onnx-cuda": whole.engines["onnx-cuda"].model_copy(update={"attacked": False})}
+    seal(folder, whole.model_copy(update={"passed": passed, "engines": engines}))
+    return folder

@@ -1,0 +1,35 @@
+"""A server whose engine takes a tenth of a second for each image: run as a program by test_operations."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from tests.serving.bundles import SHAPE, expected
+from tscnc_deploy.engines.base import CheckedEngine, EngineSpec
+from tscnc_deploy.serving.model import Model
+from tscnc_deploy.serving.server import Place, Started, run
+from tscnc_deploy.serving.service import Limits
+
+
+class Slow(CheckedEngine):
+    def __init__(self):
+        super().__init__(EngineSpec("slow", "test", SHAPE, 3, "fp32", "none", batch_max=1))
+
+    def _run(self, images):
+        time.sleep(0.1)
+        return expected(images)
+
+
+def show(started: Started) -> None:
+    document = {"http": started.http, "grpc": started.grpc}
+    print(json.dumps(document, indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    run(
+        lambda version: Model("tiny", version, "0" * 64, (Slow(),), ("zero", "one", "two"), True, {}),
+        Place(port=0, grpc_port=0),
+        Limits(max_queue=64),
+        started=show,
+    )

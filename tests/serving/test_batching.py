@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tscnc_deploy.engines.base import EngineSpec
+from tscnc_deploy.serving.batching import Batcher
+from tscnc_deploy.serving.refusal import Reason, Refusal
+
+SPEC = EngineSpec("echo", "test", (1, 1, 2), 2, "fp32", "none", batch_max=8)
+
+
+class Echo:
+    """Its logits are the image's two pixels; remembers the sizes of its batches, and can be held up."""
+
+    spec = SPEC
+
+    def __init__(self):
+        self.sizes = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def logits(self, images):
+        self.sizes.append(len(images))
+        assert self.go.wait(10)
+        return images.reshape(len(images), 2)
+
+
+def batcher(*engines, **options):
+    return Batcher(engines, **({"max_batch": 8, "max_delay": 0.002, "max_queue": 64} | options))
+
+
+def run(body):
+    async def bounded():
+        async with asyncio.timeout(20):
+            return await body()
+
+    return asyncio.run(bounded())
+
+
+def images(number, count=1):
+    return np.array([[[[number, place]]] for place in range(count)], np.float32)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=40),
+    pauses=st.lists(st.booleans(), min_size=40, max_size=40),
+    instances=st.integers(1, 3),
+    delay=st.sampled_from([0, 0.001]),
+)
+def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, instances, delay):
+    engines = [Echo() for _ in range(instances)]
+
+    async def body():
+        made = batcher(*engines, max_delay=delay, max_queue=1000)
+        made.start()
+        asked = []
+        for number, size in enumerate(sizes):
+            asked.append(asyncio.create_task(made.logits(images(number, size))))
+            if pauses[number]:
+                await asyncio.sleep(0)
+        answers = await asyncio.gather(*asked)
+        await made.close()
+        return answers
+
+    for number, (size, answer) in enumerate(zip(sizes, run(body), strict=True)):
+        assert answer.tolist() == [[number, place] for place in range(size)]
+    assert sum(sum(engine.sizes) for engine in engines) == sum(sizes)
+    assert max(max(engine.sizes, default=0) for engine in engines) <= 8
+
+
+def test_requests_that_wait_share_a_call_and_the_next_call_waits_for_as_many():
+    engine = Echo()
+
+    async def body():
+        made = batcher(engine, max_delay=5.0)
+        made.start()
+        engine.go.clear()
+        first = asyncio.create_task(made.logits(images(0)))
+        while not engine.sizes:
+            await asyncio.sleep(0)
+        others = [asyncio.create_task(made.logits(images(number))) for number in range(1, 5)]
+        await asyncio.sleep(0)
+        engine.go.set()
+        await asyncio.gather(first, *others)
+        # Five seconds are not over when as many have come as last time.
+        await asyncio.gather(*(made.logits(images(number)) for number in range(4)))
+        await made.close()
+
+    run(body)
+    assert engine.sizes == [1, 4, 4]
+
+
+def test_a_lone_client_never_waits_for_others():
+    engine = Echo()
+
+    async def body():
+        made = batcher(engine, max_delay=60.0)
+        made.start()
+        for number in range(5):
+            await made.logits(images(number))
+        await made.close()
+
+    run(body)
+    assert engine.sizes == [1] * 5
+
+
+def held_up(body):
+    """Runs the body with a batcher whose engine is busy until it is told to go on."""
+    engine = Echo()
+
+    async def whole():
+        made = batcher(engine, max_queue=8)
+        made.start()
+        engine.go.clear()
+        busy = asyncio.create_task(made.logits(images(100)))
+        while not engine.sizes:
+            await asyncio.sleep(0)
+        try:
+            return await body(made)
+        finally:
+            engine.go.set()
+            await busy
+            await made.close()
+
+    return run(whole), engine
+
+
+def test_a_full_queue_refuses():
+    async def body(made):
+        waiting = asyncio.create_task(made.logits(images(1, 8)))
+        await asyncio.sleep(0)
+        assert made.waiting == 8
+        with pytest.raises(Refusal, match="8 images are waiting, 8 may") as refused:
+            await made.logits(images(2))
+        assert refused.value.reason is Reason.BUSY
+        waiting.cancel()
+
+    held_up(body)
+
+
+def test_a_request_past_its_deadline_leaves_the_queue():
+    async def body(made):
+        with pytest.raises(Refusal, match="deadline") as refused:
+            await made.logits(images(1), asyncio.get_running_loop().time() + 0.01)
+        assert refused.value.reason is Reason.DEADLINE
+        assert made.waiting == 0
+
+    assert held_up(body)[1].sizes == [1]
+
+
+def test_a_cancelled_request_leaves_the_queue():
+    async def body(made):
+        task = asyncio.create_task(made.logits(images(1)))
+        await asyncio.sleep(0)
+        assert made.waiting == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert made.waiting == 0
+
+    assert held_up(body)[1].sizes == [1]
+
+
+def test_closing_answers_what_waits_and_takes_nothing_more():
+    engine = Echo()
+
+    async def body():
+        made = batcher(engine)
+        made.start()
+        asked = [asyncio.create_task(made.logits(images(number))) for number in range(3)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(made.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal, match="being stopped"):
+            await made.logits(images(9))
+        await closing
+        return [(await task).tolist() for task in asked]
+
+    assert run(body) == [[[0, 0]], [[1, 0]], [[2, 0]]]
+
+
+def test_an_engine_that_fails_refuses_its_batch_and_goes_on(caplog):
+    class Failing(Echo):
+        def logits(self, images):
+            if images.max() > 5:
+                raise RuntimeError("out of memory at 0x1234")
+            return super().logits(images)
+
+    async def body():
+        made = batcher(Failing())
+        made.start()
+        with pytest.raises(Refusal, match="the engine failed on this request") as refused:
+            await made.logits(images(7))
+        assert refused.value.reason is Reason.FAILED
+        answer = await made.logits(images(3))
+        await made.close()
+        return answer.tolist()
+
+    assert run(body) == [[3, 0]]
+    assert "0x1234" in caplog.text
+
+
+def test_logits_that_are_not_finite_are_refused_to_their_own_request_only():
+    async def body():
+        made = batcher(Echo())
+        made.start()
+        good, bad = await asyncio.gather(made.logits(images(1)), made.logits(images(np.inf)), return_exceptions=True)
+        await made.close()
+        return good, bad
+
+    good, bad = run(body)
+    assert good.tolist() == [[1, 0]]
+    assert isinstance(bad, Refusal)

@@ -1,0 +1,265 @@
+"""What an operator relies on: signals, reload, tokens, TLS, refusals, and figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+from tests.conftest import invoke
+from tests.serving.bundles import SHAPE, WEIGHTS, expected, write_served
+from tests.serving.running import serving, started
+
+pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
+pytest.importorskip("tritonclient.http", reason="needs the extra: pip install 'tscnc-deploy[test]'")
+import tritonclient.grpc
+import tritonclient.http
+
+
+def get(address, path, token=None, scheme="http", **options):
+    request = urllib.request.Request(f"{scheme}://{address}{path}")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(request, timeout=10, **options) as response:
+        return response.read()
+
+
+def tensor(module, images):
+    made = module.InferInput("images", list(images.shape), "FP32")
+    made.set_data_from_numpy(images)
+    return [made]
+
+
+class Load:
+    """Clients that ask until they are told to stop, or until the server has gone; counts what they were told."""
+
+    def __init__(self, server, clients=4):
+        self.right, self.errors, self.ending = 0, [], threading.Event()
+        self.lock = threading.Lock()
+        self.threads = [
+            threading.Thread(target=self.ask, args=(server, number), daemon=True) for number in range(clients)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def ask(self, server, number):
+        module, address = [(tritonclient.http, server.http), (tritonclient.grpc, server.grpc)][number % 2]
+        client = module.InferenceServerClient(address)
+        random = np.random.default_rng(number)
+        while not self.ending.is_set():
+            images = random.random((int(random.integers(1, 9)), *SHAPE), np.float32)
+            try:
+                logits = client.infer("tiny", tensor(module, images)).as_numpy("logits")
+            except Exception as error:
+                with self.lock:
+                    self.errors.append(str(error))
+                return
+            with self.lock:
+                self.right += bool(np.allclose(logits, expected(images), rtol=1e-5))
+                if not np.allclose(logits, expected(images), rtol=1e-5):
+                    self.errors.append("a wrong answer")
+
+    def until(self, count):
+        latest = time.monotonic() + 30
+        while self.right < count and not self.errors and time.monotonic() < latest:
+            time.sleep(0.005)
+
+    def end(self):
+        self.ending.set()
+        for thread in self.threads:
+            thread.join(20)
+
+
+def test_sigterm_under_load_finishes_what_was_taken_and_ends_with_0(served_bundle, tmp_path):
+    with serving(served_bundle, log=tmp_path / "log") as server:
+        load = Load(server)
+        load.until(100)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        load.end()
+    assert load.right >= 100
+    # A connection that the server closed, or a port that no longer listens: never half an answer or a wrong one.
+    words = ("Connection", "connection", "UNAVAILABLE", "refused", "unavailable", "closed", "CANCELLED")
+    assert [error for error in load.errors if not any(word in error for word in words)] == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_sigterm_loses_nothing_that_was_taken():
+    with started(["tests.serving.slow_server"]) as server:
+        answers = []
+
+        def ask(module, address, number):
+            images = np.full((1, *SHAPE), number / 16, np.float32)
+            try:
+                logits = module.InferenceServerClient(address).infer("tiny", tensor(module, images)).as_numpy("logits")
+                answers.append(bool(np.allclose(logits, expected(images))))
+            except Exception as error:
+                answers.append(str(error))
+
+        places = [(tritonclient.http, server.http), (tritonclient.grpc, server.grpc)]
+        threads = [threading.Thread(target=ask, args=(*places[number % 2], number)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        latest = time.monotonic() + 10
+        while waiting(server) + len(answers) < 15 and time.monotonic() < latest:
+            time.sleep(0.01)
+        assert len(answers) < 16
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        for thread in threads:
+            thread.join(20)
+    assert answers == [True] * 16
+
+
+def waiting(server):
+    lines = get(server.http, "/metrics").decode().splitlines()
+    return float(next(line for line in lines if line.startswith("tscnc_queue_images")).split()[1])
+
+
+def test_sighup_serves_the_new_bundle_without_losing_a_request(served_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(served_bundle, folder)
+    with serving(folder, log=tmp_path / "log") as server:
+        load = Load(server)
+        load.until(50)
+        shutil.rmtree(folder)
+        write_served(folder, batch_max=32)
+        server.process.send_signal(signal.SIGHUP)
+        latest = time.monotonic() + 20
+        while b'"versions":["2"]' not in get(server.http, "/v2/models/tiny") and time.monotonic() < latest:
+            time.sleep(0.05)
+        load.until(load.right + 50)
+        load.end()
+        assert load.errors == []
+        metadata = json.loads(get(server.http, "/v2/models/tiny/versions/2"))
+        assert metadata["parameters"]["max_batch"] == 32
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get(server.http, "/v2/models/tiny/versions/1")
+        # One that cannot be served changes nothing.
+        (folder / "manifest.json").write_text("{}")
+        server.process.send_signal(signal.SIGHUP)
+        while "was not reloaded" not in (tmp_path / "log").read_text() and time.monotonic() < latest:
+            time.sleep(0.05)
+        assert b'"versions":["2"]' in get(server.http, "/v2/models/tiny")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 0
+
+
+def test_a_token_is_asked_for(served_bundle):
+    with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
+        assert json.loads(get(server.http, "/v2/health/ready")) == {"ready": True}
+        for token in (None, "s3cre", "wrong"):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                get(server.http, "/v2/models/tiny", token)
+        assert json.loads(get(server.http, "/v2/models/tiny", "s3cret"))["name"] == "tiny"
+        client = tritonclient.grpc.InferenceServerClient(server.grpc)
+        assert client.is_server_ready()
+        with pytest.raises(Exception, match="bearer token"):
+            client.get_model_metadata("tiny")
+        assert client.get_model_metadata("tiny", headers={"authorization": "Bearer s3cret"}).name == "tiny"
+
+
+def test_tls(served_bundle, tmp_path):
+    import ssl
+
+    openssl = shutil.which("openssl") or pytest.skip("needs the program openssl")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-keyout", key, "-out", certificate, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with serving(served_bundle, "--tls-cert", certificate, "--tls-key", key) as server:
+        assert server.document["http"].startswith("https://")
+        trusting = ssl.create_default_context(cafile=certificate)
+        assert json.loads(get(server.http, "/v2", scheme="https", context=trusting))["name"] == "tscnc-deploy"
+        client = tritonclient.grpc.InferenceServerClient(server.grpc, ssl=True, root_certificates=str(certificate))
+        assert client.is_model_ready("tiny")
+
+
+def test_figures_for_prometheus(served_bundle):
+    with serving(served_bundle, "--instances", "2", "--access-log") as server:
+        client = tritonclient.http.InferenceServerClient(server.http)
+        images = np.zeros((3, *SHAPE), np.float32)
+        for _ in range(2):
+            client.infer("tiny", tensor(tritonclient.http, images))
+        rpc = tritonclient.grpc.InferenceServerClient(server.grpc)
+        rpc.infer("tiny", tensor(tritonclient.grpc, images))
+        text = get(server.http, "/metrics").decode()
+    assert 'tscnc_requests_total{call="infer",status="200",transport="http"} 2.0' in text
+    assert 'tscnc_requests_total{call="infer",status="OK",transport="grpc"} 1.0' in text
+    assert 'tscnc_batch_images_bucket{le="4.0"} 3.0' in text
+    assert "tscnc_queue_seconds_count 3.0" in text
+    assert 'engine="onnx-cpu",model="tiny",provider="CPUExecutionProvider",version="1"} 1.0' in text
+
+
+def test_the_access_log_is_json(served_bundle, tmp_path):
+    with serving(served_bundle, "--access-log", log=tmp_path / "log") as server:
+        get(server.http, "/v2/health/live")
+        server.process.terminate()
+        server.process.wait(20)
+    (line,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/v2/health/live", 200)
+
+
+def test_what_failed_is_served_only_on_request_and_says_so(tmp_path):
+    folder = write_served(tmp_path / "failed", passed=False)
+    refused = invoke("serve", folder)
+    assert refused.exit_code == 1
+    assert "--allow-failed takes it nevertheless" in refused.stderr
+    with serving(folder, "--allow-failed") as server:
+        metadata = json.loads(get(server.http, "/v2"))
+        assert metadata["allow_failed"] is True
+        assert "allow_failed" in metadata["extensions"]
+        assert json.loads(get(server.http, "/v2/models/tiny"))["parameters"]["passed"] is False
+        assert server.document["passed"] is False
+
+
+def test_a_port_in_use_is_bad_input(served_bundle):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = invoke("serve", served_bundle, "--port", port)
+        assert done.exit_code == 2
+        assert f"--port {port}: cannot be listened on" in done.stderr
+        done = invoke("serve", served_bundle, "--port", 0, "--grpc-port", port)
+        assert done.exit_code == 2
+        assert f"--grpc-port {port}" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
+def test_half_of_a_certificate_is_refused(served_bundle, tmp_path, option):
+    done = invoke("serve", served_bundle, option, tmp_path / "file.pem")
+    assert done.exit_code == 2
+    assert "belong together" in done.stderr
+
+
+def test_a_missing_extra_is_3_with_the_command_that_installs_it(served_bundle, tmp_path):
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'starlette': raise ModuleNotFoundError(name)\n"
+        "from importlib import util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, package=None: None if name == 'starlette' else find(name, package)\n"
+        "from tscnc_deploy.cli import main\n"
+        f"main(['serve', {str(served_bundle)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 3
+    assert done.stderr == "error: serving needs starlette; run: pip install 'tscnc-deploy[serve]'\n"
+
+
+def test_weights_of_the_test_engine_are_what_the_tests_think():
+    assert WEIGHTS.sum() == 24

@@ -1,0 +1,114 @@
+"""`tscnc-deploy serve`: an engine of a bundle behind the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tscnc_deploy.cli.output import json_option, print_json
+from tscnc_deploy.cli.serve_options import limit_options, place_options
+
+if TYPE_CHECKING:
+    from tscnc_deploy.serving.server import Started
+
+TOKEN = "TSCNC_SERVE_TOKEN"
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--engine", metavar="TARGET", help="Which engine.  [default: the first that passed and runs here]")
+@click.option(
+    "--instances", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Copies of the engine."
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: the runtime's]"
+)
+@click.option(
+    "--allow-failed", is_flag=True, help="Serve what failed its gates or was never attacked; clients are told."
+)
+@place_options
+@limit_options
+@click.option("--access-log", is_flag=True, help="Log each request as a line of JSON on standard error.")
+@json_option
+def serve(bundle: Path, as_json: bool, **options: Any) -> None:
+    """Serve an engine of a bundle.
+
+    Speaks the Open Inference Protocol (KServe, Triton) over HTTP and gRPC. Only a bundle that passed its gates is
+    served. Requests are gathered into batches. If the environment has TSCNC_SERVE_TOKEN, clients must send it as their
+    bearer token. SIGHUP opens the bundle again, without losing a request; SIGTERM and Ctrl-C let what was taken finish
+    and end with exit status 0.
+
+    GET /v2/models/NAME says what protects the model; /metrics is for Prometheus.
+    """
+    from tscnc_deploy.serving.packages import require_packages
+
+    require_packages()
+    from tscnc_deploy.serving.model import open_model
+    from tscnc_deploy.serving.server import Place, run
+    from tscnc_deploy.serving.service import Limits
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # or strangers fill the log with "Invalid HTTP request"
+
+    def opened(version: str) -> Any:
+        return open_model(
+            bundle,
+            options["engine"],
+            version=version,
+            instances=options["instances"],
+            threads=options["threads"],
+            allow_failed=options["allow_failed"],
+        )
+
+    run(
+        opened,
+        Place(
+            host=options["host"],
+            port=options["port"],
+            grpc_port=options["grpc_port"] if options["grpc"] else None,
+            certificate=options["tls_cert"],
+            key=options["tls_key"],
+        ),
+        Limits(
+            max_batch=options["max_batch"],
+            max_delay=options["max_delay"] / 1000,
+            max_queue=options["max_queue"],
+            max_body=options["max_body"],
+            timeout=options["timeout"],
+        ),
+        token=os.environ.get(TOKEN) or None,
+        allow_failed=options["allow_failed"],
+        access_log=options["access_log"],
+        stop_seconds=options["stop_seconds"],
+        started=_print_json if as_json else _print_started,
+    )
+
+
+def _print_started(started: Started) -> None:
+    model = started.model
+    click.echo(
+        f"{model.name} ({model.spec.name}, {model.spec.provider}) is served{'' if model.passed else ', NOT PASSED'}"
+    )
+    click.echo(f"  HTTP  {started.http}/v2/models/{model.name}")
+    if started.grpc:
+        click.echo(f"  gRPC  {started.grpc}")
+
+
+def _print_json(started: Started) -> None:
+    model = started.model
+    print_json(
+        {
+            "http": started.http,
+            "grpc": started.grpc,
+            "model": model.name,
+            "engine": model.spec.name,
+            "bundle_sha256": model.digest,
+            "passed": model.passed,
+        }
+    )
+    sys.stdout.flush()

@@ -1,0 +1,91 @@
+"""The options of `tscnc-deploy serve` that say where it listens and how much it takes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_PORT = click.IntRange(0, 65535)
+_COUNT = click.IntRange(min=1)
+
+
+def place_options(command: Command) -> Command:
+    """Adds where the server is reached."""
+    options = (
+        click.option(
+            "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address; 0.0.0.0 for everybody."
+        ),
+        click.option("--port", type=_PORT, default=8000, show_default=True, help="Of HTTP; 0 takes a free one."),
+        click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Of gRPC; 0 takes a free one."),
+        click.option("--grpc/--no-grpc", default=True, help="Whether gRPC is served.  [default: yes]"),
+        click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain, PEM: everything is TLS then."),
+        click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, PEM.", callback=_with_certificate),
+    )
+    return _add(options, command)
+
+
+def limit_options(command: Command) -> Command:
+    """Adds how much the server takes on."""
+    options = (
+        click.option(
+            "--max-batch",
+            type=_COUNT,
+            metavar="IMAGES",
+            help="Most images of one call and of one request.  [default: the engine's largest batch]",
+        ),
+        click.option(
+            "--max-delay",
+            type=click.FloatRange(0, 10_000),
+            default=2.0,
+            show_default=True,
+            metavar="MILLISECONDS",
+            help="Longest wait for other requests to share a call.",
+        ),
+        click.option(
+            "--max-queue",
+            type=_COUNT,
+            metavar="IMAGES",
+            help="Images that may wait; further requests get 429.  [default: four times the largest batch]",
+        ),
+        click.option(
+            "--max-body",
+            type=_COUNT,
+            metavar="BYTES",
+            help="Longest request.  [default: what the largest batch needs as JSON]",
+        ),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(0.001, 3600),
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Longest time until an answer.",
+        ),
+        click.option(
+            "--stop-seconds",
+            type=click.FloatRange(0, 3600),
+            default=30.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long taken requests may last after SIGTERM.",
+        ),
+    )
+    return _add(options, command)
+
+
+def _with_certificate(context: click.Context, parameter: click.Parameter, key: Path | None) -> Path | None:
+    if (key is None) != (context.params.get("tls_cert") is None):
+        msg = "--tls-cert and --tls-key belong together; give both"
+        raise click.UsageError(msg)
+    return key
+
+
+def _add(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,150 @@
+"""The model that is served: engines opened from a bundle that passed, and what clients may know of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tscnc_deploy.engines.base import Engine, EngineSpec
+from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An engine of a bundle, opened once per instance.
+
+    Attributes:
+        name: What clients call it: the bundle's name.
+        version: "1", and one more after each reload.
+        digest: SHA-256 of the bundle's manifest, which holds those of all its files.
+        engines: The instances.
+        classes: Names of the classes, in the order of the logits.
+        passed: Whether the bundle passed its gates and this engine was attacked.
+        facts: What protects it: threat model, accuracies, gates; for the model's metadata.
+    """
+
+    name: str
+    version: str
+    digest: str
+    engines: tuple[Engine, ...]
+    classes: tuple[str, ...]
+    passed: bool
+    facts: Mapping[str, Any]
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What the instances are."""
+        return self.engines[0].spec
+
+    def warm_up(self) -> None:
+        """Runs each instance on its smallest and its largest batch, so that no client waits for first calls."""
+        for engine in self.engines:
+            for count in (self.spec.batch_min, self.spec.batch_max):
+                engine.logits(np.zeros((count, *self.spec.input_shape), np.float32))
+
+
+def open_model(
+    path: Path,
+    engine: str | None = None,
+    *,
+    version: str = "1",
+    instances: int = 1,
+    threads: int | None = None,
+    allow_failed: bool = False,
+) -> Model:
+    """Opens what is served.
+
+    Args:
+        path: A bundle, or the folder of a run.
+        engine: Name of an engine; None takes the first, by name, that passed and that this machine can run.
+        version: Of the model.
+        instances: Number of times that it is opened.
+        threads: CPU threads of one call; None leaves it to the runtime.
+        allow_failed: Whether a bundle that failed its gates, or an engine that was never attacked, is served.
+
+    Raises:
+        BundleError: The bundle is damaged, or holds no such engine.
+        GateFailedError: It did not pass.
+        UnavailableError: This machine cannot run it.
+    """
+    from tscnc_deploy.bundle import open_bundle
+
+    inside = path / "bundle"
+    is_run = not (path / "manifest.json").exists() and (inside / "manifest.json").exists()
+    bundle = open_bundle(inside if is_run else path)
+    manifest = bundle.manifest
+    names = choose_engines(bundle, engine, allow_failed=allow_failed)
+    opened = _first_that_runs(bundle, names, threads)
+    name = opened.spec.name
+    copies = [bundle.engine(name, threads=threads) for _ in range(instances - 1)]
+    return Model(
+        name=manifest.name,
+        version=version,
+        digest=hashlib.sha256(manifest.to_bytes()).hexdigest(),
+        engines=(opened, *copies),
+        classes=manifest.model.classes,
+        passed=manifest.passed and manifest.engines[name].attacked,
+        facts=_facts(bundle, name),
+    )
+
+
+def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) -> list[str]:
+    """Names of the engines that may leave the house: the one that is asked for, or all that passed.
+
+    Raises:
+        BundleError: There is no such engine, or none at all.
+        GateFailedError: The bundle failed its gates, or what is asked for was never attacked.
+    """
+    if engine is not None and engine not in bundle.engines:
+        msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
+        raise BundleError(msg)
+    names = [engine] if engine else list(bundle.engines)
+    if not names:
+        msg = f"{bundle.path}: there is no engine in it"
+        raise BundleError(msg)
+    if allow_failed:
+        return names
+    if not bundle.manifest.passed:
+        failed = [gate["name"] for gate in bundle.record.get("gates", []) if not gate["passed"]]
+        which = f" ({', '.join(failed)})" if failed else ""
+        msg = f"{bundle.path}: the bundle failed its gates{which}; --allow-failed takes it nevertheless"
+        raise GateFailedError(msg)
+    attacked = [name for name in names if bundle.manifest.engines[name].attacked]
+    if not attacked:
+        what = f"the engine {engine} was" if engine else "its engines were"
+        msg = f"{bundle.path}: {what} not attacked when it was built; --allow-failed takes it nevertheless"
+        raise GateFailedError(msg)
+    return attacked
+
+
+def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> Engine:
+    reasons = []
+    for name in names:
+        try:
+            return bundle.engine(name, threads=threads)
+        except UnavailableError as error:
+            reasons.append(f"{name}: {error}")
+    raise UnavailableError("\n".join(reasons))
+
+
+def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:
+    from tscnc_deploy.report.data import ReportData
+
+    manifest, record = bundle.manifest, ReportData.from_json(bundle.record)
+    found = record.evaluations.engines.get(engine) if record.evaluations else None
+    measured = found.model_dump(mode="json", include={"clean", "robust", "attacks"}) if found else {}
+    return {
+        "threat": manifest.threat.model_dump(mode="json"),
+        **measured,
+        "gates": [gate.model_dump(mode="json") for gate in record.gates],
+        "arch": manifest.model.arch,
+        "sparsity": manifest.model.sparsity,
+    }

@@ -1,0 +1,194 @@
+"""A bundle's engine as a model of Triton Inference Server: one folder of a model repository.
+
+config.pbtxt follows model_config.proto of https://github.com/triton-inference-server/common.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy import __version__
+from tscnc_deploy.errors import BundleError, InputError, StorageError
+from tscnc_deploy.open_inference import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.engines.target import Target
+
+RELEASE = "25.06"
+RUNTIME = "onnxruntime 1.22"
+# What every onnxruntime from 1.20 on reads, the one of that release included.
+MAX_OPSET = 21
+MAX_IR = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a server is configured with beside the engine.
+
+    Attributes:
+        instances: Copies of the engine, on the CPU or on each GPU.
+        max_delay: Seconds that a request waits for others to share its call.
+    """
+
+    instances: int = 1
+    max_delay: float = 0.002
+
+
+@dataclass(frozen=True)
+class _Artefact:
+    """The one file that Triton opens."""
+
+    source: str
+    file: str
+    backend: str
+    capabilities: tuple[str, ...] = ()
+
+
+def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options) -> Path:
+    """Writes repository/NAME, where NAME is the bundle's.
+
+    Args:
+        bundle: An opened bundle.
+        engine: Name of one of its engines.
+        repository: Made if it is not there.
+        options: See `Options`.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        BundleError: There is no such engine, or it is damaged.
+        InputError: Triton cannot run it, or the folder is there already.
+        StorageError: It cannot be written.
+    """
+    from tscnc_deploy.report.templates import fill
+
+    if engine not in bundle.engines:
+        msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
+        raise BundleError(msg)
+    target = _target(bundle, engine)
+    artefact = _artefact(bundle, engine, target)
+    name, model = bundle.manifest.name, bundle.manifest.model
+    labels = "".join(" ".join(label.split()) + "\n" for label in model.classes)
+    config = fill(
+        "triton_config.pbtxt.j2",
+        autoescape=False,
+        **describe(bundle, engine),
+        name=name,
+        runtime=RUNTIME,
+        backend=artefact.backend,
+        file=artefact.file,
+        capabilities=artefact.capabilities,
+        max_batch=target.batch_max,
+        input=INPUT,
+        input_shape=list(model.input_shape),
+        output=OUTPUT,
+        classes=len(model.classes),
+        instances=options.instances,
+        delay=round(options.max_delay * 1e6),
+        max_queue=4 * target.batch_max,
+        warm_up=sorted({target.batch_min, target.batch_max}),
+    )
+    with finished_folder(repository / name) as folder:
+        (folder / "config.pbtxt").write_text(config, "utf-8")
+        (folder / "labels.txt").write_text(labels, "utf-8")
+        (folder / "1").mkdir()
+        (folder / "1" / artefact.file).write_bytes(bundle.read(artefact.source))
+    return repository / name
+
+
+def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
+    """What both templates say of an engine."""
+    from tscnc_deploy.report.data import ReportData
+
+    found = ReportData.from_json(bundle.record).evaluations.engines.get(engine)
+    return {
+        "bundle": bundle.manifest.name,
+        "engine": engine,
+        "tool": __version__,
+        "release": RELEASE,
+        "digest": hashlib.sha256(bundle.manifest.to_bytes()).hexdigest(),
+        "norm": bundle.manifest.threat.norm,
+        "epsilon": bundle.manifest.threat.epsilon,
+        "robust": found.robust.accuracy if found and found.robust else None,
+        "gpu": _needs_gpu(_target(bundle, engine)),
+    }
+
+
+@contextmanager
+def finished_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which takes its name when it is complete.
+
+    Raises:
+        InputError: The name is taken.
+        StorageError: It cannot be written.
+    """
+    if folder.exists():
+        msg = f"{folder}: is there already; remove it, or give another --out"
+        raise InputError(msg)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as partial:
+            inside = Path(partial) / folder.name
+            inside.mkdir()
+            yield inside
+            inside.replace(folder)
+    except OSError as error:
+        msg = f"{folder}: cannot be written: {error.strerror or error}"
+        raise StorageError(msg) from error
+
+
+def _target(bundle: Bundle, engine: str) -> Target:
+    from tscnc_deploy.engines.registry import read_exported_target
+
+    bundle.read(f"engines/{engine}/target.json")  # its digest
+    return read_exported_target(bundle.path / "engines" / engine)
+
+
+def _needs_gpu(target: Target) -> bool:
+    return target.engine != "onnxruntime" or target.provider != "CPUExecutionProvider"
+
+
+def _artefact(bundle: Bundle, engine: str, target: Target) -> _Artefact:
+    inside = f"engines/{engine}/"
+    if bundle.manifest.engines[engine].kind == "onnxruntime":
+        return _Artefact(_onnx(bundle, inside), "model.onnx", "onnxruntime")
+    if bundle.manifest.engines[engine].kind == "tensorrt":
+        facts = json.loads(bundle.read(f"{inside}engine.json"))
+        capabilities = tuple(_dotted(name) for name in facts["made_for"])
+        return _Artefact(f"{inside}model.engine", "model.plan", "tensorrt", capabilities)
+    msg = f"{bundle.path}: Triton cannot run the engine {engine} ({target.engine}); choose another with --engine"
+    raise InputError(msg)
+
+
+def _dotted(capability: str) -> str:
+    """The compute capability SM89 as Triton writes it, 8.9."""
+    digits = capability.removeprefix("SM")
+    return f"{digits[:-1]}.{digits[-1]}"
+
+
+def _onnx(bundle: Bundle, inside: str) -> str:
+    """The dense file where there are sparse initializers, of which not every execution provider knows."""
+    from tscnc_deploy.engines.onnx_file import parse_onnx
+
+    source = f"{inside}model.onnx"
+    model = parse_onnx(bundle.read(source), source)
+    if model.graph.sparse_initializer:
+        source = f"{inside}model.dense.onnx"
+        model = parse_onnx(bundle.read(source), source)
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset > MAX_OPSET or model.ir_version > MAX_IR:
+        msg = (
+            f"{bundle.path}: {source} has opset {opset} and IR version {model.ir_version}; Triton {RELEASE} with "
+            f"{RUNTIME} takes {MAX_OPSET} and {MAX_IR}; export the engine again"
+        )
+        raise InputError(msg)
+    return source
