@@ -69,15 +69,16 @@ def choose_policy(
 
 def compare_policy(bundle: Bundle, policy: Policy) -> Iterator[Finding]:
     """Whether the bundle was built for as strong an attacker, and to as strict gates, as the policy asks for."""
-    own = load_recipe(bundle.path / RECIPE)
-    if policy.origin == "bundle":
-        message = "chosen by whoever made the bundle; --recipe or --baseline holds it to yours"
-        yield Finding("gates: whose they are", "note", message)
     threat, wanted = bundle.manifest.threat, policy.threat
     said = f"the bundle was built for {threat.norm} {threat.epsilon:g}, {policy.says} asks for "
     said += f"{wanted.norm} {wanted.epsilon:g}"
     strong = threat.norm == wanted.norm and threat.epsilon >= wanted.epsilon * (1 - 1e-6)
     yield holds("threat model: as strong as asked for", strong, said, threat.epsilon, wanted.epsilon)
+    if policy.origin == "bundle":
+        message = "chosen by whoever made the bundle; --recipe or --baseline holds it to yours"
+        yield Finding("gates: whose they are", "note", message)
+        return
+    own = load_recipe(bundle.path / RECIPE)
     lowered = [
         f"gates.{key} is {have:g} in the bundle's recipe, {want:g} by {policy.says}"
         for key, have, want in (
