@@ -47,7 +47,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
                     msg = f"{root}: {quoted(path)} is {kind}; a bundle holds regular files only"
                     raise BundleError(msg)
-                if path not in (MANIFEST, SIGNATURE) or is_folder:
+                if path != MANIFEST and (path != SIGNATURE or is_folder):
                     yield path, entry
                 if is_folder:
                     waiting.append(path + "/")
