@@ -16,6 +16,9 @@ from tscnc_deploy.bundle.paths import parents
 from tscnc_deploy.bundle.strict_json import quoted
 from tscnc_deploy.errors import BundleError
 
+# The one file besides the manifest that the manifest does not list: it signs the manifest.
+SIGNATURE = "model.sig"
+
 _CHUNK = 1 << 20
 
 # A link is not followed, and opening a pipe does not wait for a writer. Windows has neither flag and neither hazard.
@@ -23,7 +26,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file and folder below a bundle, a folder before what is in it, the manifest left out.
+    """Every file and folder below a bundle, a folder before what is in it, manifest and signature left out.
 
     Lazy: a caller that stops at the first surprise has read no more than it knew of.
 
@@ -44,7 +47,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
                     msg = f"{root}: {quoted(path)} is {kind}; a bundle holds regular files only"
                     raise BundleError(msg)
-                if path != MANIFEST:
+                if path != MANIFEST and (path != SIGNATURE or is_folder):
                     yield path, entry
                 if is_folder:
                     waiting.append(path + "/")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import tscnc_deploy
-from tscnc_deploy.bundle.files import describe, walk
+from tscnc_deploy.bundle.files import SIGNATURE, describe, walk
 from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Contents, Manifest, first_problem
 from tscnc_deploy.errors import BundleError, StorageError
 
@@ -19,7 +19,8 @@ def seal(folder: Path, contents: Contents) -> Manifest:
     """Digests every file in a folder and writes the manifest, after which the folder is a bundle.
 
     The manifest comes last and by an atomic rename: a folder that has one was complete. It holds no time stamps, so
-    the same files give the same bytes. Sealing again replaces the manifest.
+    the same files give the same bytes. Sealing again replaces the manifest and removes a signature, which was of
+    the files before.
 
     Args:
         folder: Holds every file of the bundle: `manifest.REQUIRED` and engines/TARGET for every engine.
@@ -34,6 +35,8 @@ def seal(folder: Path, contents: Contents) -> Manifest:
         StorageError: The manifest cannot be written.
     """
     (folder / _PARTIAL).unlink(missing_ok=True)
+    if not (folder / SIGNATURE).is_dir():
+        (folder / SIGNATURE).unlink(missing_ok=True)
     try:
         manifest = Manifest(
             **dict(contents),

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
+def given_folder(path: Path) -> Path:
+    """The folder of a bundle, or of the bundle in a run's folder; whether there is one is for `open_bundle` to say."""
+    inside = path / "bundle"
+    is_run = not (path / "manifest.json").exists() and (inside / "manifest.json").exists()
+    return inside if is_run else path
+
+
 def open_given(path: Path) -> Bundle:
     """Opens a bundle, or the bundle of a run's folder.
 
@@ -21,6 +28,4 @@ def open_given(path: Path) -> Bundle:
     """
     from tscnc_deploy.bundle import open_bundle
 
-    inside = path / "bundle"
-    is_run = not (path / "manifest.json").exists() and (inside / "manifest.json").exists()
-    return open_bundle(inside if is_run else path)
+    return open_bundle(given_folder(path))

@@ -21,8 +21,21 @@ from tscnc_deploy.errors import TscncError
 from tscnc_deploy.suggest import did_you_mean
 
 COMMANDS = (
-    "build", "verify", "bench", "inspect", "report", "export", "serve", "recipes", "targets", "init", "doctor",
-)  # fmt: skip
+    "build",
+    "verify",
+    "check",
+    "bench",
+    "inspect",
+    "report",
+    "serve",
+    "export",
+    "sign",
+    "verify-signature",
+    "recipes",
+    "targets",
+    "init",
+    "doctor",
+)
 
 DEFECT = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would read as a failed gate
 INTERRUPTED = 128 + signal.SIGINT
@@ -35,15 +48,15 @@ class Terminated(KeyboardInterrupt):
 
 
 class Program(click.Group):
-    """A group whose commands are modules of this package; each defines a command of the module's name."""
+    """A group whose commands are modules of this package; each defines a command of its name, with - for _."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if find_spec(f"tscnc_deploy.cli.{name}")]
+        return [name for name in COMMANDS if find_spec(f"tscnc_deploy.cli.{_module(name)}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = getattr(import_module(f"tscnc_deploy.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"tscnc_deploy.cli.{_module(cmd_name)}"), _module(cmd_name))
         return command
 
     def resolve_command(
@@ -79,6 +92,10 @@ class Program(click.Group):
             traceback.print_exc()
             click.echo("error: this is a defect of tscnc-deploy; please report it with the lines above", err=True)
             ctx.exit(DEFECT)
+
+
+def _module(command: str) -> str:
+    return command.replace("-", "_")
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""Signatures of bundles in the OpenSSF's form for models: a statement of every file's digest, signed with a key.
+
+Digests alone show damage; only a signature shows who wrote them. The library is `model-signing`, an optional extra.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.bundle.files import SIGNATURE, open_regular
+from tscnc_deploy.errors import BundleError, InputError, StorageError, UnavailableError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_INSTALL = "signatures need a package that is missing; run: pip install 'tscnc-deploy[sign]'"
+# A statement takes about 200 bytes a file.
+_MAX_BYTES = 8 << 20
+
+
+def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
+    """Signs a bundle: every file of it but the signature itself, the manifest included. Replaces an older signature.
+
+    Args:
+        folder: An opened, and so checked, bundle's.
+        private_key: Elliptic-curve key in PEM (NIST P-256, P-384 or P-521).
+        password: Of the key; None for a key that is not encrypted.
+
+    Returns:
+        The signature's file.
+
+    Raises:
+        InputError: The key cannot be read, or is of another kind.
+        StorageError: The signature cannot be written.
+        UnavailableError: model-signing is not installed.
+    """
+    signing = _library("signing")
+    _require_file(private_key)
+    place = folder / SIGNATURE
+    try:
+        config = signing.Config().use_elliptic_key_signer(
+            private_key=private_key, password=None if password is None else password.encode()
+        )
+    except Exception as error:  # cryptography and the library raise errors of many families here
+        msg = f"{private_key}: is no private key of NIST P-256, P-384 or P-521 in PEM, or is encrypted: {_line(error)}"
+        raise InputError(msg) from error
+    try:
+        config.set_hashing_config(_hashing()).sign(folder, place)
+    except OSError as error:
+        msg = f"{place}: cannot be written: {error.strerror}"
+        raise StorageError(msg) from error
+    return place
+
+
+def verify_signature(folder: Path, public_key: Path) -> None:
+    """Refuses a bundle that the owner of a key has not signed as it is now.
+
+    Args:
+        folder: The bundle's.
+        public_key: In PEM; that of the private key that signed.
+
+    Raises:
+        BundleError: There is no signature, it is another key's, it is damaged, or a file is not the signed one.
+        InputError: The key cannot be read.
+        UnavailableError: model-signing is not installed.
+    """
+    verifying = _library("verifying")
+    _require_file(public_key)
+    try:
+        with open_regular(folder, SIGNATURE) as file:
+            size = len(file.read(_MAX_BYTES + 1))
+    except FileNotFoundError:
+        msg = f"{folder}: is not signed: it holds no {SIGNATURE}"
+        raise BundleError(msg) from None
+    if size > _MAX_BYTES:
+        msg = f"{folder}: {SIGNATURE} is longer than {_MAX_BYTES} bytes"
+        raise BundleError(msg)
+    try:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    except Exception as error:
+        msg = f"{public_key}: is no public key of NIST P-256, P-384 or P-521 in PEM: {_line(error)}"
+        raise InputError(msg) from error
+    try:
+        # The library prints its warnings. What counts as a file is ours to say and not the signature's.
+        with contextlib.redirect_stdout(io.StringIO()):
+            config.set_hashing_config(_hashing()).verify(folder, folder / SIGNATURE)
+    except Exception as error:  # a hostile signature fails in any way that parsers and cryptography know
+        msg = f"{folder}: the signature is not one of {public_key} for these files: {_line(error)}"
+        raise BundleError(msg) from error
+
+
+def _hashing() -> Any:
+    """Every file but the signature; the library would leave out those of git, which might be added unseen."""
+    hashing = _library("hashing")
+    return hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+
+
+def _library(part: str) -> ModuleType:
+    from importlib import import_module
+
+    try:
+        return import_module(f"model_signing.{part}")
+    except ImportError as error:
+        raise UnavailableError(_INSTALL) from error
+
+
+def _require_file(key: Path) -> None:
+    try:
+        with key.open("rb"):
+            pass
+    except OSError as error:
+        msg = f"{key}: cannot be read: {error.strerror}"
+        raise InputError(msg) from error
+
+
+def _line(error: Exception) -> str:
+    from tscnc_deploy.bundle.strict_json import quoted
+
+    lines = str(error).splitlines()
+    return quoted(lines[0])[1:-1] if lines else type(error).__name__

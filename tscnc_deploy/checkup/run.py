@@ -1,0 +1,247 @@
+"""All checks of a bundle in the order of their cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.checkup.finding import Finding, exit_status
+from tscnc_deploy.errors import InputError, UnavailableError
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.checkup.attack import Baseline
+    from tscnc_deploy.checkup.policy import Policy
+    from tscnc_deploy.stages.base import Progress
+    from tscnc_deploy.verification.assessment import Assessment, Plan
+    from tscnc_deploy.verification.budget import Budget
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be checked, and how.
+
+    Attributes:
+        bundle: The bundle's folder.
+        key: Public key of whom the signature must be; None takes unsigned bundles too.
+        recipe: Name or file of the recipe whose bounds count.
+        overrides: Changes to it, KEY=VALUE.
+        baseline: Folder of a bundle that this one must not be worse than.
+        margin: Largest share of robust accuracy that it may lose against it.
+        engines: Which to run; empty takes every one that this machine runs.
+        attacks: Names of the fresh attacks; empty takes those of `attack.ATTACKS`.
+        budget: What all fresh attacks together may cost; None is no bound.
+        seed: Of the attacks.
+        device: Where PyTorch computes, "cpu" or "cuda".
+    """
+
+    bundle: Path
+    key: Path | None = None
+    recipe: str | None = None
+    overrides: tuple[str, ...] = ()
+    baseline: Path | None = None
+    margin: float = 0.02
+    engines: tuple[str, ...] = ()
+    attacks: tuple[str, ...] = ()
+    budget: Budget | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass
+class Checkup:
+    """What was found.
+
+    Attributes:
+        bundle: The bundle's folder.
+        findings: In the order in which they were made.
+        policy: Whose bounds counted; None if the bundle could not be opened.
+        engines: Every figure of the fresh attacks by engine, as `verify --json` has them.
+        baseline: Likewise for what the baseline answered them with.
+        seconds: What all of it took.
+        stage: What is being checked, to name what ends it.
+    """
+
+    bundle: Path
+    findings: list[Finding] = field(default_factory=list)
+    policy: str | None = None
+    engines: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    stage: str = "files"
+
+    @property
+    def status(self) -> int:
+        """The exit status, see `exit_status`."""
+        return exit_status(self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "bundle": str(self.bundle),
+            "passed": self.status == 0,
+            "status": self.status,
+            "policy": self.policy,
+            "findings": [finding.to_json() for finding in self.findings],
+            "engines": self.engines,
+            "baseline": self.baseline,
+            "seconds": self.seconds,
+        }
+
+
+def check_bundle(request: Request, progress: Progress) -> Checkup:
+    """Checks a bundle; whatever is wrong with it is a finding, not an exception.
+
+    The first finding of bad input ends it, as nothing after it would mean anything; a failed gate does not.
+
+    Args:
+        request: What and how.
+        progress: Where to report.
+    """
+    started = time.monotonic()
+    checkup = Checkup(request.bundle)
+    try:
+        _check(request, checkup, progress)
+    except UnavailableError as error:
+        checkup.findings.append(Finding(checkup.stage, "unavailable", str(error)))
+    except InputError as error:
+        checkup.findings.append(Finding(checkup.stage, "error", str(error)))
+    checkup.seconds = time.monotonic() - started
+    return checkup
+
+
+def _check(request: Request, checkup: Checkup, progress: Progress) -> None:
+    from tscnc_deploy.bundle import open_bundle
+    from tscnc_deploy.checkup.attack import Baseline, check_same_task
+    from tscnc_deploy.checkup.counting import check_structure
+    from tscnc_deploy.checkup.paperwork import check_environment, check_evidence, check_record
+    from tscnc_deploy.checkup.policy import choose_policy, compare_policy
+    from tscnc_deploy.checkup.replay import check_replay
+
+    def collect(stage: str, make: Callable[[], Iterable[Finding]]) -> None:
+        checkup.stage, before = stage, time.monotonic()
+        for finding in make():
+            spent, before = time.monotonic() - before, time.monotonic()
+            checkup.findings.append(finding if finding.seconds else _timed(finding, spent))
+
+    started = time.monotonic()
+    bundle = open_bundle(request.bundle)
+    checkup.findings.append(Finding("files: as listed", "passed", seconds=time.monotonic() - started))
+    collect("signature", lambda: [_signature(bundle, request.key)])
+    checkup.stage = "baseline"
+    baseline = None
+    if request.baseline is not None:
+        baseline = Baseline(open_bundle(request.baseline), request.margin)
+        check_same_task(bundle, baseline.bundle)
+    checkup.stage = "recipe"
+    policy = choose_policy(bundle, baseline.bundle if baseline else None, request.recipe, request.overrides)
+    checkup.policy = policy.says
+    collect("environment", lambda: [check_environment(bundle)])
+    collect("record", lambda: check_record(bundle))
+    collect("gates", lambda: compare_policy(bundle, policy))
+    collect("evidence", lambda: check_evidence(bundle))
+    collect("structure", lambda: check_structure(bundle, policy))
+    names = list(dict.fromkeys(request.engines))
+    if not names:
+        collect("engines", lambda: _choose(bundle, names))
+    for name in names:
+        collect(f"{name}: replay", lambda name=name: check_replay(bundle, name))  # type: ignore[misc]
+    _attack(bundle, names, policy, baseline, request, checkup, progress)
+
+
+def _timed(finding: Finding, seconds: float) -> Finding:
+    return replace(finding, seconds=seconds)
+
+
+def _signature(bundle: Bundle, key: Path | None) -> Finding:
+    from tscnc_deploy.bundle.files import SIGNATURE
+    from tscnc_deploy.bundle.signature import verify_signature
+
+    if key is not None:
+        verify_signature(bundle.path, key)
+        return Finding("signature", "passed", f"of {key}")
+    signed = (bundle.path / SIGNATURE).exists()
+    said = "signed, but by whom was not checked: give --key PUBLIC.pem" if signed else "not signed"
+    return Finding("signature", "skipped", said)
+
+
+def _choose(bundle: Bundle, names: list[str]) -> Iterable[Finding]:
+    """Adds the engines that this machine runs; the others are named, and needed only if there is no other."""
+    reasons = {}
+    for name in bundle.engines:
+        try:
+            bundle.engine(name)
+        except UnavailableError as error:
+            reasons[name] = str(error)
+        else:
+            names.append(name)
+    for name, reason in reasons.items():
+        yield Finding(f"{name}: runs here", "skipped" if names else "unavailable", reason)
+    if not bundle.engines:
+        msg = f"{bundle.path}: there is no engine in it"
+        raise InputError(msg)
+
+
+def _attack(
+    bundle: Bundle,
+    names: list[str],
+    policy: Policy,
+    baseline: Baseline | None,
+    request: Request,
+    checkup: Checkup,
+    progress: Progress,
+) -> None:
+    from tscnc_deploy.checkup.attack import beside_baseline, counterpart, fresh_subject, gates_of
+
+    images = baseline.bundle if baseline else bundle
+    plan = _plan(policy, request, len(names) * (2 if baseline else 1))
+    for position, name in enumerate(names, 1):
+        checkup.stage = f"{name}: fresh attack"
+        ours = _assess(fresh_subject(bundle, name, policy, request.attacks, images), plan, progress, position, names)
+        checkup.engines[name] = ours.to_json()
+        checkup.findings += gates_of(name, ours)
+        if baseline:
+            other = counterpart(baseline.bundle, name)
+            subject = fresh_subject(baseline.bundle, other, policy, request.attacks, images)
+            theirs = _assess(subject, plan, progress, position, names)
+            checkup.baseline[name] = {"engine": other, **theirs.to_json()}
+            checkup.findings.append(beside_baseline(name, ours, theirs, baseline.margin, plan))
+
+
+def _plan(policy: Policy, request: Request, victims: int) -> Plan:
+    """The same for all; each victim has its part of the budget."""
+    from tscnc_deploy.verification.assessment import Plan
+    from tscnc_deploy.verification.budget import Budget
+
+    whole = request.budget
+    part = whole and Budget(
+        None if whole.seconds is None else whole.seconds / victims,
+        None if whole.queries is None else max(whole.queries // victims, 1),
+    )
+    return Plan(
+        threat=policy.threat,
+        limits={"clean": policy.recipe.gates.clean, "robust": policy.recipe.gates.robust},
+        seed=request.seed,
+        batch_size=policy.recipe.verify.batch_size,
+        device=request.device,
+        budget=part,
+        masking=False,
+    )
+
+
+def _assess(subject: Any, plan: Plan, progress: Progress, position: int, names: list[str]) -> Assessment:
+    from tscnc_deploy.stages.base import BOUNDS
+    from tscnc_deploy.verification.assessment import assess
+
+    def show(attack: str, done: int, total: int, known: Any) -> None:
+        bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
+        progress.step(done, total, bounds, "", attack)
+
+    name = subject.source.name
+    progress.start(f"{subject.source.path.name} {name}", position, len(names))
+    found = assess(subject, plan, None, show)
+    progress.finish(name, cached=False, seconds=sum(found.evaluation.seconds.values()))
+    return found
