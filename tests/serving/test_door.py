@@ -178,3 +178,9 @@ def test_what_a_request_may_say():
         outputs=[{"name": "logits", "parameters": {"classification": 2, "binary_data": True}}],
     )
     assert (request.id, request.timeout, request.output.top, request.output.binary) == ("seven", 0.0015, 2, True)
+
+
+def test_the_longest_body_follows_from_the_largest_batch():
+    assert Door((1, 8, 8), 16).max_body == 16 * 64 * 24 + 65536
+    assert Door((3, 224, 224), 256).max_body == 256 * 3 * 224 * 224 * 4 + 65536
+    assert Door((3, 224, 224), 64).max_body == (64 << 20) + 65536

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from tests.serving.bundles import expected, write_served
+from tscnc_deploy.bundle import open_bundle
 from tscnc_deploy.errors import BundleError, GateFailedError
 from tscnc_deploy.serving.model import open_model
 
 
 def test_the_engine_that_passed_is_opened_once_per_instance(served_bundle):
-    model = open_model(served_bundle, instances=2, threads=1)
+    model = open_model(open_bundle(served_bundle), instances=2, threads=1)
     assert (model.name, model.version, model.passed, len(model.engines)) == ("tiny", "1", True, 2)
     assert model.spec.name == "onnx-cpu"
     assert model.digest == hashlib.sha256((served_bundle / "manifest.json").read_bytes()).hexdigest()
@@ -21,7 +22,7 @@ def test_the_engine_that_passed_is_opened_once_per_instance(served_bundle):
 
 
 def test_clients_learn_what_protects_the_model(served_bundle):
-    facts = open_model(served_bundle, threads=1).facts
+    facts = open_model(open_bundle(served_bundle), threads=1).facts
     assert facts["threat"] == {"norm": "Linf", "epsilon": 0.1}
     assert facts["robust"]["accuracy"] == 0.75
     assert [gate["name"] for gate in facts["gates"]] == ["robust accuracy, lower end"]
@@ -30,22 +31,22 @@ def test_clients_learn_what_protects_the_model(served_bundle):
 def test_a_bundle_that_failed_is_refused(tmp_path):
     folder = write_served(tmp_path / "failed", passed=False)
     with pytest.raises(GateFailedError, match=r"failed its gates \(robust accuracy, lower end\); --allow-failed"):
-        open_model(folder)
-    assert not open_model(folder, "onnx-cpu", allow_failed=True, threads=1).passed
+        open_model(open_bundle(folder))
+    assert not open_model(open_bundle(folder), "onnx-cpu", allow_failed=True, threads=1).passed
 
 
 def test_an_engine_that_was_never_attacked_is_refused(served_bundle, tmp_path):
     with pytest.raises(GateFailedError, match="the engine onnx-cuda was not attacked"):
-        open_model(served_bundle, "onnx-cuda")
+        open_model(open_bundle(served_bundle), "onnx-cuda")
     folder = write_served(tmp_path / "none", attacked=False)
     with pytest.raises(GateFailedError, match="its engines were not attacked"):
-        open_model(folder)
+        open_model(open_bundle(folder))
 
 
 def test_an_unknown_engine_and_a_changed_file_are_refused(tmp_path):
     folder = write_served(tmp_path / "bundle")
     with pytest.raises(BundleError, match="no engine 'tensorrt'"):
-        open_model(folder, "tensorrt")
+        open_model(open_bundle(folder), "tensorrt")
     (folder / "engines" / "onnx-cpu" / "model.onnx").write_bytes(b"changed")
     with pytest.raises(BundleError, match=r"model\.onnx has"):
-        open_model(folder)
+        open_model(open_bundle(folder))

@@ -55,20 +55,20 @@ class Load:
 
     def ask(self, server, number):
         module, address = [(tritonclient.http, server.http), (tritonclient.grpc, server.grpc)][number % 2]
-        client = module.InferenceServerClient(address)
         random = np.random.default_rng(number)
-        while not self.ending.is_set():
-            images = random.random((int(random.integers(1, 9)), *SHAPE), np.float32)
-            try:
-                logits = client.infer("tiny", tensor(module, images)).as_numpy("logits")
-            except Exception as error:
+        with module.InferenceServerClient(address) as client:
+            while not self.ending.is_set():
+                images = random.random((int(random.integers(1, 9)), *SHAPE), np.float32)
+                try:
+                    logits = client.infer("tiny", tensor(module, images)).as_numpy("logits")
+                except Exception as error:
+                    with self.lock:
+                        self.errors.append(str(error))
+                    return
+                right = np.allclose(logits, expected(images), rtol=1e-5)
                 with self.lock:
-                    self.errors.append(str(error))
-                return
-            with self.lock:
-                self.right += bool(np.allclose(logits, expected(images), rtol=1e-5))
-                if not np.allclose(logits, expected(images), rtol=1e-5):
-                    self.errors.append("a wrong answer")
+                    self.right += bool(right)
+                    self.errors += [] if right else ["a wrong answer"]
 
     def until(self, count):
         latest = time.monotonic() + 30
@@ -102,7 +102,8 @@ def test_sigterm_loses_nothing_that_was_taken():
         def ask(module, address, number):
             images = np.full((1, *SHAPE), number / 16, np.float32)
             try:
-                logits = module.InferenceServerClient(address).infer("tiny", tensor(module, images)).as_numpy("logits")
+                with module.InferenceServerClient(address) as client:
+                    logits = client.infer("tiny", tensor(module, images)).as_numpy("logits")
                 answers.append(bool(np.allclose(logits, expected(images))))
             except Exception as error:
                 answers.append(str(error))

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tscnc_deploy.cli.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.output import json_option, print_json
 from tscnc_deploy.cli.serve_options import limit_options, place_options
 
 if TYPE_CHECKING:
+    from tscnc_deploy.serving.model import Model
     from tscnc_deploy.serving.server import Started
 
 TOKEN = "TSCNC_SERVE_TOKEN"
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@bundle_argument
 @click.option("--engine", metavar="TARGET", help="Which engine.  [default: the first that passed and runs here]")
 @click.option(
     "--instances", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Copies of the engine."
@@ -55,9 +57,9 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # or strangers fill the log with "Invalid HTTP request"
 
-    def opened(version: str) -> Any:
+    def opened(version: str) -> Model:
         return open_model(
-            bundle,
+            open_given(bundle),
             options["engine"],
             version=version,
             instances=options["instances"],

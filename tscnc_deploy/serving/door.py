@@ -14,6 +14,7 @@ from tscnc_deploy.open_inference import INPUT
 from tscnc_deploy.serving.refusal import Refusal
 
 _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
+_MAX_JSON = 64 << 20
 # A JSON number of a float32 takes at most so many characters with its comma; clients that write more have to say less.
 _JSON_CHARACTERS = 24
 _JSON_AROUND = 1 << 16
@@ -51,8 +52,9 @@ class Door:
 
     @property
     def max_body(self) -> int:
-        """Bytes that a request of `max_images` can need in its longest form, JSON."""
-        return self.max_images * prod(self.input_shape) * _JSON_CHARACTERS + _JSON_AROUND
+        """Bytes that a request of `max_images` needs in binary form, or as JSON where that is not too long to parse."""
+        values = self.max_images * prod(self.input_shape)
+        return max(min(values * _JSON_CHARACTERS, _MAX_JSON), values * 4) + _JSON_AROUND
 
     def header(self, name: object, datatype: object, shape: object) -> Header:
         """Checks what a request says of its input; allocates nothing.

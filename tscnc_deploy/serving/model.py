@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,15 +43,15 @@ class Model:
         """What the instances are."""
         return self.engines[0].spec
 
-    def warm_up(self) -> None:
-        """Runs each instance on its smallest and its largest batch, so that no client waits for first calls."""
+    def warm_up(self, largest: int) -> None:
+        """Runs each instance on one image and on the largest batch, so that no client waits for first calls."""
         for engine in self.engines:
-            for count in (self.spec.batch_min, self.spec.batch_max):
+            for count in (1, largest):
                 engine.logits(np.zeros((count, *self.spec.input_shape), np.float32))
 
 
 def open_model(
-    path: Path,
+    bundle: Bundle,
     engine: str | None = None,
     *,
     version: str = "1",
@@ -63,7 +62,7 @@ def open_model(
     """Opens what is served.
 
     Args:
-        path: A bundle, or the folder of a run.
+        bundle: An opened bundle.
         engine: Name of an engine; None takes the first, by name, that passed and that this machine can run.
         version: Of the model.
         instances: Number of times that it is opened.
@@ -71,15 +70,10 @@ def open_model(
         allow_failed: Whether a bundle that failed its gates, or an engine that was never attacked, is served.
 
     Raises:
-        BundleError: The bundle is damaged, or holds no such engine.
+        BundleError: The engine is damaged, or there is none of that name.
         GateFailedError: It did not pass.
         UnavailableError: This machine cannot run it.
     """
-    from tscnc_deploy.bundle import open_bundle
-
-    inside = path / "bundle"
-    is_run = not (path / "manifest.json").exists() and (inside / "manifest.json").exists()
-    bundle = open_bundle(inside if is_run else path)
     manifest = bundle.manifest
     names = choose_engines(bundle, engine, allow_failed=allow_failed)
     opened = _first_that_runs(bundle, names, threads)

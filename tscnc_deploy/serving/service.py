@@ -122,6 +122,8 @@ class Service:
                 _log.error("the bundle was not reloaded: %s", error)
                 return
             _log.info("reloaded: version %s, bundle %s", self.current.model.version, self.current.model.digest)
+            # A request that found the old version in this very moment enters its queue before that closes.
+            await asyncio.sleep(0)
             await old.batcher.close()
 
     def stop_welcoming(self) -> None:
@@ -211,9 +213,9 @@ class Service:
     async def _replace(self, version: str) -> None:
         loop = asyncio.get_running_loop()
         model = await loop.run_in_executor(None, self._open_model, version)
-        await loop.run_in_executor(None, model.warm_up)
         limits, largest = self.limits, model.spec.batch_max
         max_batch = min(limits.max_batch or largest, largest)
+        await loop.run_in_executor(None, model.warm_up, max_batch)
         batcher = Batcher(
             model.engines,
             max_batch=max_batch,
