@@ -45,6 +45,7 @@ EXTRAS = {
     "tensorrt-rtx": ("tensorrt-rtx",),
     "parquet": ("pyarrow",),
     "ray": ("ray",),
+    "sign": ("model-signing", "pyopenssl"),
     "serve": ("starlette", "uvicorn", "httptools", "uvloop", "grpcio", "orjson", "prometheus-client"),
 }
 
