@@ -1,6 +1,6 @@
 """Which engine kinds there are: the one place where a target becomes files, and files become an engine.
 
-A new kind (TensorRT, a sparse CPU engine) is a module that follows `EngineKind`, its name in `Target.engine`, and an
+A new kind (TensorRT, say) is a module that follows `EngineKind`, its name in `Target.engine`, and an
 entry in `_kind`. Modules are imported when they are asked for, as some need packages that are optional.
 """
 
@@ -80,3 +80,7 @@ def _kind(target: Target) -> EngineKind:
             from tscnc_deploy.engines import onnx_runtime
 
             return onnx_runtime
+        case "sparse-cpu":
+            from tscnc_deploy.engines.sparse_cpu import kind
+
+            return kind

@@ -24,9 +24,12 @@ class Target(Section):
 
     name: RecipeName = Field(description="names the engine in a bundle")
     description: Text = Field("", description="one line for `tscnc-deploy targets`")
-    engine: Literal["onnxruntime"] = Field("onnxruntime", description="what runs the exported file")
+    engine: Literal["onnxruntime", "sparse-cpu"] = Field("onnxruntime", description="what runs the exported file")
     provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"] = Field(
         "CPUExecutionProvider", description="onnxruntime's execution provider"
+    )
+    instructions: Literal["auto", "avx512", "avx2", "neon", "portable"] = Field(
+        "auto", description="the sparse-cpu engine's instruction set; auto: the best that the processor has"
     )
     precision: Literal["fp32"] = Field("fp32", description="precision of the arithmetic, read back from the file")
     sparse: bool = Field(True, description="the engine opens the sparse file; false: the dense one")
@@ -42,6 +45,12 @@ class Target(Section):
             raise ValueError(msg)
         if self.batch_min > self.batch_max:
             msg = f"batch_min = {self.batch_min} exceeds batch_max = {self.batch_max}; write a batch_max as large"
+            raise ValueError(msg)
+        if self.engine == "sparse-cpu" and self.provider != "CPUExecutionProvider":
+            msg = f'provider = "{self.provider}" belongs to engine = "onnxruntime"; leave it out for the CPU'
+            raise ValueError(msg)
+        if self.engine != "sparse-cpu" and self.instructions != "auto":
+            msg = f'instructions = "{self.instructions}" belongs to engine = "sparse-cpu"; leave it out'
             raise ValueError(msg)
         return self
 

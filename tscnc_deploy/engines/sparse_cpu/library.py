@@ -22,7 +22,9 @@ INSTRUCTIONS = ("auto", "avx512", "avx2", "neon", "portable")
 
 _VERSION = 1
 _MESSAGE_BYTES = 512
-_INSTALL = "install a C++ compiler (Debian: apt install g++) and run: pip install --force-reinstall --no-deps tscnc-deploy"
+_INSTALL = (
+    "install a C++ compiler (Debian: apt install g++) and run: pip install --force-reinstall --no-deps tscnc-deploy"
+)
 
 
 def instructions_for(name: str) -> str:
@@ -33,7 +35,7 @@ def instructions_for(name: str) -> str:
     """
     found = _library().scpu_instructions(name.encode())
     if found is None:
-        msg = f"this processor does not have the instructions {name!r}; use instructions = \"auto\""
+        msg = f'this processor does not have the instructions {name!r}; use instructions = "auto"'
         raise UnavailableError(msg)
     return bytes(found).decode()
 

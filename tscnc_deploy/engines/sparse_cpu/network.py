@@ -92,8 +92,8 @@ class SparseWeight:
 
     def scaled(self, factors: NDArray[np.float64]) -> SparseWeight:
         """Each filter times its factor; what becomes zero is dropped."""
-        counts = np.diff(self.starts.astype(np.int64))
-        owner = np.repeat(np.arange(self.filters, dtype=np.int64), counts)
+        starts = self.starts.astype(np.int64)
+        owner = np.repeat(np.arange(self.filters, dtype=np.int64), starts[1:] - starts[:-1])
         values = (self.values * factors[owner]).astype(np.float32)
         return self.from_entries(owner * self.fan_in + self.positions, values, self.filters, self.fan_in)
 

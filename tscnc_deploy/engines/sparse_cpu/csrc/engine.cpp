@@ -7,6 +7,8 @@
 namespace scpu {
 namespace {
 
+constexpr int64_t kGroupBytes = 2 << 20;
+
 const Kernels& require(const char* instructions) {
   const Kernels* kernels = kernels_named(instructions);
   if (!kernels) throw Error(std::string("this processor or this build has no instructions ") + instructions);
@@ -20,6 +22,14 @@ int power_of_two(int64_t most) {
   int result = 1;
   while (result * 2 <= most) result *= 2;
   return result;
+}
+
+// The most images at once: few enough for the largest tensor to stay in a second or third cache, which is worth more than
+// a few wider tiles.
+int most_images(const Program& program, int lanes) {
+  int64_t largest = 0;
+  for (const Shape& shape : program.tensors()) largest = std::max(largest, floats(shape) * 4);
+  return std::min(lanes, power_of_two(kGroupBytes / largest));
 }
 
 const char* name(Action action) {
@@ -42,7 +52,8 @@ Engine::Engine(const void* program, size_t bytes, const char* instructions, int 
       kernels_(require(instructions)),
       threads_(threads),
       image_floats_(floats(program_.shape(program_.ops()[0].target))),
-      classes_(program_.shape(program_.output()).c) {
+      classes_(program_.shape(program_.output()).c),
+      most_(most_images(program_, kernels_.lanes)) {
   if (threads < 1 || threads > 256) throw Error("the number of threads must be from 1 to 256");
   for (int thread = 0; thread < threads; thread++) arenas_.push_back(std::make_unique<Arena>());
   ready(1);  // what cannot be planned is refused now
@@ -74,12 +85,12 @@ void Engine::run(const float* images, int64_t count, float* logits) {
   logits_ = logits;
   int64_t first = 0;
   while (count - first >= threads_) {
-    const int each = std::min(kernels_.lanes, power_of_two((count - first) / threads_));
+    const int each = std::min(most_, power_of_two((count - first) / threads_));
     run_alone(first, each);
     first += int64_t(each) * threads_;
   }
   while (first < count) {
-    const int each = std::min(kernels_.lanes, power_of_two(count - first));
+    const int each = std::min(most_, power_of_two(count - first));
     run_together(first, each);
     first += each;
   }

@@ -45,6 +45,7 @@ class Engine {
   const Kernels& kernels_;
   const int threads_;
   const int64_t image_floats_, classes_;
+  const int most_;  // images at once
   std::mutex mutex_;
   std::map<int, std::unique_ptr<Ready>> ready_;  // by the number of images
   std::vector<std::unique_ptr<Arena>> arenas_;   // one a thread

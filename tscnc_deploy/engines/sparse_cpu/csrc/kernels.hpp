@@ -25,6 +25,9 @@ struct ConvCall {
   bool first, last;  // block of input channels: the first starts from the bias, the last adds and clamps
 };
 
+// How many records a kernel with this many sums takes at once: eight sums keep two multiply-add units busy.
+constexpr int records_at_once(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
+
 // Output tile of `rows` x `cols` lines for `group` filters at once, `stride` lines between neighbouring outputs.
 struct ConvKernel {
   int rows, cols, group, stride;
@@ -55,6 +58,8 @@ struct Kernels {
   const ConvKernel* conv;
   int conv_count;
   void (*border)(char* plane, const Border* places, size_t count, const int32_t* shuffles, float outside);
+  // Adds up all lines of a block, lane by lane.
+  void (*add_up)(const char* in, int64_t in_row, int rows, int cols, float* sums);
   void (*max_pool)(const PoolCall&);
   void (*elementwise)(const ElementwiseCall&);
 

@@ -25,6 +25,14 @@ struct Margins {
   int top, left, bottom, right;
 };
 
+// Whether a window of the operation reaches outside the image.
+bool leaves(const Op& op, const Shape& from, const Shape& to) {
+  const auto beyond = [](const Axis& axis, int size, int windows) {
+    return axis.pad > 0 || int64_t(windows - 1) * axis.stride - axis.pad + axis.reach() > size - 1;
+  };
+  return beyond(op.y, from.h, to.h) || beyond(op.x, from.w, to.w);
+}
+
 class Planner {
  public:
   Planner(Plan& plan) : plan_(plan), program_(plan.program), primary_(program_.tensors().size(), -1) { measure_strides(); }
@@ -53,14 +61,19 @@ class Planner {
     lowest_.assign(count, false);
     for (auto op = program_.ops().rbegin(); op != program_.ops().rend(); ++op) {
       const bool windows = op->kind == Kind::conv || op->kind == Kind::max_pool;
-      if (op->kind == Kind::mean) continue;
+      if (op->kind == Kind::mean) {
+        zero_[op->sources[0]] = true;
+        continue;
+      }
       for (int source : op->sources) {
         const int64_t y = int64_t(later_y_[op->target]) * (windows ? op->y.stride : 1);
         const int64_t x = int64_t(later_x_[op->target]) * (windows ? op->x.stride : 1);
         later_y_[source] = int(std::min<int64_t>(1 << 14, std::max<int64_t>(later_y_[source], y)));
         later_x_[source] = int(std::min<int64_t>(1 << 14, std::max<int64_t>(later_x_[source], x)));
         if (op->kind == Kind::conv) zero_[source] = true;
-        if (op->kind == Kind::max_pool && (op->y.pad || op->x.pad)) lowest_[source] = true;
+        if (op->kind == Kind::max_pool && leaves(*op, program_.shape(source), program_.shape(op->target))) {
+          lowest_[source] = true;
+        }
       }
     }
   }
@@ -79,7 +92,7 @@ class Planner {
         const Blocks in{out.fold, out.fold.rows == 1 ? from.h : out.bh * op.y.stride,
                         out.fold.cols == 1 ? from.w : out.bw * op.x.stride};
         const float outside = op.kind == Kind::conv ? 0.f : -std::numeric_limits<float>::infinity();
-        const bool padded = op.kind == Kind::conv || op.y.pad || op.x.pad;
+        const bool padded = op.kind == Kind::conv || leaves(op, from, to);
         const int source = find(op.sources[0], in, padded ? outside : plan_.values[primary_[op.sources[0]]].layout.outside);
         widen(source, margins(op, in, out));
         std::vector<int> sources{source};
@@ -87,9 +100,12 @@ class Planner {
         add(op.kind == Kind::conv ? Action::conv : Action::max_pool, &op, sources, make(op.target, out));
         break;
       }
-      case Kind::mean:
-        add(Action::mean, &op, {primary_[op.sources[0]]}, make(op.target, {{plan_.images, 1, 1}, 1, 1}));
+      case Kind::mean: {
+        const Layout& layout = plan_.values[primary_[op.sources[0]]].layout;
+        const int source = find(op.sources[0], {layout.fold, layout.bh, layout.bw}, 0.f);
+        add(Action::mean, &op, {source}, make(op.target, {{plan_.images, 1, 1}, 1, 1}));
         break;
+      }
       case Kind::elementwise:
       case Kind::concat: {
         const Layout& first = plan_.values[primary_[op.sources[0]]].layout;

@@ -8,17 +8,17 @@
 namespace scpu {
 namespace {
 
-// What a processor of 2017 or later has at least. Fixed numbers: a plan, and with it the bits of a result, must not depend
-// on the machine.
+// A first-level cache, less room for the sums, and blocks of input channels up to what a second-level cache keeps. Fixed
+// numbers: a plan, and with it the bits of a result, must not depend on the machine.
 constexpr int64_t kFirstCache = 36 << 10;
-constexpr int64_t kSecondCache = 384 << 10;
-// Cycles, measured on AVX-512 machines with two multiply-adds and two loads a cycle; only their proportions matter.
+constexpr int64_t kBlocks[] = {kFirstCache, 2 * kFirstCache, 4 * kFirstCache, 8 * kFirstCache};
+// Cycles, measured with AVX-512 on a Zen 5; only their proportions matter.
 constexpr double kMultiplyAdd = 0.5;
 constexpr double kLoad = 0.58;
-constexpr double kFarLoad = 0.45;  // more, for a line that comes from the second cache
+constexpr double kFarLoad = 0.52;  // more, for a line from the second cache
 constexpr double kStore = 1.0;
-constexpr double kRow = 14.0;      // a row's end is rarely foreseen
-constexpr double kTouch = 1.5;     // the first load of a line by a tile
+constexpr double kRow = 18.0;      // a row's end is rarely foreseen
+constexpr double kTouch = 1.0;     // the first load of a line by a tile
 constexpr int kWidths[] = {8, 6, 4, 3, 2, 1};
 constexpr int kHeights[] = {4, 3, 2, 1};
 
@@ -100,11 +100,11 @@ std::vector<Tile> cover(const Kernels& kernels, const Layout& out, int rows, int
   return tiles;
 }
 
-// Cycles of a record for a tile of `lines` outputs.
-double record_cycles(int lines, int group, bool near) {
+// Cycles of a record for a tile of `lines` outputs whose inputs come from the second cache with the probability `far`.
+double record_cycles(int lines, int group, double far) {
   const double arithmetic = kMultiplyAdd * lines * group;
-  const double loads = kLoad * (lines + group + 0.5);
-  return std::max({arithmetic, loads, 2.0}) + (near ? 0 : kFarLoad * lines);
+  const double loads = kLoad * (lines + 0.6 * group);
+  return std::max(arithmetic, loads) + far * kFarLoad * lines;
 }
 
 int64_t footprint(const ConvKernel& k, const Op& op) {
@@ -121,15 +121,15 @@ void choose_tiles(Part& part, const Op& op, const Shape& from, const Layout& out
       if (height > out.bh || width > out.bw) continue;
       const std::vector<Tile> tiles = cover(kernels, out, height, width, part.group, op.x.stride);
       if (tiles.empty()) continue;
-      for (const bool near : {true, false}) {
-        const int64_t bytes = footprint(*tiles[0].kernel, op) * kernels.line_bytes();
-        const int64_t fit = std::max<int64_t>(1, (near ? kFirstCache : kSecondCache) / bytes);
+      const int64_t bytes = footprint(*tiles[0].kernel, op) * kernels.line_bytes();
+      for (const int64_t budget : kBlocks) {
+        const int64_t fit = std::max<int64_t>(1, budget / bytes);
         const int blocks = op.groups == 1 ? int((channels + fit - 1) / fit) : 1;
+        const double far = std::max(0.0, 1.0 - double(kFirstCache) * blocks / double(channels * bytes));
         double cycles = 0;
         for (const Tile& tile : tiles) {
           const int lines = tile.kernel->rows * tile.kernel->cols;
-          const bool stays = channels * bytes <= kFirstCache * blocks;
-          cycles += records * record_cycles(lines, part.group, near && stays);
+          cycles += records * record_cycles(lines, part.group, far);
           cycles += part.rows * double(blocks) * (kRow + kStore * lines * part.group);
           cycles += part.rows * double(blocks - 1) * kLoad * lines * part.group;
           cycles += kTouch * double(channels) * double(footprint(*tile.kernel, op));
@@ -165,6 +165,12 @@ void fill(Part& part, const Filters& filters, const Layout& in, const Kernels& k
   };
   part.start.assign(size_t(part.blocks) * part.rows + 1, 0);
   each([&](uint32_t run, uint32_t, const float*) { part.start[run + 1]++; });
+  uint32_t at_once = 1;
+  for (const Tile& tile : part.tiles) {
+    const int sums = tile.kernel->rows * tile.kernel->cols * part.group;
+    at_once = std::max<uint32_t>(at_once, records_at_once(sums));
+  }
+  for (uint32_t& count : part.start) count = (count + at_once - 1) / at_once * at_once;
   std::partial_sum(part.start.begin(), part.start.end(), part.start.begin());
   part.records.resize(part.start.back() * part.record_bytes());
   std::vector<uint32_t> next(part.start.begin(), part.start.end() - 1);
@@ -199,7 +205,7 @@ std::vector<Part> plan_conv(const Op& op, const Shape& from, const Shape& to, co
         if (there) lines = std::max(lines, height * width);
       }
     }
-    price[i] = lines ? record_cycles(lines, 1 << i, true) / lines : 1e30;
+    price[i] = lines ? record_cycles(lines, 1 << i, 0) / lines : 1e30;
   }
   const auto take = [&](int which, const uint32_t* filter, uint64_t count) {
     parts[which].channel.insert(parts[which].channel.end(), filter, filter + parts[which].group);
