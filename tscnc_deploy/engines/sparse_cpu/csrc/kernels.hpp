@@ -25,8 +25,9 @@ struct ConvCall {
   bool first, last;  // block of input channels: the first starts from the bias, the last adds and clamps
 };
 
-// How many records a kernel with this many sums takes at once: eight sums keep two multiply-add units busy.
-constexpr int records_at_once(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : sums >= 2 ? 4 : 8; }
+// How many records a kernel with this many sums takes at once: eight sums
+// keep two multiply-add units busy.
+constexpr int records_at_once(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : 4; }
 
 // Output tile of `rows` x `cols` lines for `group` filters at once, `stride` lines between neighbouring outputs.
 struct ConvKernel {

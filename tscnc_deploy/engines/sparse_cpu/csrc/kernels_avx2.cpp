@@ -8,6 +8,7 @@
 
 #define LANES 8
 #define ACCUMULATORS 12
+#define VECTOR_REGISTER "x"
 #define NAME "avx2"
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)

@@ -8,9 +8,15 @@
 #define LANES 4
 #if defined(__aarch64__)
 #define ACCUMULATORS 24
+#define VECTOR_REGISTER "w"
 #define NAME "neon"
 #else
 #define ACCUMULATORS 12
+#if defined(__x86_64__)
+#define VECTOR_REGISTER "x"
+#else
+#define VECTOR_REGISTER "m"
+#endif
 #define NAME "portable"
 #endif
 

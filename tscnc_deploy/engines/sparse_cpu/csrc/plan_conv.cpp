@@ -13,9 +13,9 @@ namespace {
 constexpr int64_t kFirstCache = 36 << 10;
 constexpr int64_t kBlocks[] = {kFirstCache, 2 * kFirstCache, 4 * kFirstCache, 8 * kFirstCache};
 // Cycles, measured with AVX-512 on a Zen 5; only their proportions matter.
-constexpr double kMultiplyAdd = 0.5;
-constexpr double kLoad = 0.58;
-constexpr double kFarLoad = 0.52;  // more, for a line from the second cache
+constexpr double kMultiplyAdd = 0.53;
+constexpr double kLoad = 0.62;
+constexpr double kFarLoad = 0.45;  // more, for a line from the second cache
 constexpr double kStore = 1.0;
 constexpr double kRow = 18.0;      // a row's end is rarely foreseen
 constexpr double kTouch = 1.0;     // the first load of a line by a tile
@@ -103,7 +103,7 @@ std::vector<Tile> cover(const Kernels& kernels, const Layout& out, int rows, int
 // Cycles of a record for a tile of `lines` outputs whose inputs come from the second cache with the probability `far`.
 double record_cycles(int lines, int group, double far) {
   const double arithmetic = kMultiplyAdd * lines * group;
-  const double loads = kLoad * (lines + 0.6 * group);
+  const double loads = kLoad * (lines + (group == 1 ? 1 : group + 1));
   return std::max(arithmetic, loads) + far * kFarLoad * lines;
 }
 

@@ -11,7 +11,6 @@ constexpr uint32_t kVersion = 1;
 constexpr uint32_t kMaxCount = 1 << 16;  // tensors, operations, channels
 constexpr uint32_t kMaxSide = 1 << 14;
 constexpr uint64_t kMaxElements = 1 << 28;  // of one tensor, and of one weight as a dense array
-constexpr uint32_t kNone = 0xffffffff;
 
 // Reads words one after another and refuses to read past the end.
 class Reader {
