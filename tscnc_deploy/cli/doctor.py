@@ -57,6 +57,7 @@ def examine() -> dict[str, Any]:
         "packages": packages,
         "cuda": cuda,
         "onnxruntime": runtime,
+        "sparse_cpu": _sparse_cpu() if "numpy" in healthy else None,
         "extras": {name: _extra(name, distributions) for name, distributions in machine.EXTRAS.items()},
         "targets": _targets() if len(healthy) == len(packages) else {},
     }
@@ -81,6 +82,16 @@ def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str,
         "cuda_session": reason is None,
         "cuda_problem": reason,
     }
+
+
+def _sparse_cpu() -> dict[str, Any]:
+    from tscnc_deploy.engines.sparse_cpu.library import instructions_for
+    from tscnc_deploy.errors import UnavailableError
+
+    try:
+        return {"instructions": instructions_for("auto"), "problem": None}
+    except UnavailableError as error:
+        return {"instructions": None, "problem": str(error)}
 
 
 def _hints(cuda: dict[str, Any] | None, runtime: dict[str, Any] | None) -> list[str]:
@@ -133,6 +144,8 @@ def _show(findings: dict[str, Any]) -> None:
         session = "a CUDA session starts" if runtime["cuda_session"] else f"no CUDA session: {runtime['cuda_problem']}"
         providers = f"{' and '.join(runtime['distributions'])}: {', '.join(runtime['providers'])}"
         rows.append(["onnxruntime", f"{providers}; {session}"])
+    if sparse_cpu := findings["sparse_cpu"]:
+        rows.append(["sparse-cpu", sparse_cpu["problem"] or f"compiled, runs with {sparse_cpu['instructions']}"])
     click.echo("Machine")
     print_table([], rows)
     packages = [[module, p["version"] or "-", p["problem"] or "ok"] for module, p in findings["packages"].items()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,17 @@ def instructions_for(name: str) -> str:
         msg = f'this processor does not have the instructions {name!r}; use instructions = "auto"'
         raise UnavailableError(msg)
     return bytes(found).decode()
+
+
+def peak_multiply_adds(instructions: str = "auto", seconds: float = 0.2) -> float:
+    """Multiply-adds a second of one thread that does nothing else: the best of several short runs."""
+    name = instructions_for(instructions).encode()
+    rounds, best, end = 100_000, 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        done = _library().scpu_spin(name, rounds)
+        best = max(best, done / (time.perf_counter() - start))
+    return best
 
 
 class Core:
@@ -109,6 +121,7 @@ def _library() -> ctypes.CDLL:
         raise UnavailableError(msg)
     pointer, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
     library.scpu_instructions.argtypes, library.scpu_instructions.restype = [text], text
+    library.scpu_spin.argtypes, library.scpu_spin.restype = [text, ctypes.c_int64], ctypes.c_int64
     library.scpu_open.argtypes = [text, size, text, ctypes.c_int, text, size]
     library.scpu_open.restype = pointer
     library.scpu_run.argtypes = [pointer, pointer, ctypes.c_int64, pointer, text, size]

@@ -21,7 +21,9 @@ def main() -> None:
     written = 0
 
     @seed(0)
-    @settings(max_examples=120, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=HealthCheck)
+    @settings(
+        max_examples=120, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=HealthCheck
+    )
     @given(network=networks())
     def write(network):
         nonlocal written

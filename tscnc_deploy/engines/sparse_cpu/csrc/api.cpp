@@ -38,6 +38,12 @@ const char* scpu_instructions(const char* name) {
   return kernels ? kernels->name : nullptr;
 }
 
+int64_t scpu_spin(const char* instructions, int64_t rounds) {
+  const scpu::Kernels* kernels = scpu::kernels_named(instructions);
+  float sink[2] = {0.5f, 0.25f};
+  return kernels ? kernels->spin(rounds, sink) : 0;
+}
+
 ScpuEngine* scpu_open(const void* program, size_t bytes, const char* instructions, int threads, char* message,
                       size_t message_bytes) {
   scpu::Engine* engine = nullptr;

@@ -21,6 +21,8 @@ typedef struct ScpuEngine ScpuEngine;
 SCPU_API int scpu_version(void);
 /* Name of the instruction set behind "auto", "avx512", "avx2", "neon" or "portable"; null if it does not run here. */
 SCPU_API const char* scpu_instructions(const char* name);
+/* Does multiply-adds in registers alone and returns how many, for measuring the peak of the processor; 0 if unavailable. */
+SCPU_API int64_t scpu_spin(const char* instructions, int64_t rounds);
 SCPU_API ScpuEngine* scpu_open(const void* program, size_t bytes, const char* instructions, int threads, char* message,
                                size_t message_bytes);
 SCPU_API int scpu_run(ScpuEngine* engine, const float* images, int64_t count, float* logits, char* message,

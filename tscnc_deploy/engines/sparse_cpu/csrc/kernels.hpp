@@ -63,6 +63,7 @@ struct Kernels {
   void (*add_up)(const char* in, int64_t in_row, int rows, int cols, float* sums);
   void (*max_pool)(const PoolCall&);
   void (*elementwise)(const ElementwiseCall&);
+  int64_t (*spin)(int64_t rounds, float* sink);  // returns the multiply-adds that it did
 
   int64_t line_bytes() const { return int64_t(lanes) * 4; }
 };
