@@ -14,7 +14,7 @@ namespace scpu {
 namespace {
 
 constexpr int64_t kLargePage = 2 << 20;
-constexpr int kMaxLanes = 16;
+constexpr int kPlanes = 8;  // whose borders are filled together
 
 struct Channels {
   int begin, end;
@@ -51,8 +51,8 @@ class Execution {
         case Action::refold: refold(step, c); break;
         case Action::conv: break;
       }
-      border(target, c);
     }
+    borders(target, channels.begin, channels.end, [](int c) { return c; });
   }
 
   void finish() const {
@@ -76,10 +76,17 @@ class Execution {
   char* inside(const Value& value, int c) const { return plane(value, c) + value.layout.line(0, 0) * line_; }
   int64_t row_bytes(const Value& value) const { return value.layout.row_lines() * line_; }
 
-  void border(const Value& value, int c) const {
+  // Of the channels channel(begin) to channel(end - 1).
+  template <class Channel>
+  void borders(const Value& value, int begin, int end, Channel channel) const {
     if (value.borders.places.empty()) return;
-    kernels_.border(plane(value, c), value.borders.places.data(), value.borders.places.size(),
-                    value.borders.shuffles.data(), value.layout.outside);
+    char* planes[kPlanes];
+    for (int i = begin; i < end;) {
+      int count = 0;
+      while (count < kPlanes && i < end) planes[count++] = plane(value, channel(i++));
+      kernels_.border(planes, count, value.borders.places.data(), value.borders.places.size(),
+                      value.borders.shuffles.data(), value.layout.outside);
+    }
   }
 
   void conv(const Step& step, int step_number) const {
@@ -115,7 +122,7 @@ class Execution {
           tile.kernel->run(call);
         }
       }
-      for (int i = call.begin * part.group; i < call.end * part.group; i++) border(target, int(part.channel[i]));
+      borders(target, call.begin * part.group, call.end * part.group, [&](int i) { return int(part.channel[i]); });
     }
   }
 
@@ -152,25 +159,12 @@ class Execution {
     kernels_.max_pool(call);
   }
 
-  // Adds up each lane over its block, where all that is outside the image is 0, and then the lanes of an image.
   void mean(const Step& step, int c) const {
     const Value& source = plan_.values[step.sources[0]];
-    const Value& target = plan_.values[step.target];
     const Layout& layout = source.layout;
-    const int parts = layout.fold.rows * layout.fold.cols;
-    alignas(64) float sums[kMaxLanes];
-    kernels_.add_up(inside(source, c), row_bytes(source), layout.bh, layout.bw, sums);
-    float* out = reinterpret_cast<float*>(inside(target, c));
-    std::memset(out, 0, line_);
     const float scale = 1.f / (float(layout.h) * float(layout.w));
-    for (int image = 0; image < plan_.images; image++) {
-      // Pairwise, which is both more exact and not one chain of additions.
-      float* lanes = sums + image * parts;
-      for (int half = parts / 2; half > 0; half /= 2) {
-        for (int lane = 0; lane < half; lane++) lanes[lane] += lanes[lane + half];
-      }
-      out[image] = lanes[0] * scale;
-    }
+    kernels_.mean(inside(source, c), row_bytes(source), layout.bh, layout.bw, step.from.data(), step.halvings, scale,
+                  inside(plan_.values[step.target], c));
   }
 
   void elementwise(const Step& step, int c) const {

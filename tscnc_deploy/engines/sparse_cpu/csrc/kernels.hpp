@@ -58,9 +58,13 @@ struct Kernels {
   int lanes;  // floats in a line
   const ConvKernel* conv;
   int conv_count;
-  void (*border)(char* plane, const Border* places, size_t count, const int32_t* shuffles, float outside);
-  // Adds up all lines of a block, lane by lane.
-  void (*add_up)(const char* in, int64_t in_row, int rows, int cols, float* sums);
+  // Fills the borders of planes that are laid out alike.
+  void (*border)(char* const* planes, int count, const Border* places, size_t place_count, const int32_t* shuffles,
+                 float outside);
+  // Adds up the lines of a block, then `halvings` times each lane and another, and puts every image's sum in its place:
+  // one shuffle for each halving and one for the end.
+  void (*mean)(const char* in, int64_t in_row, int rows, int cols, const int32_t* shuffles, int halvings, float scale,
+               char* out);
   void (*max_pool)(const PoolCall&);
   void (*elementwise)(const ElementwiseCall&);
   int64_t (*spin)(int64_t rounds, float* sink);  // returns the multiply-adds that it did

@@ -217,7 +217,7 @@ class Planner {
     for (int source : sources) plan_.values[source].dies = step;
     plan_.values[target].born = step;
     plan_.values[target].dies = std::max(plan_.values[target].dies, step);
-    plan_.steps.push_back({action, op, std::move(sources), target, {}, {}});
+    plan_.steps.push_back({action, op, std::move(sources), target, {}, {}, 0});
   }
 
   // What depends on the final layouts.
@@ -227,6 +227,8 @@ class Planner {
       const Value& source = plan_.values[step.sources[0]];
       step.parts = plan_conv(*step.op, program_.shape(source.tensor), program_.shape(target.tensor), source.layout,
                              target.layout, plan_.kernels);
+    } else if (step.action == Action::mean) {
+      add_lanes(step, plan_.values[step.sources[0]].layout);
     } else if (step.action == Action::refold) {
       const Layout& in = plan_.values[step.sources[0]].layout;
       const Layout& out = target.layout;
@@ -239,6 +241,15 @@ class Planner {
         step.from[i] = int32_t(source_line * in.lanes + source_lane);
       }
     }
+  }
+
+  // The shuffles that add up the lanes of an image pairwise, and bring the sum of image i to lane i.
+  static void add_lanes(Step& step, const Layout& in) {
+    const int parts = in.fold.rows * in.fold.cols;
+    for (int half = parts / 2; half > 0; half /= 2, step.halvings++) {
+      for (int lane = 0; lane < in.lanes; lane++) step.from.push_back(lane % parts < half ? lane + half : -1);
+    }
+    for (int lane = 0; lane < in.lanes; lane++) step.from.push_back(lane < in.fold.images ? lane * parts : -1);
   }
 
   // Gives every value its place in the arena: large ones first, each as low as those that live at the same time allow.

@@ -46,8 +46,10 @@ struct Step {
   const Op* op;              // null for refold
   std::vector<int> sources;  // values
   int target;                // value
-  std::vector<Part> parts;   // conv
-  std::vector<int32_t> from;  // refold: for each line and lane of a target plane the float in the source plane, or -1
+  std::vector<Part> parts;  // conv
+  // refold: for each line and lane of a target plane the float in the source plane, or -1; mean: the shuffles
+  std::vector<int32_t> from;
+  int halvings = 0;  // mean
 };
 
 class Plan {
