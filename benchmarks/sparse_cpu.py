@@ -31,7 +31,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import version_converter
 
 from tscnc_deploy import models
 from tscnc_deploy.cli import machine
@@ -193,15 +195,18 @@ def opened(peer: str, folder: Path, threads: int) -> Run | None:
         except ImportError:
             return None
         engines = {}
+        # It reads operator sets up to 19.
+        older = folder / "opset19.onnx"
+        onnx.save(version_converter.convert_version(onnx.load(file), 19), older)
 
         def run(images):
             if len(images) not in engines:
-                engines[len(images)] = deepsparse.Engine(str(file), batch_size=len(images), num_cores=threads)
+                engines[len(images)] = deepsparse.Engine(str(older), batch_size=len(images), num_cores=threads)
             return engines[len(images)].run([images])[0]
 
         return run
-    if peer == "sparse-cpu-avx2" and "avx2" in instructions_for("auto"):
-        return None  # the same as sparse-cpu
+    if peer == "sparse-cpu-avx2" and instructions_for("auto") != "avx512":
+        return None
     instructions = "avx2" if peer.endswith("avx2") else "auto"
     return SparseCpuEngine(folder / "sparse.onnx", threads=threads, instructions=instructions, batch_max=1 << 20).logits
 

@@ -10,14 +10,14 @@ namespace {
 
 // A first-level cache, less room for the sums, and blocks of input channels up to what a second-level cache keeps. Fixed
 // numbers: a plan, and with it the bits of a result, must not depend on the machine.
-constexpr int64_t kFirstCache = 36 << 10;
+constexpr int64_t kFirstCache = 40 << 10;
 constexpr int64_t kBlocks[] = {kFirstCache, 2 * kFirstCache, 4 * kFirstCache, 8 * kFirstCache};
 // Cycles, measured with AVX-512 on a Zen 5; only their proportions matter.
 constexpr double kMultiplyAdd = 0.53;
 constexpr double kLoad = 0.62;
 constexpr double kFarLoad = 0.45;  // more, for a line from the second cache
 constexpr double kStore = 1.0;
-constexpr double kRow = 18.0;      // a row's end is rarely foreseen
+constexpr double kRow = 30.0;      // a row's end is rarely foreseen
 constexpr double kTouch = 1.0;     // the first load of a line by a tile
 constexpr int kWidths[] = {8, 6, 4, 3, 2, 1};
 constexpr int kHeights[] = {4, 3, 2, 1};
