@@ -3,8 +3,8 @@
 namespace scpu {
 namespace {
 
-// Between two layers the others arrive within microseconds; a thread that lost its core needs the operating system.
-constexpr int kSpins = 4000;
+// Between two layers the others arrive within microseconds; who waits longer sleeps, for the others may need its core.
+constexpr int kSpins = 2000;
 
 void pause() {
 #if defined(__x86_64__)
@@ -12,17 +12,6 @@ void pause() {
 #elif defined(__aarch64__)
   asm volatile("yield");
 #endif
-}
-
-template <class Done>
-void wait(Done done) {
-  for (int spin = 0; !done(); spin++) {
-    if (spin < kSpins) {
-      pause();
-    } else {
-      std::this_thread::yield();
-    }
-  }
 }
 
 }  // namespace
@@ -56,10 +45,20 @@ void Pool::barrier() {
   const uint64_t phase = phase_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads()) {
     arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-  } else {
-    wait([&] { return phase_.load(std::memory_order_acquire) != phase; });
+    {
+      // Under the lock, so that no one can fall asleep between looking at the phase and waiting for its change.
+      const std::lock_guard lock(barrier_mutex_);
+      phase_.store(phase + 1, std::memory_order_release);
+    }
+    barrier_wake_.notify_all();
+    return;
   }
+  for (int spin = 0; spin < kSpins; spin++) {
+    if (phase_.load(std::memory_order_acquire) != phase) return;
+    pause();
+  }
+  std::unique_lock lock(barrier_mutex_);
+  barrier_wake_.wait(lock, [&] { return phase_.load(std::memory_order_relaxed) != phase; });
 }
 
 void Pool::work(int id) {

@@ -32,6 +32,8 @@ class Pool {
   const std::function<void(int)>* task_ = nullptr;
   std::atomic<uint64_t> round_{0};
   bool stop_ = false;
+  std::mutex barrier_mutex_;
+  std::condition_variable barrier_wake_;
   std::atomic<int> arrived_{0};
   std::atomic<uint64_t> phase_{0};
 };
