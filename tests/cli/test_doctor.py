@@ -27,6 +27,9 @@ def test_a_healthy_machine_is_described_in_json():
     assert "CPUExecutionProvider" in found["onnxruntime"]["providers"]
     assert found["onnxruntime"]["cuda_session"] == (found["onnxruntime"]["cuda_problem"] is None)
     assert found["targets"]["onnx-cpu"] == {"builds": True, "build_reason": None, "runs": True, "reason": None}
+    # The compiled core is optional, and its absence comes with what builds it.
+    assert (found["sparse_cpu"]["problem"] is None) == found["targets"]["sparse-cpu"]["runs"]
+    assert found["sparse_cpu"]["instructions"] or "install a C++ compiler" in found["sparse_cpu"]["problem"]
 
 
 def test_a_healthy_machine_is_described_for_people():

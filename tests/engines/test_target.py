@@ -10,6 +10,7 @@ def test_shipped_targets_are_listed_by_name():
     listed = {target.name: (target.engine, target.provider, target.precision) for target in list_targets()}
     assert listed["onnx-cpu"] == ("onnxruntime", "CPUExecutionProvider", "fp32")
     assert listed["onnx-cuda"] == ("onnxruntime", "CUDAExecutionProvider", "fp32")
+    assert listed["sparse-cpu"] == ("sparse-cpu", "CPUExecutionProvider", "fp32")
     assert list(listed) == sorted(listed)
 
 
@@ -39,8 +40,12 @@ def test_a_missing_file_is_named(tmp_path):
         ('name = "x"', "name is not a key of a target"),
         (
             'engine = "onnxrumtime"',
-            'engine = "onnxrumtime" is not "onnxruntime", "tensorrt" or "tensorrt-rtx"; did you mean onnxruntime?',
+            'engine = "onnxrumtime" is not "onnxruntime", "tensorrt", "tensorrt-rtx" or "sparse-cpu"; '
+            "did you mean onnxruntime?",
         ),
+        ('instructions = "avx"', 'instructions = "avx" is not'),
+        ('instructions = "avx2"', "instructions is a key of sparse-cpu"),
+        ('engine = "sparse-cpu"\nprovider = "CUDAExecutionProvider"', "provider is a key of onnxruntime"),
         ('sparse = "yes"', 'sparse = "yes" is not true or false'),
         ('batch_max = "8"', 'batch_max = "8" is not a whole number; write it without quotes'),
         ("batch_max = 0", "batch_max = 0 is not at least 1"),

@@ -58,6 +58,7 @@ def examine() -> dict[str, Any]:
         "cuda": cuda,
         "onnxruntime": runtime,
         "tensorrt": {kind: _tensorrt(kind) for kind in ("tensorrt", "tensorrt-rtx")} if "torch" in healthy else {},
+        "sparse_cpu": _sparse_cpu() if "numpy" in healthy else None,
         "extras": {name: _extra(name, distributions) for name, distributions in machine.EXTRAS.items()},
         "targets": _targets() if len(healthy) == len(packages) else {},
     }
@@ -99,6 +100,16 @@ def _tensorrt(kind: str) -> dict[str, Any]:
         "builds_for": list(dict.fromkeys([*elsewhere, *([gpu] if gpu else [])])),
         "runs": gpu is not None,
     }
+
+
+def _sparse_cpu() -> dict[str, Any]:
+    from tscnc_deploy.engines.sparse_cpu.library import instructions_for
+    from tscnc_deploy.errors import UnavailableError
+
+    try:
+        return {"instructions": instructions_for("auto"), "problem": None}
+    except UnavailableError as error:
+        return {"instructions": None, "problem": str(error)}
 
 
 def _hints(cuda: dict[str, Any] | None, runtime: dict[str, Any] | None) -> list[str]:
@@ -160,6 +171,8 @@ def _show(findings: dict[str, Any]) -> None:
         providers = f"{' and '.join(runtime['distributions'])}: {', '.join(runtime['providers'])}"
         rows.append(["onnxruntime", f"{providers}; {session}"])
     rows += [[kind, _tensorrt_line(found)] for kind, found in findings["tensorrt"].items()]
+    if sparse_cpu := findings["sparse_cpu"]:
+        rows.append(["sparse-cpu", sparse_cpu["problem"] or f"compiled, runs with {sparse_cpu['instructions']}"])
     click.echo("Machine")
     print_table([], rows)
     packages = [[module, p["version"] or "-", p["problem"] or "ok"] for module, p in findings["packages"].items()]

@@ -1,7 +1,7 @@
 """Which engine kinds there are: the one place where a target becomes files, and files become an engine.
 
-A new kind (a sparse CPU engine, say) is a module that follows `EngineKind`, its name in `Target.engine`, and an entry
-in `_kind`. Modules are imported when they are asked for, as some need packages that are optional.
+A new kind is a module that follows `EngineKind`, its name in `Target.engine`, and an entry in `_kind`. Modules are
+imported when they are asked for, as some need packages that are optional.
 """
 
 from __future__ import annotations
@@ -123,3 +123,7 @@ def _kind(target: Target) -> EngineKind:
             from tscnc_deploy.engines import trt
 
             return trt
+        case "sparse-cpu":
+            from tscnc_deploy.engines.sparse_cpu import kind
+
+            return kind

@@ -18,6 +18,7 @@ from tscnc_deploy.suggest import any_of, did_you_mean, not_among
 # Which engines know a key that the others have no use for.
 _ONLY_FOR = {
     "provider": ("onnxruntime",),
+    "instructions": ("sparse-cpu",),
     "capabilities": ("tensorrt-rtx",),
     "hardware": ("tensorrt",),
     "batch_opt": ("tensorrt", "tensorrt-rtx"),
@@ -32,11 +33,14 @@ class Target(Section):
 
     name: RecipeName = Field(description="names the engine in a bundle")
     description: Text = Field("", description="one line for `tscnc-deploy targets`")
-    engine: Literal["onnxruntime", "tensorrt", "tensorrt-rtx"] = Field(
+    engine: Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "sparse-cpu"] = Field(
         "onnxruntime", description="what runs the exported file"
     )
     provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"] = Field(
-        "CPUExecutionProvider", description="onnxruntime's execution provider; TensorRT has none"
+        "CPUExecutionProvider", description="onnxruntime's execution provider; others have none"
+    )
+    instructions: Literal["auto", "avx512", "avx2", "neon", "portable"] = Field(
+        "auto", description="the sparse-cpu engine's instruction set; auto: the best that the processor has"
     )
     capabilities: Capabilities = Field(
         (), description="GPUs that tensorrt-rtx builds for, such as SM89; empty: this machine's; tensorrt: always empty"
@@ -48,7 +52,7 @@ class Target(Section):
         "fp32", description="precision of the arithmetic, read back from the file; the ends may stay in fp32"
     )
     sparse: bool = Field(
-        True, description="onnxruntime opens the sparse file (false: the dense one); TensorRT may use 2:4 tensor cores"
+        True, description="the sparse file is opened (false: the dense one); TensorRT may use 2:4 tensor cores"
     )
     complete: Literal["none", "2:4"] = Field(
         "none", description="2:4 drops weights until at most 2 of 4 input channels are left, for sparse tensor cores"
@@ -85,6 +89,9 @@ class Target(Section):
             raise ValueError(msg)
         if self.precision == "fp16" and self.engine == "onnxruntime":
             msg = 'precision = "fp16" is for TensorRT: onnxruntime would round to float16 and compute in float32'
+            raise ValueError(msg)
+        if self.precision != "fp32" and self.engine == "sparse-cpu":
+            msg = f'precision = "{self.precision}" is not for sparse-cpu, which computes in float32'
             raise ValueError(msg)
         if self.complete == "none" and (self.complete_epochs or self.regrow):
             msg = 'complete_epochs and regrow belong to a completion; write complete = "2:4", or remove them'

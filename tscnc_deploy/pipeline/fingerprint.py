@@ -14,6 +14,7 @@ from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.stages.base import Stage
 
 PACKAGE = Path(__file__).resolve().parent.parent
+_SOURCES = {".py", ".cpp", ".hpp", ".h", ".inc"}
 
 
 def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
@@ -38,11 +39,11 @@ def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, 
 
 @cache
 def source_digest(modules: tuple[str, ...]) -> str:
-    """SHA-256 over the Python source of modules and packages under `tscnc_deploy`."""
+    """SHA-256 over the source of modules and packages under `tscnc_deploy`, in Python and in C++."""
     digest = hashlib.sha256()
     for module in modules:
         path = PACKAGE / module
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+        files = sorted(f for f in path.rglob("*") if f.suffix in _SOURCES) if path.is_dir() else [path]
         for file in files:
             digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.engines.sparse_cpu.graphs import assert_same, available, pruned
+from tscnc_deploy import models
+from tscnc_deploy.engines.onnx_export import export_onnx
+from tscnc_deploy.engines.sparse_cpu.lowering import lower
+from tscnc_deploy.engines.sparse_cpu.network import Kind
+from tscnc_deploy.engines.sparse_onnx import read_dense, write_sparse
+from tscnc_deploy.recipe import ARCHITECTURES
+
+# Layers of each kind: what the graph's nodes are folded and fused into.
+LAYERS = {
+    "resnet18": {Kind.CONV: 21, Kind.MEAN: 1},
+    "resnet34": {Kind.CONV: 37, Kind.MEAN: 1},
+    "resnet50": {Kind.CONV: 54, Kind.MEAN: 1},
+    "vgg16": {Kind.CONV: 14, Kind.MAX_POOL: 5, Kind.MEAN: 1},
+    # The norms of pre-activation networks come after sums that are also read elsewhere.
+    "wrn28-10": {Kind.CONV: 29, Kind.MEAN: 1, Kind.ELEMENTWISE: 12},
+    "mobilenetv2": {Kind.CONV: 53, Kind.MEAN: 1},
+}
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("architectures")
+
+    def export(arch, size=32, density=0.1):
+        path = folder / f"{arch}-{size}-{density}.onnx"
+        if not path.exists():
+            model = models.build(
+                arch, classes=10, input_shape=(3, size, size), mean=(0.5,) * 3, std=(0.25,) * 3, width=0.125
+            )
+            export_onnx(pruned(model, density), folder / "dense.onnx", input_shape=(3, size, size))
+            write_sparse(folder / "dense.onnx", path)
+        return path
+
+    return export
+
+
+@pytest.mark.parametrize("arch", LAYERS)
+def test_every_architecture_agrees_with_onnxruntime(exported, arch):
+    for instructions in available():
+        assert_same(exported(arch), (1, 3, 8), instructions=instructions)
+    assert_same(exported(arch), (1, 3, 64), threads=2)
+
+
+@pytest.mark.parametrize("size", [9, 96])
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+def test_other_sizes_and_stems_agree_with_onnxruntime(exported, arch, size):
+    for instructions in available():
+        assert_same(exported(arch, size), (1, 2, 5), instructions=instructions)
+
+
+def test_dense_networks_agree_with_onnxruntime(exported):
+    for instructions in available():
+        assert_same(exported("resnet18", 16, 1.0), (1, 8), instructions=instructions)
+
+
+@pytest.mark.parametrize("arch", LAYERS)
+def test_norms_sums_and_clamps_are_fused(exported, arch):
+    path = exported(arch)
+    network = lower(read_dense(path), path)
+    counts = {kind: sum(layer.kind is kind for layer in network.layers) for kind in Kind}
+    assert {kind: count for kind, count in counts.items() if count} == LAYERS[arch] | {Kind.INPUT: 1}
+
+
+def test_all_architectures_are_tested():
+    # wrn34-10 is the form of wrn28-10 with more blocks.
+    assert set(LAYERS) | {"wrn34-10"} == set(ARCHITECTURES)

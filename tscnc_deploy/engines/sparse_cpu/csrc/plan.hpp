@@ -1,0 +1,72 @@
+// A program made ready for a fixed number of images and one instruction set: where every tensor lies, and in which tiles,
+// blocks and groups every convolution is computed. Planning depends on nothing but the program, the number of images and
+// the kernels, so that the same input gives the same bits on every run.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "fold.hpp"
+#include "kernels.hpp"
+#include "program.hpp"
+
+namespace scpu {
+
+// A tensor in memory; one tensor may be kept in several layouts.
+struct Value {
+  int tensor;
+  Layout layout;
+  Borders borders;
+  int64_t offset = 0;  // bytes from the start of the arena
+  int born = 0, dies = 0;  // steps
+};
+
+struct Tile {
+  int y, x;  // first output line in its block
+  const ConvKernel* kernel;
+};
+
+// Filters that are computed `group` at a time with the same tiles and blocks of input channels.
+struct Part {
+  int group;
+  int rows;                       // of `group` filters each
+  std::vector<uint32_t> channel;  // rows * group output channels
+  int blocks;                     // of input channels
+  std::vector<uint32_t> start;    // blocks * rows + 1 record numbers, by block and then by row
+  std::vector<char> records;      // see ConvCall
+  std::vector<Tile> tiles;
+
+  size_t record_bytes() const { return 4 + 4 * size_t(group); }
+};
+
+enum class Action { input, conv, max_pool, mean, elementwise, concat, refold };
+
+struct Step {
+  Action action;
+  const Op* op;              // null for refold
+  std::vector<int> sources;  // values
+  int target;                // value
+  std::vector<Part> parts;  // conv
+  // refold: for each line and lane of a target plane the float in the source plane, or -1; mean: the shuffles
+  std::vector<int32_t> from;
+  int halvings = 0;  // mean
+};
+
+class Plan {
+ public:
+  Plan(const Program& program, const Kernels& kernels, int images);
+
+  const Program& program;
+  const Kernels& kernels;
+  const int images;
+  std::vector<Value> values;
+  std::vector<Step> steps;
+  int output = 0;           // value
+  int64_t arena_bytes = 0;  // what one execution needs
+};
+
+// The parts of a convolution (plan_conv.cpp).
+std::vector<Part> plan_conv(const Op& op, const Shape& from, const Shape& to, const Layout& in, const Layout& out,
+                            const Kernels& kernels);
+
+}  // namespace scpu

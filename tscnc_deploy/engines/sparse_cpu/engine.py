@@ -1,0 +1,89 @@
+"""The engine: a sparse or dense ONNX file run by the core."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
+from tscnc_deploy.engines.onnx_file import parse_onnx, read_bytes
+from tscnc_deploy.engines.onnx_signature import signature_of
+from tscnc_deploy.engines.sparse_cpu.library import Core
+from tscnc_deploy.engines.sparse_cpu.lowering import lower
+from tscnc_deploy.engines.sparse_cpu.program import write_program
+from tscnc_deploy.engines.structure import structure_of
+from tscnc_deploy.errors import InputError
+
+
+class SparseCpuEngine(CheckedEngine):
+    """An ONNX file whose zero weights cost no time.
+
+    Logits are float32 and agree with onnxruntime's up to the order of sums. The same images in the same batch give the
+    same bits for the same number of threads and the same instructions.
+
+    Args:
+        path: Sparse or dense file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
+        name: Name of the target; the file's name without its suffix by default.
+        instructions: "auto", or one of `library.INSTRUCTIONS` to force it.
+        threads: Threads of one call; None takes one per core that this process may use.
+        batch_min: Shorter batches are padded to this many images.
+        batch_max: Longer batches are split. A file with a fixed batch size overrides both.
+
+    Raises:
+        InputError: The file is missing, no ONNX file, truncated, hostile, no image classifier, or holds an operator
+            that this engine does not run; the message names the node and the target to use instead.
+        UnavailableError: The core was not built, or the processor lacks the instructions.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        instructions: str = "auto",
+        threads: int | None = None,
+        batch_min: int = 1,
+        batch_max: int = 256,
+    ) -> None:
+        self._path = Path(path)
+        model = parse_onnx(read_bytes(path), path)
+        signature = signature_of(model, self._path)
+        program = write_program(lower(model, self._path))
+        try:
+            self._core = Core(program, instructions, threads or _usable_cores())
+        except InputError as error:
+            msg = f"{self._path}: {error}"
+            raise InputError(msg) from error
+        batch = signature.batch
+        super().__init__(
+            EngineSpec(
+                name=name or self._path.stem,
+                kind="sparse-cpu",
+                input_shape=signature.input_shape,
+                classes=signature.classes,
+                precision=structure_of(model).precision,
+                provider=self._core.instructions,
+                batch_min=batch or batch_min,
+                batch_max=batch or batch_max,
+            )
+        )
+
+    def describe(self, images: int = 1) -> dict[str, Any]:
+        """How the core computes `images` images at once (a power of two up to the lanes of a vector), step by step."""
+        return self._core.describe(images)
+
+    def _run(self, images: Array) -> Array:
+        try:
+            return self._core.run(np.ascontiguousarray(images), self.spec.classes)
+        except InputError as error:
+            msg = f"{self._path}: a batch of {len(images)}: {error}"
+            raise InputError(msg) from error
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

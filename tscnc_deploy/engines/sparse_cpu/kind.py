@@ -1,0 +1,62 @@
+"""The engine kind "sparse-cpu" as `registry` sees it; its files are those of the kind "onnxruntime"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.engines import onnx_runtime
+from tscnc_deploy.engines.kind import EngineFiles, ExportAids
+from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.sparse_cpu.dispatch import write_dispatch
+from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
+from tscnc_deploy.engines.sparse_cpu.library import instructions_for
+from tscnc_deploy.engines.sparse_cpu.lowering import lower
+from tscnc_deploy.engines.target import Target
+from tscnc_deploy.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def export_engine(
+    model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids
+) -> EngineFiles:
+    """Writes model.onnx and model.dense.onnx, and dispatch.json, which says how each layer will run and why.
+
+    Needs no compiled core: a machine that cannot run the engine can export it. See `registry.export_engine`.
+    """
+    files = onnx_runtime.export_engine(model, target, folder, input_shape=input_shape, aids=aids)
+    write_dispatch(lower(read_onnx(files.model), files.model), folder / "dispatch.json")
+    return files
+
+
+def open_engine(folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False) -> SparseCpuEngine:
+    """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
+    return SparseCpuEngine(
+        folder / "model.onnx",
+        name=target.name,
+        instructions=target.instructions,
+        threads=threads,
+        batch_min=target.batch_min,
+        batch_max=target.batch_max,
+    )
+
+
+def can_export(target: Target) -> str | None:
+    """Nothing: the files are written anywhere, see `registry.can_export`."""
+    return None
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """The size of the file, see `registry.engine_facts`."""
+    return onnx_runtime.facts(folder)
+
+
+def can_run(target: Target) -> str | None:
+    """Why this machine cannot run the target, see `registry.can_run`."""
+    try:
+        instructions_for(target.instructions)
+    except UnavailableError as error:
+        return str(error)
+    return None

@@ -1,0 +1,63 @@
+"""From an ONNX graph to the layers that the core runs: constants and norms folded, additions and clamps fused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnx import ModelProto, NodeProto, helper
+
+from tscnc_deploy.engines.onnx_signature import signature_of
+from tscnc_deploy.engines.sparse_cpu.builder import Builder
+from tscnc_deploy.engines.sparse_cpu.network import Network
+from tscnc_deploy.engines.sparse_cpu.operators import OPERATORS
+from tscnc_deploy.engines.sparse_cpu.values import RefusedError
+from tscnc_deploy.engines.sparse_cpu.windows import WindowError
+from tscnc_deploy.errors import InputError
+
+
+def lower(model: ModelProto, path: Path) -> Network:
+    """The layers of an image classifier.
+
+    Batch norms, and multiplications and additions of constants, are folded into the convolution, the normalisation or
+    the elementwise layer before them where that has no other reader; additions and clamps are computed with the
+    convolution whose result they take. Folding is done in float64 and rounded to float32.
+
+    Args:
+        model: What `onnx_file` has read, with sparse or dense weights.
+        path: Its file, for messages.
+
+    Raises:
+        InputError: It is no image classifier, or holds a node that this engine does not run; the message names the
+            node and the target to use instead.
+    """
+    signature = signature_of(model, path)
+    builder = Builder(model, signature)
+    for node in model.graph.node:
+        try:
+            _lower(builder, node)
+        except (RefusedError, WindowError) as reason:
+            msg = (
+                f"{path}: node {node.name!r} ({node.op_type}): {reason}; the engine sparse-cpu does not run it, use "
+                "the target onnx-cpu"
+            )
+            raise InputError(msg) from None
+    network = builder.network(signature.output, signature.classes)
+    if network is None:
+        msg = f"{path}: its output does not hold {signature.classes} logits an image, computed from the images"
+        raise InputError(msg)
+    return network
+
+
+def _lower(builder: Builder, node: NodeProto) -> None:
+    if node.op_type not in OPERATORS:
+        quantised = "Quantize" in node.op_type or node.op_type.endswith("Integer") or node.op_type.startswith("QLinear")
+        msg = "it is quantised arithmetic" if quantised else "there is no kernel for it"
+        raise RefusedError(msg)
+    if any(name and builder.is_read(name) for name in node.output[1:]):
+        msg = "its second output is read"
+        raise RefusedError(msg)
+    if not node.output or (not node.input and node.op_type != "Constant"):
+        msg = "it has no input or no output"
+        raise RefusedError(msg)
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    builder.values[node.output[0]] = OPERATORS[node.op_type](builder, node, attributes)

@@ -1,0 +1,63 @@
+"""What the names of an ONNX graph stand for while it is lowered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tscnc_deploy.engines.sparse_cpu.network import SparseWeight
+
+
+class RefusedError(Exception):
+    """Why a node cannot be run; `lowering` adds the file, the node and what to use instead."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A tensor of the network as the graph sees it: [batch, c, h, w], or flat as [batch, c * h * w]."""
+
+    tensor: int
+    flat: bool = False
+
+
+@dataclass(frozen=True)
+class SparseConstant:
+    """A sparse initializer: its shape, ascending linear indices, and the values there."""
+
+    shape: tuple[int, ...]
+    indices: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    def dense(self) -> NDArray[np.float32]:
+        """All elements."""
+        flat = np.zeros(math.prod(self.shape), np.float32)
+        flat[self.indices] = self.values
+        return flat.reshape(self.shape)
+
+    def transposed(self) -> SparseConstant:
+        """Rows and columns of a matrix exchanged."""
+        rows, columns = self.shape
+        moved = self.indices % columns * rows + self.indices // columns
+        order = np.argsort(moved, kind="stable")
+        return SparseConstant((columns, rows), moved[order], self.values[order])
+
+
+Constant = SparseConstant | NDArray[Any]
+Value = Activation | Constant
+
+
+def filters_of(constant: Constant) -> SparseWeight:
+    """The weight of a convolution or a linear layer, filter by filter."""
+    if isinstance(constant, SparseConstant):
+        fan_in = math.prod(constant.shape[1:])
+        return SparseWeight.from_entries(constant.indices, constant.values, constant.shape[0], fan_in)
+    return SparseWeight.from_dense(constant)
+
+
+def transposed(constant: Constant) -> Constant:
+    """Rows and columns of a matrix exchanged."""
+    return constant.transposed() if isinstance(constant, SparseConstant) else np.ascontiguousarray(constant.T)
