@@ -79,7 +79,7 @@ def sparsity_plot(comparison: Comparison) -> str:
         others = {key: value for key, value in row.settings.items() if key != "prune.sparsity"}
         label = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in others.items())
         lines.setdefault(label or "all", []).append(row)
-    if all(len(rows) < 2 for rows in lines.values()):
+    if all(len({row.results[0].sparsity for row in rows}) < 2 for rows in lines.values()):
         return ""
     with svg.style():
         drawing, axes = new_drawing(3.6)
