@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import floor
 from statistics import fmean
 
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tscnc_deploy.report import svg
 from tscnc_deploy.report.axes import BLUE, LOOKS, RED, legend, new_drawing, percent_axis, short
@@ -36,7 +36,7 @@ def robust_plot(comparison: Comparison) -> str:
         axes.tick_params(axis="y", length=0)
         lowest = min(row.robust.low for row in rows)
         percent_axis(axes, "x", start=max(floor(10 * lowest - 0.2) / 10, 0))
-        axes.set_xlabel("accuracy of the exported engine; 95% intervals over seeds, a small dot for each seed")
+        axes.set_xlabel("accuracy of the engine; 95% intervals over seeds")
         legend(drawing, axes)
         told = "; ".join(f"{row.label}: {percent(row.robust.value)}" for row in rows)
         return svg.render(drawing, "robust", "Clean and robust accuracy", f"Robust: {told}.")
@@ -62,8 +62,10 @@ def kappa_plot(comparison: Comparison) -> str:
                 linestyle="-" if position < len(LOOKS) else "--", linewidth=1.6,
             )  # fmt: skip
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        # Within a decade the powers of ten alone would leave the axis without a figure.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True))
         axes.set_ylabel("median condition number κ")
         axes.set_xlabel("epoch")
@@ -105,14 +107,16 @@ def pareto_plot(
 ) -> str:
     """Robust accuracy of every row against what it costs, where rows differ in that."""
     costs = {row.label: (mean.value / unit, row.robust.value) for row in comparison.rows if (mean := row.mean(of))}
-    if len({cost for cost, _ in costs.values()}) < 2:
+    known = [cost for cost, _ in costs.values()]
+    # Equal shares of zeros compress to nearly equal sizes, which is no choice between rows.
+    if not known or max(known) < 1.05 * min(known):
         return ""
     with svg.style():
         drawing, axes = new_drawing(3.4)
         for position, (label, (cost, robust)) in enumerate(costs.items()):
             colour, marker = LOOKS[position % len(LOOKS)]
             axes.plot([cost], [robust], marker=marker, color=colour, markersize=7, linestyle="", label=short(label))
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.06 * max(known))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.set_xlabel(what)
         axes.set_ylabel("robust accuracy")

@@ -48,11 +48,11 @@ class Row:
         return self.mean(lambda result: result.median_kappa)
 
     @property
-    def minutes(self) -> Mean | None:
-        """That pruning and fine-tuning took; the dense training is the same for all."""
+    def seconds(self) -> Mean | None:
+        """That pruning and fine-tuning took; the dense training before them may be shared."""
         return self.mean(
             lambda result: (
-                (result.seconds["prune"] + result.seconds["finetune"]) / 60
+                result.seconds["prune"] + result.seconds["finetune"]
                 if {"prune", "finetune"} <= result.seconds.keys()
                 else None
             )
@@ -67,7 +67,7 @@ class Row:
             "robust": self.robust.to_json(),
             "robust_lost_to_first_row": self.loss and self.loss.to_json(),
             "median_kappa": self.median_kappa and self.median_kappa.to_json(),
-            "minutes": self.minutes and self.minutes.to_json(),
+            "seconds": self.seconds and self.seconds.to_json(),
             "runs": [result.to_json() for result in self.results],
         }
 
