@@ -183,3 +183,22 @@ def test_records_name_every_output_by_digest(run):
     run.build(recipe(), Silent())
     record = json.loads((run.folder / "stages" / "second.json").read_text())
     assert record["outputs"] == {"copy.txt": "d2cbad71ff333de67d07ec676e352ab7f38248eb69c942950157220607c55e84"}
+
+
+def test_a_stage_that_another_run_finished_is_copied(tmp_path, stages, run):
+    run.build(recipe(), Silent())
+    other = Run(tmp_path / "other", stages, device="cpu", device_class="cpu", donors=[run.folder])
+    other.prepare(1)
+    assert cached(other.build(recipe(), Silent())) == [True, True]
+    assert (stages[0].runs, stages[1].runs) == (1, 1)
+    assert (other.outputs("second") / "copy.txt").read_text() == "0.5"
+    assert cached(other.build(recipe(0.25), Silent())) == [False, False]
+
+
+def test_a_damaged_stage_of_another_run_is_not_copied(tmp_path, stages, run):
+    run.build(recipe(), Silent())
+    (run.outputs("first") / "value.txt").write_text("0.75")
+    other = Run(tmp_path / "other", stages, device="cpu", device_class="cpu", donors=[run.folder, tmp_path / "missing"])
+    other.prepare(1)
+    assert cached(other.build(recipe(), Silent())) == [False, True]
+    assert (other.outputs("first") / "value.txt").read_text() == "0.5"

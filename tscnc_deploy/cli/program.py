@@ -27,6 +27,7 @@ COMMANDS = (
     "bench",
     "inspect",
     "report",
+    "sweep",
     "serve",
     "export",
     "sign",

@@ -1,4 +1,4 @@
-"""`tscnc-deploy report`: the HTML report of a bundle, rendered anew from its evidence."""
+"""`tscnc-deploy report`: the HTML report of a bundle, rendered anew from its evidence, or of several runs compared."""
 
 from __future__ import annotations
 
@@ -6,21 +6,47 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.bundles import open_given
+from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout
 
 
 @click.command()
-@bundle_argument
+@click.argument("runs", metavar="BUNDLE|RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--compare", is_flag=True, help="Put the runs side by side: tables, means over seeds, figures.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    default="report.html",
-    show_default=True,
-    help="File to write.",
+    help="File to write. Default: report.html, or comparison.html.",
     metavar="FILE",
 )
-def report(bundle: Path, out: Path) -> None:
-    """Write a bundle's report as one HTML page."""
+@click.option("--title", default="Comparison", show_default=True, help="Heading of a comparison.", metavar="TEXT")
+@json_option
+def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str, as_json: bool) -> None:
+    """Write a bundle's report as one HTML page, or compare runs.
+
+    With --compare, runs of equal settings that differ in their seeds are put together, and what every recipe loses to
+    that of the first run is paired by seed.
+    """
+    if compare:
+        from tscnc_deploy.cli import comparing
+
+        with reserve_stdout(as_json):
+            comparison = comparing.compare(runs)
+            comparing.show_comparison(comparison)
+            comparing.write_page(comparison, out or Path("comparison.html"), title)
+        if as_json:
+            print_json(comparison.to_json())
+        return
+    if len(runs) > 1:
+        msg = f"a report is of one bundle and {len(runs)} are given; add --compare to put them side by side"
+        raise click.UsageError(msg)
+    if as_json:
+        msg = "--json goes with --compare; `tscnc-deploy inspect --json` prints what a bundle holds"
+        raise click.UsageError(msg)
+    _report(runs[0], out or Path("report.html"))
+
+
+def _report(bundle: Path, out: Path) -> None:
     from tscnc_deploy.errors import StorageError
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.report.html import render_report

@@ -53,10 +53,15 @@ class Run:
         stages: In order; each may read outputs of those before it.
         device: "cpu" or "cuda".
         device_class: What fingerprints call the device, such as "cuda:NVIDIA H200".
+        donors: Other runs. A stage that one of them has finished under the same fingerprint is copied, not repeated:
+            builds that differ only in how they prune share one dense training.
     """
 
-    def __init__(self, folder: Path, stages: Sequence[Stage], *, device: str, device_class: str) -> None:
+    def __init__(
+        self, folder: Path, stages: Sequence[Stage], *, device: str, device_class: str, donors: Sequence[Path] = ()
+    ) -> None:
         self.folder, self.stages, self.device, self.device_class = folder, stages, device, device_class
+        self._donors = [Run(donor, stages, device=device, device_class=device_class) for donor in donors]
 
     def outputs(self, name: str) -> Path:
         """Folder of a finished stage's outputs."""
@@ -92,7 +97,7 @@ class Run:
                 (self.folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
             for position, stage in enumerate(self.stages, 1):
                 key = self._fingerprint(stage, recipe, digests)
-                record = self._valid_record(stage, key)
+                record = self._valid_record(stage, key) or self._given(stage, key)
                 progress.start(stage.name, position, len(self.stages))
                 if record is None:
                     record = self._guarded(stage, recipe, key, progress)
@@ -144,6 +149,33 @@ class Run:
             return None
         return record if valid else None
 
+    def _given(self, stage: Stage, key: str) -> dict[str, Any] | None:
+        """The stage's record after its outputs were copied from the first donor that has them."""
+        for donor in self._donors:
+            if (record := donor._valid_record(stage, key)) is not None:
+                with _storage_errors(self.folder):
+                    partial = self._partial(stage)
+                    shutil.copytree(donor.outputs(stage.name), partial, dirs_exist_ok=True)
+                    self._publish(stage, partial, record)
+                return record
+        return None
+
+    def _partial(self, stage: Stage) -> Path:
+        """An empty folder for outputs that are being written."""
+        partial = self.folder / "stages" / f"{stage.name}.partial"
+        _remove(partial)
+        partial.mkdir(parents=True)
+        return partial
+
+    def _publish(self, stage: Stage, partial: Path, record: dict[str, Any]) -> None:
+        """Gives finished outputs their place, and after them the record that makes them count."""
+        final = self.outputs(stage.name)
+        self._record_path(stage).unlink(missing_ok=True)
+        _remove(final)
+        _flush(partial)
+        partial.rename(final)
+        _write_record(self._record_path(stage), record)
+
     def _guarded(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
         with _storage_errors(self.folder):
             try:
@@ -155,23 +187,15 @@ class Run:
 
     def _execute(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
         started = time.monotonic()
-        base = self.folder / "stages"
-        partial, work = base / f"{stage.name}.partial", base / f"{stage.name}.work"
-        _remove(partial)
-        partial.mkdir(parents=True)
+        partial, work = self._partial(stage), self.folder / "stages" / f"{stage.name}.work"
         _claim(work, key)
         inputs = {name: self.outputs(name) for name in stage.reads}
         cache = self.folder / "cache"
         cache.mkdir(exist_ok=True)
         stage.run(Context(recipe, self.device, inputs, partial, work, progress, cache))
 
-        final = self.outputs(stage.name)
-        self._record_path(stage).unlink(missing_ok=True)
-        _remove(final)
-        _flush(partial)
-        partial.rename(final)
-        record = {"fingerprint": key, "outputs": folder_digests(final), "seconds": time.monotonic() - started}
-        _write_record(self._record_path(stage), record)
+        record = {"fingerprint": key, "outputs": folder_digests(partial), "seconds": time.monotonic() - started}
+        self._publish(stage, partial, record)
         _remove(work)
         return record
 

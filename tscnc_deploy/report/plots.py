@@ -8,7 +8,7 @@ from math import floor
 from statistics import median
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tscnc_deploy.report import svg
 from tscnc_deploy.report.axes import BLUE, GREY, LOOKS, RED, legend, new_drawing, percent_axis, short
@@ -102,8 +102,9 @@ def kappa_plot(history: Sequence[Epoch]) -> str:
         medians = [median(values) if values else float("nan") for values in known]
         axes.plot(steps, medians, color=RED, linewidth=2.6, label="median of the layers")
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=8))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylabel("condition number κ")
         _epochs(axes, history)
         legend(drawing, axes)

@@ -1,0 +1,151 @@
+"""Sweeps: many recipes that differ in a few settings, written as one TOML file.
+
+description = "which constraint helps"
+recipe = "digits"                  # what all of them start from
+seeds = [0, 1, 2]
+[set]                              # settings of all of them
+model.width = 0.25
+[grid]                             # every combination of these
+prune.sparsity = [0.9, 0.95]
+[variants.tscnc]                   # and each of these: its settings
+[variants.unconstrained]
+constrain.constraint = "none"
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from tscnc_deploy.errors import RecipeError
+from tscnc_deploy.recipe import Recipe, Section
+from tscnc_deploy.recipe.file import load_recipe
+from tscnc_deploy.recipe.toml import toml_value
+from tscnc_deploy.recipe.values import RecipeName, Text
+from tscnc_deploy.resources import folder
+from tscnc_deploy.suggest import not_among
+
+
+class _File(Section):
+    description: Text = ""
+    recipe: Text = "digits"
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=1000)]
+    set: dict[str, Any] = Field({})
+    grid: dict[str, Any] = Field({})
+    variants: Annotated[dict[RecipeName, dict[str, Any]], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The builds of a sweep.
+
+    Attributes:
+        name: Of the file, without suffix.
+        description: Its one line.
+        recipes: By the name of the run; seed by seed, so that a sweep that is cut short still compares like with like.
+    """
+
+    name: str
+    description: str
+    recipes: Mapping[str, Recipe]
+
+
+def list_sweeps() -> list[Sweep]:
+    """The shipped sweeps in the order of their names."""
+    return [load_sweep(name) for name in _shipped()]
+
+
+def load_sweep(
+    sweep: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    data_root: str | None = None,
+    seeds: Sequence[int] = (),
+) -> Sweep:
+    """Reads a sweep and validates every recipe in it.
+
+    Args:
+        sweep: Name of a shipped sweep, or path of a TOML file of your own.
+        overrides: Assignments such as "train.epochs=5" that win over the file's in every build.
+        data_root: Overrides data.root.
+        seeds: Replace the file's unless empty.
+
+    Raises:
+        RecipeError: No such sweep, not TOML, a wrong entry, or a build whose settings are wrong; names the build.
+    """
+    path = _find(os.fspath(sweep))
+    content = _read(path)
+    base = content.recipe
+    if base.endswith(".toml") and not Path(base).is_absolute():
+        base = str(path.parent / base)
+    recipes: dict[str, Recipe] = {}
+    for seed in dict.fromkeys(seeds or content.seeds):
+        for name, settings in _combinations(path, content):
+            assignments = [f"{key}={toml_value(value)}" for key, value in settings.items()]
+            run = f"{name}-seed{seed}"
+            try:
+                recipe = load_recipe(base, [*assignments, *overrides], data_root=data_root, seed=seed)
+            except RecipeError as error:
+                msg = "\n".join(f"{path.name}, {run}: {line}" for line in str(error).splitlines())
+                raise RecipeError(msg) from None
+            recipes[run] = recipe.model_copy(update={"name": name})
+    return Sweep(path.stem, content.description, recipes)
+
+
+def _combinations(path: Path, content: _File) -> Iterator[tuple[str, dict[str, object]]]:
+    """Name and settings of every build of one seed."""
+    axes: dict[str, Any] = dict(_flat(content.grid))
+    for key, values in axes.items():
+        if not isinstance(values, list) or not values:
+            msg = f"{path.name}: grid.{key} = {toml_value(values)} is not an array of the values to try"
+            raise RecipeError(msg)
+    for point in itertools.product(*axes.values()):
+        place = dict(zip(axes, point, strict=True))
+        suffix = "".join(f"-{value:g}" if isinstance(value, float) else f"-{value}" for value in point)
+        for variant, settings in content.variants.items():
+            yield variant + suffix, dict(_flat(content.set)) | place | dict(_flat(settings))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted((folder("pipelines") / "sweeps").glob("*.toml"))}
+
+
+def _find(sweep: str) -> Path:
+    shipped = _shipped()
+    if sweep in shipped:
+        return shipped[sweep]
+    if Path(sweep).is_file():
+        return Path(sweep)
+    if sweep.endswith(".toml"):
+        msg = f"{sweep}: no such file"
+        raise RecipeError(msg)
+    msg = f"sweep {sweep} {not_among(sweep, [*shipped, 'a .toml file of your own'])}"
+    raise RecipeError(msg)
+
+
+def _read(path: Path) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(path.read_text("utf-8-sig")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        msg = f"{path.name}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+    except (ValueError, RecursionError) as error:
+        msg = f"{path.name}: is not TOML that can be read: {error}"
+    except OSError as error:
+        msg = f"{path.name}: cannot be read: {error.strerror}"
+    raise RecipeError(msg)

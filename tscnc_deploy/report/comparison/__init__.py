@@ -1,0 +1,9 @@
+"""Many runs side by side: rows of equal settings over seeds, differences paired by seed, tables, figures, one page."""
+
+from __future__ import annotations
+
+from tscnc_deploy.report.comparison.rows import Comparison, Row, compare_runs
+from tscnc_deploy.report.comparison.runs import Result, read_run
+from tscnc_deploy.report.comparison.seeds import Mean
+
+__all__ = ["Comparison", "Mean", "Result", "Row", "compare_runs", "read_run"]

@@ -1,0 +1,37 @@
+"""The comparison as one HTML page that needs nothing from outside."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+import tscnc_deploy
+from tscnc_deploy.report.comparison import plots
+from tscnc_deploy.report.comparison.rows import Comparison
+from tscnc_deploy.report.templates import fill
+
+
+def render_comparison(comparison: Comparison, title: str) -> str:
+    """The page; equal runs give equal text.
+
+    Args:
+        comparison: What to show.
+        title: Its heading.
+
+    Raises:
+        UnavailableError: The installation lacks its templates.
+    """
+    costs = [plots.pareto_plot(comparison, "size", "size of the smallest form, MB", lambda run: run.bytes, 1e6)]
+    figures = {
+        "robust": Markup(plots.robust_plot(comparison)),
+        "sparsity": Markup(plots.sparsity_plot(comparison)),
+        "costs": [Markup(svg) for svg in costs if svg],
+        "kappa": Markup(plots.kappa_plot(comparison)),
+    }
+    return fill(
+        "comparison.html.j2",
+        autoescape=True,
+        comparison=comparison,
+        title=title,
+        figures=figures,
+        version=tscnc_deploy.__version__,
+    )
