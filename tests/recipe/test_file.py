@@ -84,7 +84,7 @@ def test_every_option_reaches_its_key(recipe):
         ("[train]\nnorm_momentum = 1.5", "train.norm_momentum = 1.5 is not at most 1"),
         ('[train]\nnesterov = "yes"', 'train.nesterov = "yes" is not true or false'),
         ("[train]\nchannels_last = 1", 'train.channels_last = 1 is not true, false or "auto"'),
-        ('[prune]\ncriterion = "magnitud"', 'prune.criterion = "magnitud" is not "adversarial-taylor", "clean-taylor", "magnitude" or "random"; did you mean magnitude?'),
+        ('[prune]\ncriterion = "magnitud"', 'prune.criterion = "magnitud" is not "adversarial-taylor", "clean-taylor", "magnitude", "random", "hydra", "harp" or "flying-bird"; did you mean magnitude?'),
         ("[model]\ncheckpoint = 5", 'model.checkpoint = 5 is not a string; write "5"'),
         ("[model]\ncheckpoint = 2026-01-31", "model.checkpoint = 2026-01-31 is not a string"),
         ('[verify]\nattacks = "fgsm"', 'verify.attacks = "fgsm" is not an array; write ["fgsm"]'),

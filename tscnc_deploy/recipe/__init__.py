@@ -7,14 +7,17 @@ travels, never a dict. Each section is one stage's settings, so a stage's finger
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from tscnc_deploy.recipe.applicable import inapplicable
+from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.values import (
     OF_ENGINES,
     Attacks,
     Count,
+    Criterion,
     Epochs,
     Epsilon,
     Measures,
@@ -48,22 +51,6 @@ def _dataset(value: str) -> str:
     if value not in DATASETS:
         raise ValueError(not_among(value, DATASETS))
     return value
-
-
-class Section(BaseModel):
-    """A table of the recipe: unknown keys, wrong types and values out of range are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
-
-
-S = TypeVar("S", bound=Section)
-
-
-def _without(contradictions: Iterator[str], section: S) -> S:
-    problems = "\n".join(contradictions)
-    if problems:
-        raise ValueError(problems)
-    return section
 
 
 class Data(Section):
@@ -113,7 +100,7 @@ class Threat(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return _without(self._contradictions(), self)
+        return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         # In L2 the default would be next to nothing, and every network robust.
@@ -153,7 +140,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return _without(self._contradictions(), self)
+        return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
@@ -183,8 +170,10 @@ class Prune(Section):
     """The sparse constraint: which weights become zero, and when."""
 
     sparsity: Share = Field(0.95, description="share of zeros among all conv and linear weights, met to the weight")
-    criterion: Literal["adversarial-taylor", "clean-taylor", "magnitude", "random"] = Field(
-        "adversarial-taylor", description="saliency of a weight; adversarial-taylor is TSCNC's"
+    criterion: Criterion = Field(
+        "adversarial-taylor",
+        description="saliency that weights are ranked by (adversarial-taylor is TSCNC's), masks learned as scores "
+        "beside frozen weights (hydra, harp), or moved by prune-and-regrow (flying-bird)",
     )
     pattern: Literal["unstructured", "2:4"] = Field(
         "unstructured", description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores"
@@ -192,9 +181,14 @@ class Prune(Section):
     floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
     epochs: Count = Field(10, description="passes over the training images while the sparsity rises")
     lr: Positive = Field(0.01, description="learning rate while pruning, constant")
-    updates: Count = Field(10, description="number of mask updates on the cubic schedule")
-    saliency_batches: Count = Field(10, description="batches that the saliency is averaged over at each update")
+    score_lr: Positive = Field(0.1, description="hydra and harp: peak learning rate of the scores, for SGD")
+    updates: Count = Field(10, description="number of mask updates, on the cubic schedule where weights are ranked")
+    saliency_batches: Count = Field(10, description="batches that a Taylor saliency is averaged over at each update")
     regrow: bool = Field(True, description="masked weights keep learning and may come back until the last update")
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        return without(inapplicable(self), self)
 
 
 class Finetune(Section):
@@ -269,7 +263,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return _without(self._contradictions(), self)
+        return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         if self.train.epochs == 0 and self.model.checkpoint is None:

@@ -116,6 +116,7 @@ Attack = Annotated[str, AfterValidator(_attack)]
 Attacks = Annotated[tuple[Attack, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 SomeAttacks = Annotated[Attacks, AfterValidator(_not_empty)]
 Targets = Annotated[tuple[Text, ...], BeforeValidator(_tuple), AfterValidator(_not_empty), AfterValidator(_each_once)]
+Criterion = Literal["adversarial-taylor", "clean-taylor", "magnitude", "random", "hydra", "harp", "flying-bird"]
 Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 Capabilities = Annotated[

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.stages.base import Context, Stage, training_data, write_json, write_tensors
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tscnc_deploy.training.loop import Training
 
 
 class Prune(Stage):
@@ -36,7 +30,7 @@ class Prune(Stage):
         from tscnc_deploy import data, models
         from tscnc_deploy.training.device import choose_device
         from tscnc_deploy.training.loop import Phase, Training
-        from tscnc_deploy.training.sparsifiers import Growing
+        from tscnc_deploy.training.sparsifiers import pruning
 
         recipe, prune = context.recipe, context.recipe.prune
         model = models.load_model(context.inputs["train"] / "model.safetensors")
@@ -45,59 +39,8 @@ class Prune(Stage):
         training = Training(
             model, data.load(recipe.data), recipe, phase, choose_device(context.device), context.work / "checkpoint.pt"
         )
-        growing = Growing(
-            model,
-            lambda weights, update: _scores(training, weights, update),
-            steps=training.steps,
-            updates=prune.updates,
-            sparsity=prune.sparsity,
-            floor=prune.floor,
-            pattern=prune.pattern,
-            regrow=prune.regrow,
-        )
-        history = training.run(growing, context.progress.step)
+        masked = pruning(training)
+        history = training.run(masked, context.progress.step)
         models.save_model(model.cpu(), context.out / "model.safetensors")
-        write_tensors(context.out / "masks.safetensors", growing.masks.state_dict())
+        write_tensors(context.out / "masks.safetensors", masked.masks.state_dict())
         write_json(context.out / "history.json", history)
-
-
-def _scores(training: Training, weights: dict[str, Tensor], update: int) -> dict[str, Tensor]:
-    """Saliency of every weight under the recipe's criterion, from the training images."""
-    from tscnc_deploy import tscnc
-    from tscnc_deploy.training.seeds import derive_generator
-
-    prune, seed = training.recipe.prune, training.recipe.seed
-    if prune.criterion == "magnitude":
-        return {name: weight.abs() for name, weight in weights.items()}
-    if prune.criterion == "random":
-        # The same scores at every update, so that the removed set only grows.
-        return tscnc.random(training.model, derive_generator(seed, "saliency"))
-    training.model.eval()
-    scores = tscnc.taylor(training.model, _losses(training, update), weights)
-    training.model.train()
-    return scores
-
-
-def _losses(training: Training, update: int) -> Iterator[Callable[[], Tensor]]:
-    import torch
-    from torch.nn import functional as F
-
-    from tscnc_deploy.training.seeds import derive_generator
-
-    recipe = training.recipe
-    order = derive_generator(recipe.seed, "saliency", update, "order")
-    noise = derive_generator(recipe.seed, "saliency", update, "noise", device=training.device)
-    permutation = torch.randperm(len(training.images), generator=order).to(training.device)
-    for index in torch.split(permutation, recipe.train.batch_size)[: recipe.prune.saliency_batches]:
-        images, labels = training.images.batch(index)
-
-        def loss(logits: Tensor, labels: Tensor = labels) -> Tensor:
-            return F.cross_entropy(logits.float(), labels, reduction="sum")
-
-        def judge(images: Tensor = images, labels: Tensor = labels) -> Tensor:
-            with training.numerics.autocast():
-                if recipe.prune.criterion == "adversarial-taylor":
-                    images = training.adversary.perturb(training.model, images, loss, noise)
-                return F.cross_entropy(training.model(images).float(), labels)
-
-        yield judge

@@ -11,15 +11,17 @@ from tscnc_deploy.tscnc.constraints import Constraint, log_frobenius, log_kapori
 from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
 from tscnc_deploy.tscnc.masks import Masks
 from tscnc_deploy.tscnc.patterns import n_of_m_mask
+from tscnc_deploy.tscnc.quotas import apportion
 from tscnc_deploy.tscnc.ranking import check_budget, least_sparsity, rank_globally
 from tscnc_deploy.tscnc.saliency import magnitude, random, taylor
-from tscnc_deploy.tscnc.schedules import cubic_sparsity
+from tscnc_deploy.tscnc.schedules import cubic_sparsity, update_steps
 
 __all__ = [
     "Constraint",
     "LayerCompletion",
     "LayerCondition",
     "Masks",
+    "apportion",
     "as_matrix",
     "check_budget",
     "complete_2_4",
@@ -35,4 +37,5 @@ __all__ = [
     "random",
     "rank_globally",
     "taylor",
+    "update_steps",
 ]

@@ -1,4 +1,4 @@
-"""How sparsity rises while pruning."""
+"""How sparsity rises while pruning, and when masks change."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ def cubic_sparsity(progress: float, final: float, initial: float = 0.0) -> float
     """
     progress = min(max(progress, 0.0), 1.0)
     return final + (initial - final) * (1 - progress) ** 3
+
+
+def update_steps(updates: int, steps: int) -> list[int]:
+    """Steps, from 0, at which masks change: evenly from the first one, so that training follows the last one too."""
+    updates = min(updates, steps)
+    return [index * steps // updates for index in range(updates)]

@@ -1,13 +1,15 @@
-"""How masks live through a training: not at all, frozen, or re-ranked while the sparsity rises."""
+"""Masks that are ranked anew while the sparsity rises: by TSCNC's saliency, or by any other score of the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
+from tscnc_deploy.training.sparsifiers.base import Masked
 from tscnc_deploy.tscnc import (
     Masks,
     check_budget,
@@ -15,60 +17,18 @@ from tscnc_deploy.tscnc import (
     least_sparsity,
     prunable_weights,
     rank_globally,
+    update_steps,
 )
+
+if TYPE_CHECKING:
+    from tscnc_deploy.training.loop import Training
+    from tscnc_deploy.training.sparsifiers.saliencies import Saliency
 
 # Scores every weight of the masked model; given are the weights' values outside the masks.
 Scorer = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
 
 
-class Dense:
-    """No masks: the network keeps all its weights. Base of those that have some."""
-
-    sparsity = 0.0
-
-    def before_step(self, step: int) -> None:
-        """Called before every step, counted from 0 over the whole stage."""
-
-    def masked(self) -> AbstractContextManager[object]:
-        """The context of forward and backward passes and of evaluations."""
-        return nullcontext()
-
-    def after_backward(self) -> None:
-        """Called between the backward pass and the optimiser's step."""
-
-    def after_step(self) -> None:
-        """Called after the optimiser's step."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from a checkpoint."""
-
-
-class Frozen(Dense):
-    """Fixed masks: removed weights are zero and stay zero."""
-
-    def __init__(self, model: nn.Module, masks: Masks) -> None:
-        self._model = model
-        self.masks = masks
-        masks.apply_(model)
-
-    @property
-    def sparsity(self) -> float:  # type: ignore[override]
-        """Share of weights removed."""
-        return self.masks.sparsity
-
-    def after_backward(self) -> None:
-        self.masks.mask_gradients_(self._model)
-
-    def after_step(self) -> None:
-        # Momentum from before the freeze still moves removed weights.
-        self.masks.apply_(self._model)
-
-
-class Growing(Dense):
+class Growing(Masked):
     """Masks that are ranked anew at each update of the cubic schedule; the last update freezes them."""
 
     def __init__(
@@ -84,9 +44,9 @@ class Growing(Dense):
         regrow: bool,
     ) -> None:
         """Args: see `recipe.Prune`; `steps` is the number of training steps of the stage."""
-        self._model = model
+        super().__init__(model, Masks.dense(model))
         self._score = score
-        self._updates = {step: number for number, step in enumerate(_spread(updates, steps), 1)}
+        self._updates = {step: number for number, step in enumerate(update_steps(updates, steps), 1)}
         self._last = len(self._updates)
         shapes = {name: weight.shape for name, weight in prunable_weights(model).items()}
         check_budget(shapes, sparsity, floor=floor, pattern=pattern)
@@ -94,12 +54,21 @@ class Growing(Dense):
         self._initial = least_sparsity(shapes, pattern)
         self._final, self._floor, self._pattern, self._regrow = sparsity, floor, pattern, regrow
         self._frozen = False
-        self.masks = Masks.dense(model)
 
-    @property
-    def sparsity(self) -> float:  # type: ignore[override]
-        """Share of weights removed so far."""
-        return self.masks.sparsity
+    @classmethod
+    def of(cls, training: Training, saliency: Saliency) -> Self:
+        """As the recipe of a training asks for, by one of the saliencies."""
+        prune = training.recipe.prune
+        return cls(
+            training.model,
+            partial(saliency, training),
+            steps=training.steps,
+            updates=prune.updates,
+            sparsity=prune.sparsity,
+            floor=prune.floor,
+            pattern=prune.pattern,
+            regrow=prune.regrow,
+        )
 
     def before_step(self, step: int) -> None:
         if step not in self._updates:
@@ -125,15 +94,8 @@ class Growing(Dense):
             self.masks.apply_(self._model)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"masks": self.masks.state_dict(), "frozen": self._frozen}
+        return super().state_dict() | {"frozen": self._frozen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = next(self._model.parameters()).device
-        self.masks = Masks({name: mask.to(device) for name, mask in state["masks"].items()})
+        super().load_state_dict(state)
         self._frozen = state["frozen"]
-
-
-def _spread(updates: int, steps: int) -> list[int]:
-    """Steps at which updates happen: evenly from the first step, so that training follows the last one too."""
-    updates = min(updates, steps)
-    return [index * steps // updates for index in range(updates)]

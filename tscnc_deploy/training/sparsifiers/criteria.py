@@ -1,0 +1,36 @@
+"""Every way to prune, by the name it has in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tscnc_deploy.training.sparsifiers import saliencies
+from tscnc_deploy.training.sparsifiers.base import Masked
+from tscnc_deploy.training.sparsifiers.flying_bird import FlyingBird
+from tscnc_deploy.training.sparsifiers.growing import Growing
+from tscnc_deploy.training.sparsifiers.harp import Harp
+from tscnc_deploy.training.sparsifiers.hydra import Hydra
+
+if TYPE_CHECKING:
+    from tscnc_deploy.training.loop import Training
+
+CRITERIA: Mapping[str, Callable[[Training], Masked]] = {
+    "adversarial-taylor": partial(Growing.of, saliency=saliencies.adversarial_taylor),
+    "clean-taylor": partial(Growing.of, saliency=saliencies.clean_taylor),
+    "magnitude": partial(Growing.of, saliency=saliencies.magnitude),
+    "random": partial(Growing.of, saliency=saliencies.random),
+    "hydra": Hydra.of,
+    "harp": Harp.of,
+    "flying-bird": FlyingBird.of,
+}
+
+
+def pruning(training: Training) -> Masked:
+    """The masks that a training's recipe asks for, before the first step.
+
+    Raises:
+        InputError: The recipe's sparsity and floor cannot both be met by this network.
+    """
+    return CRITERIA[training.recipe.prune.criterion](training)
