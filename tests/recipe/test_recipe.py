@@ -6,7 +6,19 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from tscnc_deploy.recipe import ARCHITECTURES, DATASETS, Data, Gates, Model, Prune, Recipe, Threat, Train, Verify
+from tscnc_deploy.recipe import (
+    ARCHITECTURES,
+    DATASETS,
+    Constrain,
+    Data,
+    Gates,
+    Model,
+    Prune,
+    Recipe,
+    Threat,
+    Train,
+    Verify,
+)
 
 
 def problem(section, **settings):
@@ -101,6 +113,52 @@ def test_contradictions_between_sections_are_refused(sections, message):
 )
 def test_contradictions_within_training_are_refused(settings, message):
     assert problem(Train, **settings).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"criterion": "hydra", "updates": 20},
+            'prune.updates = 20 does not apply to prune.criterion = "hydra", whose masks follow the scores after every '
+            "step; write prune.updates = 10",
+        ),
+        (
+            {"criterion": "harp", "regrow": False},
+            'prune.regrow = false does not apply to prune.criterion = "harp", whose removed weights may always come '
+            "back; write prune.regrow = true",
+        ),
+        (
+            {"criterion": "flying-bird", "pattern": "2:4"},
+            'prune.pattern = "2:4" does not apply to prune.criterion = "flying-bird", which moves single weights '
+            'wherever they are; write prune.pattern = "unstructured"',
+        ),
+        (
+            {"criterion": "magnitude", "score_lr": 1.0},
+            'prune.score_lr = 1.0 does not apply to prune.criterion = "magnitude", which learns no scores; '
+            "write prune.score_lr = 0.1",
+        ),
+    ],
+)
+def test_a_key_that_says_nothing_to_the_criterion_is_refused(settings, message):
+    assert problem(Prune, **settings) == message
+
+
+def test_keys_that_say_something_to_the_criterion_are_taken():
+    assert Prune(criterion="flying-bird", updates=20, floor=0.02).updates == 20
+    assert Prune(criterion="harp", score_lr=0.5, floor=0.02).score_lr == 0.5
+    assert Prune(criterion="magnitude", regrow=False, pattern="2:4").pattern == "2:4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight": 0.01}, "sets lambda and so does constrain.lambda = 0.01; leave out one of them"),
+        ({"constraint": "none"}, 'needs a constraint and constrain.constraint = "none"; write "tscnc", "kaporin" or '),
+    ],
+)
+def test_a_lambda_that_sets_itself_needs_a_constraint_and_no_other_lambda(settings, message):
+    assert problem(Constrain, gradient_share=0.1, **settings).startswith(f"constrain.gradient_share = 0.1 {message}")
 
 
 def test_all_contradictions_are_named_at_once():

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tscnc_deploy.recipe.applicable import inapplicable
+from tscnc_deploy.recipe.contradictions import of_constrain, of_prune
 from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.values import (
     OF_ENGINES,
@@ -160,10 +160,17 @@ class Constrain(Section):
         "tscnc", description="none, log-frobenius (the paper's), kaporin (sees the spectrum), or tscnc (both)"
     )
     weight: NonNegative = Field(1e-3, alias="lambda", description="lambda, the weight of the constraint")
+    gradient_share: OptionalPositive = Field(
+        None, description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed"
+    )
     tau: Positive = Field(1e-4, description="tau inside the logarithm of log-frobenius")
     jitter: Positive = Field(1e-4, description="kaporin: jitter relative to the mean eigenvalue of the Gram matrix")
     interval: Count = Field(1, description="apply it every so many steps, with lambda times as large")
     stages: Stages = Field(("prune", "finetune"), description="stages in which it is applied")
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        return without(of_constrain(self), self)
 
 
 class Prune(Section):
@@ -188,7 +195,7 @@ class Prune(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return without(inapplicable(self), self)
+        return without(of_prune(self), self)
 
 
 class Finetune(Section):

@@ -1,4 +1,4 @@
-"""Which keys of [prune] each criterion leaves no choice in: setting one of them is refused, not ignored."""
+"""Keys of [constrain] and [prune] that leave others nothing to say: setting both is refused, not ignored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tscnc_deploy.recipe import Prune
+    from tscnc_deploy.recipe import Constrain, Prune
 
 _LEARNED = {
     "pattern": "which removes single weights wherever they are",
@@ -23,8 +23,25 @@ _RANKED = {"score_lr": "which learns no scores"}
 _SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED, "flying-bird": _MOVED}
 
 
-def inapplicable(prune: Prune) -> Iterator[str]:
-    """What is wrong with keys that have another value than their default and no meaning to the criterion."""
+def of_constrain(constrain: Constrain) -> Iterator[str]:
+    """A lambda that sets itself beside one that is set, or without a constraint."""
+    share = constrain.gradient_share
+    if share is None:
+        return
+    if constrain.weight != type(constrain).model_fields["weight"].default:
+        yield (
+            f"constrain.gradient_share = {share:g} sets lambda and so does constrain.lambda = {constrain.weight:g}; "
+            "leave out one of them"
+        )
+    if constrain.constraint == "none":
+        yield (
+            f'constrain.gradient_share = {share:g} needs a constraint and constrain.constraint = "none"; '
+            'write "tscnc", "kaporin" or "log-frobenius"'
+        )
+
+
+def of_prune(prune: Prune) -> Iterator[str]:
+    """Keys with another value than their default in which the criterion leaves no choice."""
     for key, reason in _SETTLED.get(prune.criterion, _RANKED).items():
         value, default = getattr(prune, key), type(prune).model_fields[key].default
         if value != default:

@@ -16,6 +16,7 @@ from tscnc_deploy.data import Dataset, augment
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.training.balls import check_radius
+from tscnc_deploy.training.constraining import ConstraintTerm
 from tscnc_deploy.training.device import Numerics, deterministic
 from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
 from tscnc_deploy.training.seeds import derive_generator
@@ -23,7 +24,7 @@ from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.state import TrainingState
 from tscnc_deploy.training.trades import Adversary, trades_loss
 from tscnc_deploy.training.validation import Validation, validate
-from tscnc_deploy.tscnc import Constraint, conditions, prunable_weights
+from tscnc_deploy.tscnc import conditions
 
 # Called after every step with the number of steps done, of steps in all, and the figures to show.
 OnStep = Callable[[int, int, dict[str, float]], None]
@@ -77,20 +78,16 @@ class Training:
         self.adversary = Adversary(
             threat.epsilon, self.settings.beta, self.settings.inner_steps, self.settings.inner_step_size, threat.norm
         )
-        constrained = phase.name in recipe.constrain.stages and recipe.constrain.weight > 0
-        self.constraint = (
-            Constraint(recipe.constrain.constraint, recipe.constrain.tau, recipe.constrain.jitter)
-            if constrained and recipe.constrain.constraint != "none"
-            else None
-        )
+        self.constraint = ConstraintTerm.of(recipe, phase.name)
         self.history: list[dict[str, Any]] = []
 
     def run(self, sparsifier: Dense, on_step: OnStep) -> list[dict[str, Any]]:
         """Trains to the end of the phase and leaves the final weights in the model, in eval mode.
 
         Returns:
-            One entry per epoch: stage, epoch, loss, clean and robust (validation accuracies), sparsity, lr, seconds,
-            kappa of every layer, and its rank, dead filters, spectral norm and sparsity under "layers".
+            One entry per epoch: stage, epoch, loss, clean and robust (validation accuracies), sparsity, lr,
+            lambda (None without a constraint), seconds, kappa of every layer, and its rank, dead filters, spectral norm
+            and sparsity under "layers".
 
         Raises:
             InputError: The loss or a weight is no longer finite.
@@ -103,7 +100,7 @@ class Training:
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0
         average = weight_average(self.model, decay) if decay > 0 else None
-        state = TrainingState(self.model, optimizer, average, sparsifier)
+        state = TrainingState(self.model, optimizer, average, sparsifier, self.constraint)
         state.load(self.checkpoint)
         judged = average.module if average is not None else self.model
 
@@ -150,7 +147,8 @@ class Training:
                 with self.numerics.autocast():
                     loss = trades_loss(forward, images, labels, self.adversary.ramped(self._ramp(step)), noise)
                 loss.backward()  # type: ignore[no-untyped-call]
-                self._add_constraint(step)
+                if self.constraint is not None:
+                    self.constraint.add_gradients(self.model, step)
             state.sparsifier.after_backward()
             if self.settings.clip_norm > 0:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -171,12 +169,6 @@ class Training:
             )
             raise InputError(msg)
         return mean
-
-    def _add_constraint(self, step: int) -> None:
-        interval = self.recipe.constrain.interval
-        if self.constraint is not None and step % interval == 0:
-            value = self.constraint(prunable_weights(self.model).values())
-            (self.recipe.constrain.weight * interval * value).backward()  # type: ignore[no-untyped-call]
 
     def _ramp(self, step: int) -> float:
         """Share of epsilon and beta: 0 on clean epochs, then rising linearly to 1."""
@@ -218,6 +210,7 @@ class Training:
             "robust": result.robust if result else None,
             "sparsity": sparsity,
             "lr": self._rate((epoch + 1) * self.batches - 1),
+            "lambda": self.constraint.weight if self.constraint is not None else None,
             "kappa": {layer["name"]: layer["kappa"] for layer in layers},
             "layers": {layer["name"]: {figure: layer[figure] for figure in _RECORDED} for layer in layers},
         }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
+from tscnc_deploy.training.constraining import ConstraintTerm
 from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.validation import Validation
 
@@ -20,8 +21,16 @@ CHECKPOINT_SECONDS = 15.0
 class TrainingState:
     """Everything that a checkpoint must bring back for a training to go on as if it had never stopped."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Any, sparsifier: Dense) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: Any,
+        sparsifier: Dense,
+        constraint: ConstraintTerm | None,
+    ) -> None:
         self.model, self.optimizer, self.average, self.sparsifier = model, optimizer, average, sparsifier
+        self.constraint = constraint
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] | None = None
         self.history: list[dict[str, Any]] = []
@@ -50,6 +59,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "sparsifier": self.sparsifier.state_dict(),
+            "constraint": self.constraint.state_dict() if self.constraint is not None else None,
             "best": vars(self.best) if self.best is not None else None,
             "best_weights": self.best_weights,
             "history": self.history,
@@ -69,6 +79,8 @@ class TrainingState:
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         self.sparsifier.load_state_dict(saved["sparsifier"])
+        if self.constraint is not None:
+            self.constraint.load_state_dict(saved["constraint"], next(self.model.parameters()).device)
         if saved["best"] is not None:
             self.best, self.best_weights = Validation(**saved["best"]), saved["best_weights"]
         self.history = saved["history"]
