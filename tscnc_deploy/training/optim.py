@@ -16,10 +16,11 @@ def build_optimizer(model: nn.Module, settings: recipe.Train, lr: float) -> torc
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    # Fused: one pass over all weights instead of several over each.
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
     nesterov = settings.nesterov and settings.momentum > 0
-    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
 
 
 def learning_rate(step: int, steps: int, *, peak: float, schedule: str, warmup: float = 0.0) -> float:
