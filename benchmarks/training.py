@@ -11,10 +11,10 @@ steps. Rows: float32, bf16 autocast, and with --compile both through torch.compi
 Times are given twice: of the clock, and of this process, which others on the machine disturb less; on a GPU only the
 clock means something. Peak memory is measured in a process of each loop's own.
 
-Accuracy: both loops train ResNet-18 on the digits from the same weights through the same epochs; PGD-20 then attacks the
-360 test images. Then the loop's own cheaper settings do the same. Differences are paired by image and seed.
+Accuracy: both loops train ResNet-18 on the digits from the same weights through the same epochs; PGD-20 then attacks
+the 360 test images. Then the loop's own cheaper settings do the same. Differences are paired by image and seed.
 
-Writes what it prints to benchmarks/results/training-{speed,accuracy}-MACHINE.json.
+Writes what it prints to benchmarks/results/training-NAME-MACHINE.json.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--only", nargs="*", help="accuracy: names of the settings to compare; all if not given")
+    parser.add_argument("--name", help="of the result; otherwise from what is measured")
     arguments = parser.parse_args()
 
     record = {"machine": described(arguments.device), "settings": vars(arguments)}
     kind = "accuracy" if arguments.accuracy else "speed"
     record |= (training_accuracy if arguments.accuracy else training_speed).measure(arguments)
-    size = f"-{arguments.side}px" if kind == "speed" else ""
-    path = RESULTS / f"training-{kind}{size}-{record['machine']['name']}.json"
+    name = arguments.name or (f"speed-{arguments.side}px" if kind == "speed" else "accuracy")
+    path = RESULTS / f"training-{name}-{record['machine']['name']}.json"
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(f"written to {path}")
 

@@ -1,4 +1,4 @@
-"""Robust accuracy on the digits after equal epochs: this loop, the published one, and cheaper settings; see training.py."""
+"""Robust accuracy on the digits after equal epochs: this loop, the published one, cheaper ones; see training.py."""
 
 from __future__ import annotations
 
@@ -108,9 +108,7 @@ def published(dataset: Dataset, arguments: argparse.Namespace, settings: dict[st
     model, images = fresh(dataset, arguments, seed).to(device), dataset.train.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"])
     noise, order = torch.Generator(device).manual_seed(seed), torch.Generator().manual_seed(seed)
-    loop = Reference(
-        model, optimizer, EPSILON, 6.0, settings["inner_steps"], settings["inner_step_size"], noise
-    )
+    loop = Reference(model, optimizer, EPSILON, 6.0, settings["inner_steps"], settings["inner_step_size"], noise)
     batches = len(images) // settings["batch_size"]
     begin, length = settings["clean_epochs"] * batches, settings["ramp_epochs"] * batches
     for epoch in range(settings["epochs"]):
@@ -129,7 +127,13 @@ def published(dataset: Dataset, arguments: argparse.Namespace, settings: dict[st
 def fresh(dataset: Dataset, arguments: argparse.Namespace, seed: int) -> models.Classifier:
     mean, std = dataset.channel_statistics()
     return models.build(
-        arguments.arch, classes=10, input_shape=dataset.input_shape, mean=mean, std=std, width=arguments.width, seed=seed
+        arguments.arch,
+        classes=10,
+        input_shape=dataset.input_shape,
+        mean=mean,
+        std=std,
+        width=arguments.width,
+        seed=seed,
     )
 
 

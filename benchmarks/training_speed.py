@@ -142,7 +142,7 @@ def peak_memory(arguments: argparse.Namespace, name: str, settings: dict[str, ob
     """Bytes that a few steps take at most: of the GPU, or of the process beyond what it had before."""
     arguments.rounds, arguments.warmup = 3, 0
     data = dataset(arguments)
-    before = resident()
+    before = forget_peak()
     if settings is None:
         peer = reference(arguments, hoisted=name.endswith("hoisted"))
         for index in torch.arange(len(data.train)).split(arguments.batch):
@@ -152,8 +152,14 @@ def peak_memory(arguments: argparse.Namespace, name: str, settings: dict[str, ob
     return torch.cuda.max_memory_allocated() if arguments.device != "cpu" else resident() - before
 
 
+def forget_peak() -> int:
+    """Bytes that this process holds now, which counts as the most it ever held from here on (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident()
+
+
 def resident() -> int:
-    """Most bytes of memory that this process ever held (Linux); unlike `ru_maxrss`, without what its parent held."""
+    """Most bytes that this process held since `forget_peak`."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

@@ -54,8 +54,8 @@ class Numerics:
     compiles: bool
 
     @classmethod
-    def choose(cls, settings: recipe.Train, device: torch.device) -> Numerics:
-        """Resolves the recipe's "auto" for a device.
+    def choose(cls, settings: recipe.Train, device: torch.device, input_shape: tuple[int, int, int]) -> Numerics:
+        """Resolves the recipe's "auto" for a device and images [C, H, W].
 
         Raises:
             UnavailableError: bf16 was asked for and the GPU does not have it.
@@ -66,7 +66,9 @@ class Numerics:
             msg = f"train.precision = 'bf16': {describe_device(device)} has no bf16; write 'fp32' or 'auto'"
             raise UnavailableError(msg)
         bf16 = settings.precision == "bf16" or (settings.precision == "auto" and on_gpu and has_bf16)
-        channels_last = on_gpu if settings.channels_last == "auto" else settings.channels_last
+        # A CPU's float32 convolutions of small images are faster in NCHW, all others in NHWC.
+        suits = on_gpu or bf16 or min(input_shape[1:]) >= 32
+        channels_last = suits if settings.channels_last == "auto" else settings.channels_last
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         return cls(device, bf16, memory_format, settings.compile)
 

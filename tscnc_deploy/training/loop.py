@@ -18,7 +18,7 @@ from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.training.balls import check_radius
 from tscnc_deploy.training.device import Numerics, deterministic
-from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
+from tscnc_deploy.training.optim import WeightAverage, build_optimizer, learning_rate
 from tscnc_deploy.training.seeds import derive_generator
 from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.state import TrainingState
@@ -66,7 +66,7 @@ class Training:
         self, model: nn.Module, dataset: Dataset, recipe: Recipe, phase: Phase, device: torch.device, checkpoint: Path
     ) -> None:
         self.recipe, self.settings, self.phase, self.checkpoint = recipe, recipe.train, phase, checkpoint
-        self.numerics = Numerics.choose(recipe.train, device)
+        self.numerics = Numerics.choose(recipe.train, device, dataset.input_shape)
         self.model = model.to(device=device, memory_format=self.numerics.memory_format)  # type: ignore[call-overload]
         _set_norm_momentum(model, self.settings.norm_momentum)
         self.attacked = self.numerics.attacked(model)
@@ -105,7 +105,7 @@ class Training:
         forward = self.numerics.compiled(self.model)
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0
-        average = weight_average(self.model, decay) if decay > 0 else None
+        average = WeightAverage(self.model, decay) if decay > 0 else None
         state = TrainingState(self.model, optimizer, average, sparsifier)
         state.load(self.checkpoint)
         judged = average.module if average is not None else self.model

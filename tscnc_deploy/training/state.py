@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
+from tscnc_deploy.training.optim import WeightAverage
 from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.validation import Validation
 
@@ -20,7 +21,9 @@ CHECKPOINT_SECONDS = 15.0
 class TrainingState:
     """Everything that a checkpoint must bring back for a training to go on as if it had never stopped."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, average: Any, sparsifier: Dense) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, sparsifier: Dense
+    ) -> None:
         self.model, self.optimizer, self.average, self.sparsifier = model, optimizer, average, sparsifier
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] | None = None
