@@ -52,14 +52,16 @@ def test_ascent_keeps_ball_range_and_mode():
 def test_trades_without_epsilon_is_cross_entropy():
     images, labels = torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
     model = linear()
-    loss = trades_loss(model, images, labels, Adversary(0, 0, 1, 1), torch.Generator())
+    loss = trades_loss(model, model.eval, images, labels, Adversary(0, 0, 1, 1), torch.Generator())
     assert loss.item() == pytest.approx(F.cross_entropy(model(images), labels).item())
 
 
 def test_trades_adds_beta_times_the_divergence():
     images, labels = torch.rand(4, 1, 2, 2, generator=torch.Generator().manual_seed(2)), torch.tensor([0, 1, 0, 1])
     losses = [
-        trades_loss(linear(), images, labels, Adversary(0.2, beta, 3, 0.5), torch.Generator().manual_seed(0)).item()
+        trades_loss(
+            linear(), linear, images, labels, Adversary(0.2, beta, 3, 0.5), torch.Generator().manual_seed(0)
+        ).item()
         for beta in (0.0, 1.0, 6.0)
     ]
     assert losses[1] > losses[0]
@@ -95,8 +97,8 @@ def test_validation_of_a_linear_model_counts_what_is_out_of_reach(norm, epsilon,
     # The lead of class 0 is x0 - x1 + 2 x2, twice the shade, and falls by the dual norm of its weight.
     expected = (2 * shades > length * epsilon).float().mean().item()
     result = validate(
-        linear(), Split(images, torch.zeros(20, dtype=torch.int64)), norm=norm, epsilon=epsilon, steps=10, batch_size=7,
-        generator=torch.Generator().manual_seed(0),
+        linear(), linear(), Split(images, torch.zeros(20, dtype=torch.int64)), norm=norm, epsilon=epsilon, steps=10,
+        batch_size=7, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert result.clean == 1.0
     assert 0 < expected < 1
@@ -132,13 +134,22 @@ def test_a_missing_gpu_is_exit_status_3():
     assert caught.value.exit_status == 3
 
 
-def test_auto_is_float32_and_contiguous_on_a_cpu():
-    numerics = Numerics.choose(Train(), torch.device("cpu"))
-    assert (numerics.bf16, numerics.memory_format) == (False, torch.contiguous_format)
+@pytest.mark.parametrize(
+    ("settings", "side", "bf16", "memory_format"),
+    [
+        ({}, 8, False, torch.contiguous_format),
+        ({}, 32, False, torch.channels_last),
+        ({"precision": "bf16"}, 8, True, torch.channels_last),
+        ({"precision": "bf16", "channels_last": False}, 8, True, torch.contiguous_format),
+    ],
+)
+def test_auto_on_a_cpu(settings, side, bf16, memory_format):
+    numerics = Numerics.choose(Train(**settings), torch.device("cpu"), (1, side, side))
+    assert (numerics.bf16, numerics.memory_format) == (bf16, memory_format)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_auto_is_bf16_and_channels_last_on_a_gpu():
-    numerics = Numerics.choose(Train(), torch.device("cuda"))
+    numerics = Numerics.choose(Train(), torch.device("cuda"), (1, 8, 8))
     assert (numerics.bf16, numerics.memory_format) == (torch.cuda.is_bf16_supported(), torch.channels_last)

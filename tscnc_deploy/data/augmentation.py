@@ -39,10 +39,12 @@ def augment(images: Tensor, kind: Literal["none", "crop", "crop-flip"], generato
         columns = torch.where(mirrored, columns.flip(1), columns)
     columns = columns + offsets
     device = images.device
+    # The copy of a few small integers need not wait for what the GPU still has to do.
+    rows, columns = rows.to(device, non_blocking=True), columns.to(device, non_blocking=True)
     padded = F.pad(images, (right, right, down, down))
     return padded[
         torch.arange(count, device=device)[:, None, None, None],
         torch.arange(channels, device=device)[None, :, None, None],
-        rows.to(device)[:, None, :, None],
-        columns.to(device)[:, None, None, :],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
     ]

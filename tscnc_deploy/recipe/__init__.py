@@ -134,9 +134,14 @@ class Train(Section):
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="momentum of batch-norm statistics")
     early_stop: bool = Field(True, description="keep the epoch of the best robust accuracy on validation images")
     validation_steps: Count = Field(10, description="PGD steps on the validation images after every epoch")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto is bf16 autocast on GPUs that have it")
-    channels_last: bool | Literal["auto"] = Field("auto", description="NHWC memory: true, false, or auto (on a GPU)")
-    compile: bool = Field(False, description="torch.compile the network for training")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="auto is bf16 autocast on GPUs that have it, else fp32; CPUs with AVX512-BF16 or AMX gain too",
+    )
+    channels_last: bool | Literal["auto"] = Field(
+        "auto", description="NHWC memory: true, false, or auto (on a GPU, with bf16, and from 32x32 pixels)"
+    )
+    compile: bool = Field(False, description="torch.compile training and inner attack: for long trainings on a GPU")
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:

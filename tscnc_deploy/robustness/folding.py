@@ -7,13 +7,12 @@ as much as the convolutions. What a folded network finds is judged by the networ
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
+from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.robustness.victim import EngineVictim, ModelVictim, Victim
 
 # Relative to the largest logit (or to 1): folding reorders sums, anything more is another function.
 _AGREES = 1e-4
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def folded(victim: Victim, images: Tensor) -> Victim:
@@ -36,10 +35,11 @@ def folded(victim: Victim, images: Tensor) -> Victim:
 
 
 def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
-    if not any(isinstance(module, _NORMS) for module in victim.module.modules()):
-        return None
     try:
-        module = fuse(victim.module).eval()
+        twin = FoldedCopy(victim.module)
+        if twin.folds == 0:
+            return None
+        module = twin.refreshed()
         logits, expected = ModelVictim(module).logits(images), victim.logits(images)
     except Exception:
         return None
@@ -47,4 +47,4 @@ def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
         return None
     difference = (logits - expected).abs().max() / expected.abs().max().clamp(min=1)
     # Also false for NaN.
-    return module.requires_grad_(requires_grad=False) if bool(difference <= _AGREES) else None
+    return module if bool(difference <= _AGREES) else None

@@ -29,7 +29,8 @@ def ascend(
     """Images that raise a loss, by steepest steps from a random start: along the gradient's sign, in L2 along itself.
 
     Args:
-        model: The network; its batch norms use their running statistics meanwhile and are set back afterwards.
+        model: The network; if it is in train mode, it is put into eval mode meanwhile, as its batch norms must not
+            learn from images on the way. Fastest is a `tscnc_deploy.models.folded.FoldedCopy`.
         images: float32 [N, C, H, W] in [0, 1].
         loss: Maps the logits of the perturbed images to a scalar summed over them. Summed, not averaged: the mean of
             a large batch pushes gradients towards the smallest numbers of half precision.
@@ -45,12 +46,14 @@ def ascend(
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083.
     """
     was_training = model.training
-    model.eval()
+    if was_training:
+        model.eval()
     around = ball(norm, images, epsilon)
     perturbed = around.random_points(generator)
     for _ in range(steps):
         perturbed.requires_grad_()
         (gradient,) = torch.autograd.grad(loss(model(perturbed)), perturbed)
         perturbed = around.project(perturbed.detach() + step_size * around.steepest(gradient))
-    model.train(was_training)
+    if was_training:
+        model.train()
     return perturbed.detach()

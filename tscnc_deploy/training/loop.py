@@ -14,11 +14,12 @@ from torch import nn
 
 from tscnc_deploy.data import Dataset, augment
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.training.balls import check_radius
 from tscnc_deploy.training.constraining import ConstraintTerm
 from tscnc_deploy.training.device import Numerics, deterministic
-from tscnc_deploy.training.optim import build_optimizer, learning_rate, weight_average
+from tscnc_deploy.training.optim import WeightAverage, build_optimizer, learning_rate
 from tscnc_deploy.training.seeds import derive_generator
 from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.state import TrainingState
@@ -66,9 +67,11 @@ class Training:
         self, model: nn.Module, dataset: Dataset, recipe: Recipe, phase: Phase, device: torch.device, checkpoint: Path
     ) -> None:
         self.recipe, self.settings, self.phase, self.checkpoint = recipe, recipe.train, phase, checkpoint
-        self.numerics = Numerics.choose(recipe.train, device)
+        self.numerics = Numerics.choose(recipe.train, device, dataset.input_shape)
         self.model = model.to(device=device, memory_format=self.numerics.memory_format)  # type: ignore[call-overload]
         _set_norm_momentum(model, self.settings.norm_momentum)
+        self.attacked = self.numerics.attacked(model)
+        self.attacked.network = self.numerics.compiled(self.attacked.network)
         self.images, self.validation = dataset.train.to(device), dataset.validation.to(device)
         self.device = device
         self.batches = max(len(self.images) // self.settings.batch_size, 1)
@@ -96,19 +99,20 @@ class Training:
             return self._run(sparsifier, on_step)
 
     def _run(self, sparsifier: Dense, on_step: OnStep) -> list[dict[str, Any]]:
-        forward = torch.compile(self.model) if self.settings.compile else self.model
+        forward = self.numerics.compiled(self.model)
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0
-        average = weight_average(self.model, decay) if decay > 0 else None
+        average = WeightAverage(self.model, decay) if decay > 0 else None
         state = TrainingState(self.model, optimizer, average, sparsifier, self.constraint)
         state.load(self.checkpoint)
         judged = average.module if average is not None else self.model
+        attacked = self.numerics.attacked(judged)
 
         while state.epoch < self.phase.epochs:
             started = time.monotonic()
             loss = self._epoch(forward, state, on_step)
             with sparsifier.masked():
-                result = self._validate(judged)
+                result = self._validate(judged, attacked)
                 entry = self._entry(state.epoch, loss, result, sparsifier.sparsity, judged)
             self.history = state.history = [*state.history, entry | {"seconds": time.monotonic() - started}]
             if self.phase.early_stop and result is not None and result.better_than(state.best):
@@ -142,10 +146,13 @@ class Training:
                 group["lr"] = rate
             images, labels = self.images.batch(index)
             images = augment(images, self.recipe.data.augment, order)
+            images = images.contiguous(memory_format=self.numerics.memory_format)
             with state.sparsifier.masked():
                 state.optimizer.zero_grad(set_to_none=True)
                 with self.numerics.autocast():
-                    loss = trades_loss(forward, images, labels, self.adversary.ramped(self._ramp(step)), noise)
+                    loss = trades_loss(
+                        forward, self.attacked.refreshed, images, labels, self.adversary.ramped(self._ramp(step)), noise
+                    )
                 loss.backward()  # type: ignore[no-untyped-call]
                 if self.constraint is not None:
                     self.constraint.add_gradients(self.model, step)
@@ -182,12 +189,13 @@ class Training:
             step, self.steps, peak=self.phase.lr, schedule=self.phase.schedule, warmup=self.settings.warmup
         )
 
-    def _validate(self, model: nn.Module) -> Validation | None:
+    def _validate(self, model: nn.Module, attacked: FoldedCopy) -> Validation | None:
         if len(self.validation) == 0:
             return None
         with self.numerics.autocast():
             return validate(
                 model,
+                attacked.refreshed(),
                 self.validation,
                 norm=self.recipe.threat.norm,
                 epsilon=self.recipe.threat.epsilon,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from itertools import chain, compress
+from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 from tscnc_deploy import recipe
 
@@ -16,10 +18,15 @@ def build_optimizer(model: nn.Module, settings: recipe.Train, lr: float) -> torc
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    # Fused: one pass over all weights instead of several over each.
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=lr)
+        return torch.optim.AdamW(groups, lr=lr, fused=True)
     nesterov = settings.nesterov and settings.momentum > 0
-    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov)
+    return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=nesterov, fused=True)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
 
 
 def learning_rate(step: int, steps: int, *, peak: float, schedule: str, warmup: float = 0.0) -> float:
@@ -43,7 +50,42 @@ def learning_rate(step: int, steps: int, *, peak: float, schedule: str, warmup: 
     return peak * (1 + math.cos(math.pi * (position - begin) / (1 - begin))) / 2
 
 
-def weight_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of the weights and batch-norm statistics, for evaluation."""
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
-    return average.eval()
+class WeightAverage:
+    """Exponential moving average of the weights and batch-norm statistics, for evaluation.
+
+    Unlike `torch.optim.swa_utils.AveragedModel`, it counts its updates in Python, so a GPU is never waited for.
+
+    Args:
+        model: Averaged; its values at the first update are where the average begins.
+        decay: Share of the average that stays at each update, in (0, 1).
+
+    Attributes:
+        module: The average, in eval mode.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model).eval()
+        self._decay, self._updates = decay, 0
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes in the values that a model has now."""
+        means, values = _tensors(self.module), _tensors(model)
+        averaged = [mean.is_floating_point() and self._updates > 0 for mean in means]
+        for mean, value, averages in zip(means, values, averaged, strict=True):
+            if not averages:
+                mean.copy_(value)
+        if any(averaged):
+            torch._foreach_lerp_(
+                list(compress(means, averaged)), list(compress(values, averaged)), weight=1 - self._decay
+            )
+        self._updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"module": self.module.state_dict(), "updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a checkpoint."""
+        self.module.load_state_dict(state["module"])
+        self._updates = state["updates"]

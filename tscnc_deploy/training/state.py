@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
 from tscnc_deploy.training.constraining import ConstraintTerm
+from tscnc_deploy.training.optim import WeightAverage
 from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.validation import Validation
 
@@ -25,7 +26,7 @@ class TrainingState:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        average: Any,
+        average: WeightAverage | None,
         sparsifier: Dense,
         constraint: ConstraintTerm | None,
     ) -> None:

@@ -52,7 +52,12 @@ class Adversary:
 
 
 def trades_loss(
-    model: nn.Module, images: Tensor, labels: Tensor, adversary: Adversary, generator: torch.Generator
+    model: nn.Module,
+    attacked: Callable[[], nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    adversary: Adversary,
+    generator: torch.Generator,
 ) -> Tensor:
     """The TRADES loss of a batch.
 
@@ -61,6 +66,8 @@ def trades_loss(
 
     Args:
         model: The network in train mode.
+        attacked: Gives the network in eval mode, which is what the inner attack sees, as in the authors' own code:
+            the model, or a copy of it with less to compute. Called only where there is an attack.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
         adversary: The inner attack and beta.
@@ -71,11 +78,11 @@ def trades_loss(
     """
     if adversary.epsilon == 0:
         return F.cross_entropy(model(images).float(), labels)
-    model.eval()
+    network = attacked()
+    # The clean side of the divergence is the same in every step of the attack.
     with torch.no_grad():
-        target = F.log_softmax(model(images).float(), dim=1)
-    model.train()
-    perturbed = adversary.perturb(model, images, lambda logits: _divergence(logits, target), generator)
+        target = F.log_softmax(network(images).float(), dim=1)
+    perturbed = adversary.perturb(network, images, lambda logits: _divergence(logits, target), generator)
     clean, adversarial = model(torch.cat([images, perturbed])).float().chunk(2)
     robust = _divergence(adversarial, F.log_softmax(clean, dim=1)) / len(images)
     return F.cross_entropy(clean, labels) + adversary.beta * robust

@@ -28,6 +28,7 @@ class Validation:
 
 def validate(
     model: nn.Module,
+    attacked: nn.Module,
     split: Split,
     *,
     norm: Norm,
@@ -40,6 +41,7 @@ def validate(
 
     Args:
         model: The network; judged in eval mode, left in the mode it was in.
+        attacked: What the attack sees: the network, or a copy of it with less to compute.
         split: Validation images on the model's device; not empty.
         norm: Of the perturbation.
         epsilon: Radius of the ball.
@@ -55,7 +57,7 @@ def validate(
         index = torch.arange(start, min(start + batch_size, len(split)), device=split.labels.device)
         images, labels = split.batch(index)
         perturbed = ascend(
-            model,
+            attacked,
             images,
             lambda logits, labels=labels: F.cross_entropy(logits.float(), labels, reduction="sum"),  # type: ignore[misc]
             norm=norm,

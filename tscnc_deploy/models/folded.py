@@ -1,0 +1,119 @@
+"""The same network with less work: an eval-mode copy that follows its weights, for attacks.
+
+Attacks take many gradients of a network that stays as it is meanwhile. The copy records no gradients of weights, needs
+no switch of batch norm's mode in the network, and has batch norms folded into the convolutions before them.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+# What torch.fx raises on networks whose Python code depends on the values of tensors, or that it does not know.
+_UNTRACEABLE = (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError)
+
+
+class FoldedCopy:
+    """A network's twin in eval mode that can be brought up to date with it.
+
+    What is not folded shares its memory with the network. One that `torch.fx` cannot trace is shared as a whole.
+
+    Args:
+        model: Any module. It is not changed, and must keep its parameters and buffers; their values may change.
+        dtype: Of the weights of the copy's convolutions and linear layers: float32, or bfloat16 if the copy runs
+            under autocast, which then has none to cast in every pass.
+
+    Attributes:
+        network: The copy. Until the first `refreshed`, its folded layers hold no values.
+        folds: How many batch norms it does without.
+    """
+
+    network: nn.Module
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        shared: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
+        shared |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+        self.network = copy.deepcopy(model, shared).eval()
+        self._layers: list[_Layer] = []
+        try:
+            traced = fx.symbolic_trace(self.network)
+        except _UNTRACEABLE:
+            return
+        for node, layer, norm in _foldable(traced):
+            if norm is None and dtype == torch.float32:
+                continue
+            self._layers.append(_Layer.copied(layer, norm, dtype))
+            traced.set_submodule(str(node.target), self._layers[-1].target)
+            if norm is not None:
+                (follower,) = node.users
+                follower.replace_all_uses_with(node)
+                traced.graph.erase_node(follower)
+        traced.delete_all_unused_submodules()
+        traced.recompile()
+        self.network = traced.eval()
+
+    @property
+    def folds(self) -> int:
+        return sum(layer.norm is not None for layer in self._layers)
+
+    @torch.no_grad()
+    def refreshed(self) -> nn.Module:
+        """The copy, with the weights and batch-norm statistics that the network has now."""
+        for layer in self._layers:
+            layer.refresh()
+        return self.network
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of the copy that has weights of its own, and where they come from."""
+
+    target: nn.Conv2d | nn.Linear
+    source: nn.Conv2d | nn.Linear
+    norm: nn.BatchNorm2d | None
+
+    @classmethod
+    def copied(cls, source: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None, dtype: torch.dtype) -> _Layer:
+        target = copy.deepcopy(source)
+        target.weight = nn.Parameter(torch.empty_like(source.weight, dtype=dtype), requires_grad=False)
+        if norm is not None or source.bias is not None:
+            target.bias = nn.Parameter(target.weight.new_empty(len(target.weight)), requires_grad=False)
+        return cls(target, source, norm)
+
+    def refresh(self) -> None:
+        weight, bias = self.source.weight, self.source.bias
+        if self.norm is not None:
+            scale, shift = _affine(self.norm)
+            weight, bias = weight * scale[:, None, None, None], shift if bias is None else shift + scale * bias
+        self.target.weight.copy_(weight)
+        if self.target.bias is not None and bias is not None:
+            self.target.bias.copy_(bias)
+
+
+def _foldable(traced: fx.GraphModule) -> list[tuple[fx.Node, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]]:
+    """Calls of convolutions and linear layers, each with the batch norm that alone takes a convolution's output."""
+    modules = dict(traced.named_modules(remove_duplicate=False))
+    calls = {node: modules[str(node.target)] for node in traced.graph.nodes if node.op == "call_module"}
+    called = list(calls.values())
+    # A layer that is called twice may be followed by a batch norm of its own after each call.
+    once = {node: module for node, module in calls.items() if sum(module is other for other in called) == 1}
+    found = []
+    for node, layer in once.items():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        norm = once.get(next(iter(node.users))) if len(node.users) == 1 else None
+        folds = isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats
+        found.append((node, layer, norm if folds else None))
+    return found
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Batch norm in eval mode, as a factor and a summand per channel."""
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = torch.rsqrt(variance + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    return scale, -mean * scale if norm.bias is None else norm.bias - mean * scale
