@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.stages.base import Context, Stage, training_data, write_json, write_tensors
+from tscnc_deploy.stages.budget import weight_costs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,15 @@ class Prune(Stage):
 
     name = "prune"
     reads = {"train": ("model.safetensors",)}  # noqa: RUF012
-    code = ("stages/prune.py", "training", "tscnc", "data", "models")
+    code = (
+        "stages/prune.py",
+        "stages/budget.py",
+        "training",
+        "tscnc",
+        "data",
+        "models",
+        "engines/sparse_cpu/latency.py",
+    )
     libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
@@ -54,6 +63,7 @@ class Prune(Stage):
             floor=prune.floor,
             pattern=prune.pattern,
             regrow=prune.regrow,
+            costs=weight_costs(model, prune.budget),
         )
         history = training.run(growing, context.progress.step)
         models.save_model(model.cpu(), context.out / "model.safetensors")

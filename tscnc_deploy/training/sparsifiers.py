@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -82,8 +82,9 @@ class Growing(Dense):
         floor: float,
         pattern: str,
         regrow: bool,
+        costs: Mapping[str, float] | None = None,
     ) -> None:
-        """Args: see `recipe.Prune`; `steps` is the number of training steps of the stage."""
+        """Args: see `recipe.Prune` and `rank_globally`; `steps` is the number of training steps of the stage."""
         self._model = model
         self._score = score
         self._updates = {step: number for number, step in enumerate(_spread(updates, steps), 1)}
@@ -93,6 +94,7 @@ class Growing(Dense):
         # What the pattern removes by itself goes with the first update; the schedule has no way around it.
         self._initial = least_sparsity(shapes, pattern)
         self._final, self._floor, self._pattern, self._regrow = sparsity, floor, pattern, regrow
+        self._costs = costs
         self._frozen = False
         self.masks = Masks.dense(model)
 
@@ -108,7 +110,9 @@ class Growing(Dense):
         sparsity = cubic_sparsity(update / self._last, self._final, self._initial)
         with self.masks.applied(self._model) as weights:
             scores = self._score(weights, update)
-        self.masks = Masks(rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern))
+        self.masks = Masks(
+            rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern, costs=self._costs)
+        )
         self._frozen = update == self._last
         if self._frozen or not self._regrow:
             self.masks.apply_(self._model)
