@@ -4,9 +4,10 @@
                                     [--threads 1 2] [--rounds 12] [--name NAME]
 
 Networks have random weights with masks of the largest magnitudes: "uniform" keeps the same share of every layer,
-"global" ranks all weights of the network together (each layer keeps at least 2%), "macs" and "latency"
-rank them by magnitude per multiply-add and per millisecond, as the recipe's prune.budget does. Norms are calibrated on random images. Every engine runs the same network; int8 files are calibrated on
-random images and serve for times only. Peers that are not installed are left out:
+"global" ranks all weights of the network together (each layer keeps at least 2%), and "macs" and "latency" do so under
+the budgets of prune.budget, with magnitudes in units of each layer's spread. Norms are calibrated on random images.
+Every engine runs the same network; int8 files are calibrated on random images and serve for times only. Peers that are
+not installed are left out:
 
     pip install openvino                         # float32 and int8
     pip install --no-deps deepsparse==1.8.0      # evaluation licence; Python 3.11 and older
@@ -58,7 +59,9 @@ Run = Callable[[np.ndarray], np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", default=["resnet18"])
-    parser.add_argument("--masks", nargs="+", default=["uniform", "global"], choices=["uniform", "global", "macs", "latency"])
+    parser.add_argument(
+        "--masks", nargs="+", default=["uniform", "global"], choices=["uniform", "global", "macs", "latency"]
+    )
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.8, 0.9, 0.95, 0.98])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])

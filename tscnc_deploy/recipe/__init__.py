@@ -191,8 +191,8 @@ class Prune(Section):
     )
     budget: Literal["parameters", "macs", "latency"] = Field(
         "parameters",
-        description="what a weight that stays is charged for, with as many zeros: nothing but itself (parameters), its "
-        "multiply-adds (macs), or its time in the engine sparse-cpu (latency)",
+        description="what else shrinks to the share of weights that stays: nothing (parameters), the multiply-adds "
+        "(macs), or the time of one image in the engine sparse-cpu, by its cost model (latency)",
     )
     floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
     epochs: Count = Field(10, description="passes over the training images while the sparsity rises")

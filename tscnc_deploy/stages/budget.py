@@ -1,4 +1,4 @@
-"""What a weight that stays is charged for: the budgets of `prune.budget` as costs for the ranking."""
+"""What a weight that stays costs: the budgets of `prune.budget` for the ranking."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def weight_costs(model: Classifier, budget: str) -> dict[str, float] | None:
 
     Args:
         model: The network, dense or pruned.
-        budget: "macs" charges a weight for its multiply-adds per image, "latency" for its milliseconds per image in the
-            engine sparse-cpu, "parameters" all alike.
+        budget: "macs" counts a weight's multiply-adds per image, "latency" its milliseconds per image in the engine
+            sparse-cpu, "parameters" nothing.
 
     Returns:
-        Costs by the name of the layer's weight; None where all cost the same.
+        Costs by the name of the layer's weight; None for nothing.
     """
     if budget == "parameters":
         return None

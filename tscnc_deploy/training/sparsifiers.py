@@ -110,9 +110,7 @@ class Growing(Dense):
         sparsity = cubic_sparsity(update / self._last, self._final, self._initial)
         with self.masks.applied(self._model) as weights:
             scores = self._score(weights, update)
-        self.masks = Masks(
-            rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern, costs=self._costs)
-        )
+        self.masks = Masks(rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern, costs=self._costs))
         self._frozen = update == self._last
         if self._frozen or not self._regrow:
             self.masks.apply_(self._model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,7 @@ _THRESHOLD_STEPS = 64
 Scores = NDArray[np.floating[Any]]
 
 
-def allocate(
-    scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, allowance: float
-) -> dict[str, int]:
+def allocate(scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, allowance: float) -> dict[str, int]:
     """How many of its largest scores each layer keeps: `count` together, at a cost of at most `allowance` if possible.
 
     Kept are the largest of score - lambda * cost with the smallest lambda >= 0 that keeps the allowance: of all choices
@@ -49,7 +48,7 @@ def allocate(
     if spent(kept) <= allowance or len(prices) == 1 or not largest:
         return kept
     # With the highest, no difference of scores outweighs the smallest difference of costs.
-    high = math.log2(largest / min(after - before for before, after in zip(prices, prices[1:], strict=False))) + 1
+    high = math.log2(largest / min(after - before for before, after in pairwise(prices))) + 1
     low = high - _OCTAVES
     kept = _kept(scores, costs, count, 2.0**high)
     for _ in range(_LAMBDA_STEPS):
@@ -69,8 +68,7 @@ def _kept(scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, 
         # In the scores' own precision, as numpy would widen millions of scores for a wider bound.
         bounds = {name: layer.dtype.type(threshold + multiplier * costs[name]) for name, layer in scores.items()}
         return {
-            name: len(layer) - int(np.searchsorted(layer, bounds[name], side="right"))
-            for name, layer in scores.items()
+            name: len(layer) - int(np.searchsorted(layer, bounds[name], side="right")) for name, layer in scores.items()
         }
 
     ends = [

@@ -1,4 +1,4 @@
-"""What a weight that is not zero costs the core when it computes one image: a model of its kernels, not a measurement."""
+"""What a weight that is not zero costs the core when it computes one image, by a model of its kernels."""
 
 from __future__ import annotations
 
