@@ -4,9 +4,10 @@
                                     [--threads 1 2] [--rounds 12] [--name NAME]
 
 Networks have random weights with masks of the largest magnitudes: "uniform" keeps the same share of every layer,
-"global" ranks all weights of the network together (each layer keeps at least 2%), "macs" ranks them by magnitude per
-multiply-add. Norms are calibrated on random images. Every engine runs the same network; int8 files are calibrated on
-random images and serve for times only. Peers that are not installed are left out:
+"global" ranks all weights of the network together (each layer keeps at least 2%), and "macs" and "latency" do so under
+the budgets of prune.budget, with magnitudes in units of each layer's spread. Norms are calibrated on random images.
+Every engine runs the same network; int8 files are calibrated on random images and serve for times only. Peers that are
+not installed are left out:
 
     pip install openvino                         # float32 and int8
     pip install --no-deps deepsparse==1.8.0      # evaluation licence; Python 3.11 and older
@@ -38,13 +39,11 @@ from onnx import version_converter
 from tscnc_deploy import models
 from tscnc_deploy.cli import machine
 from tscnc_deploy.engines.onnx_export import export_onnx
-from tscnc_deploy.engines.onnx_file import read_onnx
-from tscnc_deploy.engines.sparse_cpu.dispatch import layer_costs, multiply_add_density
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 from tscnc_deploy.engines.sparse_cpu.library import instructions_for, peak_multiply_adds
-from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_onnx import write_sparse
-from tscnc_deploy.models.cost import layer_multiply_adds
+from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.stages.budget import weight_costs
 from tscnc_deploy.tscnc.ranking import rank_globally
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,7 +59,9 @@ Run = Callable[[np.ndarray], np.ndarray]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nets", nargs="+", default=["resnet18"])
-    parser.add_argument("--masks", nargs="+", default=["uniform", "global"], choices=["uniform", "global", "macs"])
+    parser.add_argument(
+        "--masks", nargs="+", default=["uniform", "global"], choices=["uniform", "global", "macs", "latency"]
+    )
     parser.add_argument("--sparsities", nargs="+", type=float, default=[0.8, 0.9, 0.95, 0.98])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 64])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -112,7 +113,6 @@ def main() -> None:
 def write_network(net: str, mask: str, sparsity: float, folder: Path, peers: list[str]) -> dict:
     """Writes dense.onnx, sparse.onnx and, if a peer wants it, int8.onnx; returns what is known of the network."""
     model = models.build(net, classes=10, input_shape=SHAPE, mean=(0.5,) * 3, std=(0.25,) * 3)
-    cost = {f"{name}.weight": count for name, count in layer_multiply_adds(model).items()}
     weights = {name: parameter for name, parameter in model.named_parameters() if parameter.ndim > 1}
     # In units of each layer's own scale, as trained weights are, not of its initialisation's.
     scores = {name: (weight.detach() / weight.detach().std()).abs() for name, weight in weights.items()}
@@ -125,8 +125,8 @@ def write_network(net: str, mask: str, sparsity: float, folder: Path, peers: lis
         magnitudes = {name: weight.detach().abs() for name, weight in weights.items()}
         masks = rank_globally(magnitudes, sparsity, floor=min(FLOOR, (1 - sparsity) / 2))
     else:
-        priced = {name: score / (cost[name] / weights[name].numel()) for name, score in scores.items()}
-        masks = rank_globally(priced, sparsity, floor=min(FLOOR, (1 - sparsity) / 2))
+        costs = weight_costs(model, mask)
+        masks = rank_globally(scores, sparsity, floor=min(FLOOR, (1 - sparsity) / 2), costs=costs)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for weight_name, weight in weights.items():
@@ -137,14 +137,14 @@ def write_network(net: str, mask: str, sparsity: float, folder: Path, peers: lis
     write_sparse(folder / "dense.onnx", folder / "sparse.onnx")
     if any(peer.endswith("-int8") for peer in peers):
         quantize(folder)
-    costs = layer_costs(lower(read_onnx(folder / "sparse.onnx"), folder / "sparse.onnx"))
+    structure = recount(folder / "sparse.onnx")
     return {
         "net": net,
         "mask": mask,
         "sparsity": sparsity,
         "zeros": round(1 - sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values()), 4),
-        "multiply_adds": sum(cost.multiply_adds for cost in costs),
-        "multiply_add_density": round(multiply_add_density(costs), 4),
+        "multiply_adds": structure.multiply_adds,
+        "multiply_add_density": round(1 - structure.multiply_add_sparsity, 4),
         "dense_bytes": (folder / "dense.onnx").stat().st_size,
         "sparse_bytes": (folder / "sparse.onnx").stat().st_size,
     }

@@ -27,6 +27,7 @@ TINY = {
     "verify.engine_attacks": '["pgd-5", "square-20"]',
     "verify.measures": '["corruptions"]',
     "verify.evidence_images": 40,
+    "export.targets": '["onnx-cpu"]',
     "gates.engine_loss": 0.2,
     "gates.clean": 0.0,
     "gates.robust": 0.0,

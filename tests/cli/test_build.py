@@ -30,6 +30,29 @@ def test_sparsity_is_exact_to_the_weight_in_the_exported_file(tiny_build):
     assert tiny_build.summary["model"]["nonzero"] == structure.nonzero
 
 
+def test_multiply_adds_are_those_of_the_exported_file_wherever_they_are_shown(tiny_build):
+    structure = recount(tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx")
+    facts = tiny_build.summary["model"]
+    counted = (structure.multiply_adds, structure.multiply_adds_left, structure.multiply_add_sparsity)
+    assert (facts["multiply_adds"], facts["multiply_adds_left"], facts["multiply_add_sparsity"]) == counted
+    assert facts["multiply_adds_left"] < facts["multiply_adds"]
+    bundle = open_bundle(tiny_build.bundle)
+    assert bundle.manifest.model.model_dump(mode="json") == facts
+    assert sum(layer["multiply_adds_left"] for layer in bundle.record["layers"]) == facts["multiply_adds_left"]
+    assert bundle.record["recipe"]["prune"]["budget"] == "parameters"
+    for file in ("report.html", "README.md"):
+        assert f"{facts['multiply_adds_left']:,}" in (tiny_build.bundle / file).read_text(encoding="utf-8")
+    assert f"{facts['multiply_adds_left']:,} of" in invoke("inspect", tiny_build.bundle).stdout
+
+
+def test_engines_are_timed_beside_the_dense_network(tiny_build):
+    latency = tiny_build.summary["latency"]
+    assert (latency["threads"], latency["batch"], latency["rounds"]) == (1, 1, 30)
+    assert latency["processor"]
+    assert list(latency["engines"]) == ["dense network in onnxruntime", "onnx-cpu"]
+    assert all(0 < call["min_ms"] <= call["median_ms"] for call in latency["engines"].values())
+
+
 def test_the_exported_file_holds_sparse_initializers(tiny_build):
     model = onnx.load(tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx")
     assert len(model.graph.sparse_initializer) > 3

@@ -21,7 +21,7 @@ class Recorder(CheckedEngine):
 
 def test_percentiles_and_throughput_that_can_be_computed_by_hand():
     found = timing("x", 4, [1_000_000 * ms for ms in (1, 2, 3, 4, 90)])
-    assert (found.p50_ms, found.calls, found.batch) == (3.0, 5, 4)
+    assert (found.p50_ms, found.min_ms, found.calls, found.batch) == (3.0, 1.0, 5, 4)
     assert found.p95_ms == pytest.approx(72.8)
     assert found.p99_ms == pytest.approx(86.56)
     assert found.images_per_second == pytest.approx(4 * 5 / 0.1)

@@ -2,21 +2,28 @@ from __future__ import annotations
 
 import pytest
 
-from tscnc_deploy.models import build, layer_multiply_adds, multiply_adds
+from tscnc_deploy.models import build, layer_multiply_adds, multiply_adds, output_maps
 
 
 def test_by_hand(tiny):
     counts = layer_multiply_adds(tiny("resnet18", (1, 8, 8)))
-    assert counts["network.conv1"] == 8 * 8 * 8 * 9
-    assert counts["network.layer2.0.conv1"] == 4 * 4 * 16 * 8 * 9
-    assert counts["network.layer2.0.downsample.0"] == 4 * 4 * 16 * 8
-    assert counts["network.fc"] == 64 * 5
+    assert counts["network.conv1.weight"] == 8 * 8 * 8 * 9
+    assert counts["network.layer2.0.conv1.weight"] == 4 * 4 * 16 * 8 * 9
+    assert counts["network.layer2.0.downsample.0.weight"] == 4 * 4 * 16 * 8
+    assert counts["network.fc.weight"] == 64 * 5
     assert len(counts) == 21
+
+
+def test_a_weight_is_applied_once_to_every_pixel_of_its_layers_output(tiny):
+    maps = output_maps(tiny("resnet18", (1, 8, 8)))
+    assert maps["network.conv1.weight"] == (8, 8)
+    assert maps["network.layer3.0.conv1.weight"] == (2, 2)
+    assert maps["network.fc.weight"] == (1, 1)
 
 
 def test_grouped_convolutions_see_their_group_only(tiny):
     counts = layer_multiply_adds(tiny("mobilenetv2", (1, 8, 8)))
-    assert counts["network.features.1.conv.0.0"] == 8 * 8 * 8 * 9
+    assert counts["network.features.1.conv.0.0.weight"] == 8 * 8 * 8 * 9
 
 
 # Published figures of the networks' forms for CIFAR-10 and for ImageNet.

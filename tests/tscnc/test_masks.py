@@ -57,6 +57,81 @@ def test_scores_that_are_not_finite_are_refused():
         rank_globally({"a": torch.tensor([[1.0, float("nan")]])}, 0.5)
 
 
+def test_costs_move_zeros_from_cheap_to_dear_layers_only_as_far_as_needed():
+    scores = {"dear": torch.tensor([[9.0, 8, 7, 6]]), "cheap": torch.tensor([[5.0, 4, 3, 2]])}
+    # Half of all costs is 22: one dear weight and three cheap ones cost 13, two and two would cost 22.
+    masks = rank_globally(scores, 0.5, costs={"dear": 10, "cheap": 1})
+    assert masks["dear"].tolist() == [[True, True, False, False]]
+    assert masks["cheap"].tolist() == [[True, True, False, False]]
+
+
+def test_costs_that_are_kept_anyway_change_nothing():
+    scores = {"dear": torch.tensor([[1.0, 2, 3, 4]]), "cheap": torch.tensor([[5.0, 6, 7, 8]])}
+    masks = rank_globally(scores, 0.5, costs={"dear": 10, "cheap": 1})
+    assert masks["dear"].tolist() == [[False, False, False, True]]
+    assert masks["cheap"].tolist() == [[False, True, True, True]]
+
+
+def test_floors_hold_whatever_they_cost():
+    scores = {"dear": torch.arange(1.0, 11).reshape(1, 10), "cheap": torch.ones(1, 90)}
+    masks = rank_globally(scores, 0.9, floor=0.05, costs={"dear": 1e6, "cheap": 1})
+    assert masks["dear"].sum() == 1
+    assert masks["cheap"].sum() == 9
+
+
+@pytest.mark.parametrize("costs", [{"a": 1.0}, {"a": 1.0, "b": 0.0}, {"a": 1.0, "b": float("inf")}])
+def test_a_layer_without_a_cost_is_refused(costs):
+    with pytest.raises(ValueError, match="the cost of a weight of b is"):
+        rank_globally({"a": torch.rand(1, 8), "b": torch.rand(1, 8)}, 0.5, costs=costs)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    sparsity=st.floats(0.05, 0.85),
+    shapes=st.lists(st.tuples(st.integers(1, 4), st.sampled_from([8, 12, 20])), min_size=1, max_size=4),
+    prices=st.lists(st.sampled_from([1.0, 2.0, 16.0, 1e-7, 1024.0]), min_size=4, max_size=4),
+    levels=st.sampled_from([1, 2, 1000]),
+    powers=st.sampled_from([1, 8]),
+)
+def test_a_budget_keeps_the_zeros_exact_and_the_cost_within_its_share(seed, sparsity, shapes, prices, levels, powers):
+    generator = torch.Generator().manual_seed(seed)
+    scores = {
+        str(i): (torch.randint(0, levels, s, generator=generator) / levels) ** powers for i, s in enumerate(shapes)
+    }
+    costs = {name: prices[int(name)] for name in scores}
+    total = sum(score.numel() for score in scores.values())
+    masks = rank_globally(scores, sparsity, costs=costs)
+    counts = {name: int(mask.sum()) for name, mask in masks.items()}
+    assert total - sum(counts.values()) == round(sparsity * total)
+    # One weight a filter stays whatever it costs; the rest are the cheapest where nothing else is within the share.
+    least, missing = 0.0, sum(counts.values())
+    for name in sorted(scores, key=costs.get):
+        forced = len(scores[name])
+        least, missing = least + costs[name] * forced, missing - forced
+    for name in sorted(scores, key=costs.get):
+        more = min(missing, scores[name].numel() - len(scores[name]))
+        least, missing = least + costs[name] * more, missing - more
+    allowed = (1 - sparsity) * sum(costs[name] * score.numel() for name, score in scores.items())
+    assert sum(costs[name] * count for name, count in counts.items()) <= max(allowed, least) * (1 + 1e-9)
+
+
+def test_a_budget_keeps_the_greatest_total_score_of_all_masks_that_cost_no_more():
+    generator = torch.Generator().manual_seed(0)
+    scores = {"a": torch.rand(1, 7, generator=generator), "b": torch.rand(1, 6, generator=generator) / 100}
+    costs = {"a": 7.0, "b": 2.0}
+    masks = rank_globally(scores, 0.5, costs=costs)
+    kept = {name: int(mask.sum()) for name, mask in masks.items()}
+    spent = sum(costs[name] * count for name, count in kept.items())
+
+    def total(a, b):
+        return float(scores["a"].flatten().topk(a).values.sum() + scores["b"].flatten().topk(b).values.sum())
+
+    others = [total(a, 7 - a) for a in range(1, 7) if costs["a"] * a + costs["b"] * (7 - a) <= spent]
+    assert total(**kept) == max(others)
+    assert spent <= 0.5 * (7 * 7 + 6 * 2)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

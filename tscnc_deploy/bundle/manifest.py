@@ -57,6 +57,9 @@ class ModelFacts(Entry):
         prunable: Number of its conv and linear weights.
         nonzero: How many of the prunable weights are not zero.
         sparsity: Share of zeros among the prunable weights, in [0, 1].
+        multiply_adds: Of all prunable weights for one image; None where the file's shapes do not tell.
+        multiply_adds_left: Of those that are not zero.
+        multiply_add_sparsity: Share of the multiply-adds that zeros save, in [0, 1].
         input_shape: (channels, height, width) of one image.
         classes: Names of the classes in the order of the logits.
     """
@@ -66,6 +69,9 @@ class ModelFacts(Entry):
     prunable: Count
     nonzero: Count
     sparsity: float = Field(ge=0, le=1)
+    multiply_adds: Count | None = None
+    multiply_adds_left: Count | None = None
+    multiply_add_sparsity: float | None = Field(None, ge=0, le=1)
     input_shape: tuple[Size, Size, Size] = Field(strict=False)
     classes: tuple[Text, ...] = Field(strict=False, min_length=1, max_length=10_000)
 

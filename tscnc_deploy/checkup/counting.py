@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.checkup.finding import Finding, holds
-from tscnc_deploy.engines.structure import Structure, structure_of
+from tscnc_deploy.engines.structure import Structure, full_structure_of
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -36,6 +36,11 @@ def check_structure(bundle: Bundle, policy: Policy) -> Iterator[Finding]:
             yield Finding(f"{name}: zeros counted", "skipped", "it holds no ONNX file whose weights can be counted")
         for path, structure in counted.items():
             yield _as_listed(bundle, path, structure.nonzero, structure.prunable)
+            if facts.multiply_adds is not None:
+                found = (structure.multiply_adds_left, structure.multiply_adds)
+                listed = (facts.multiply_adds_left, facts.multiply_adds)
+                said = f"{found[0]} of {found[1]} multiply-adds are left, the manifest says {listed[0]} of {listed[1]}"
+                yield holds(f"{path}: multiply-adds as listed", found == listed, said, found[0], listed[0])
             zeros = structure.prunable - structure.nonzero
             wanted = round(policy.recipe.prune.sparsity * structure.prunable)
             said = (
@@ -52,7 +57,7 @@ def _count(bundle: Bundle, path: str) -> Structure:
     from tscnc_deploy.engines.onnx_file import parse_onnx
 
     # From the bytes whose digest was compared, not from a path where others may stand by now.
-    return structure_of(parse_onnx(bundle.read(path), path))
+    return full_structure_of(parse_onnx(bundle.read(path), path))
 
 
 def _as_listed(bundle: Bundle, what: str, nonzero: int, total: int) -> Finding:

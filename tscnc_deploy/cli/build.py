@@ -59,11 +59,16 @@ def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: A
 def default_folder(recipe: Recipe) -> Path:
     """runs/RECIPE-ARCH-sSPARSITY, such as runs/digits-resnet18-s95.
 
-    A data set that the recipe is not named after, and a seed other than 0, are named too.
+    A data set that the recipe is not named after, a budget other than the default, and a seed other than 0, are named
+    too.
     """
+    from tscnc_deploy.recipe import Prune
+
     dataset = "" if recipe.data.dataset in recipe.name else f"-{recipe.data.dataset}"
     seed = f"-seed{recipe.seed}" if recipe.seed else ""
-    return Path("runs") / f"{recipe.name}{dataset}-{recipe.model.arch}-s{100 * recipe.prune.sparsity:g}{seed}"
+    budget = "" if recipe.prune.budget == Prune().budget else f"-{recipe.prune.budget}"
+    name = f"{recipe.name}{dataset}-{recipe.model.arch}-s{100 * recipe.prune.sparsity:g}{budget}{seed}"
+    return Path("runs") / name
 
 
 def _build(run: Run, recipe: Recipe) -> dict[str, Any]:
@@ -115,6 +120,7 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
         "twin": record["evaluations"]["twin"],
         "engines": record["evaluations"]["engines"],
         "sizes": record["sizes"],
+        "latency": record["latency"],
         "gates": record["gates"],
     }
 
@@ -169,6 +175,11 @@ def _show_summary(summary: dict[str, Any]) -> None:
         f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are left, "
         f"{model['sparsity']:.2%} are zero, counted in the exported file"
     )
+    if model["multiply_add_sparsity"] is not None:
+        click.echo(
+            f"{model['multiply_adds_left'] / 1e6:.2f} of {model['multiply_adds'] / 1e6:.2f} million multiply-adds an "
+            f"image are left, {model['multiply_add_sparsity']:.2%} are saved"
+        )
     named = {"dense": summary["dense"], "twin (pruned)": summary["twin"], **summary["engines"]}
     columns = list(dict.fromkeys(attack for e in named.values() for attack in e.get("attacks", {})))
     rows = [_row(name, evaluation, columns) for name, evaluation in named.items()]
@@ -181,6 +192,8 @@ def _show_summary(summary: dict[str, Any]) -> None:
                 f"{name}: {engine['bytes'] / 1e6:.1f} MB, largest difference of a logit from the twin "
                 f"{_figure(engine['max_abs_diff'])}, {engine['flips']} labels flipped"
             )
+    if summary["latency"]:
+        _show_latency(summary["latency"])
     print_table(
         ("size", "MB", "times smaller than dense"),
         [(size["name"], f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}") for size in summary["sizes"]],
@@ -191,6 +204,19 @@ def _show_summary(summary: dict[str, Any]) -> None:
         click.echo(f"  FAILED {gate['name']}: {_figure(gate['value'])}, limit {_figure(gate['limit'])}")
     click.echo(f"bundle: {summary['bundle']}")
     click.echo(f"report: {Path(summary['bundle']) / 'report.html'}")
+
+
+def _show_latency(latency: dict[str, Any]) -> None:
+    from tscnc_deploy.report.data import Latency
+
+    known = Latency.model_validate(latency)
+    print_table(
+        ("one image, one thread", "median ms", "fastest ms", "times as fast as dense"),
+        [
+            (name, _figure(call.median_ms), _figure(call.min_ms), _figure(known.times_dense(name)))
+            for name, call in known.engines.items()
+        ],
+    )
 
 
 def _not_run(reason: str) -> str:

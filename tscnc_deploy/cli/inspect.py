@@ -33,6 +33,11 @@ def inspect(bundle: Path, as_json: bool) -> None:
         f"{model.prunable:,} weights left ({model.sparsity:.2%} zeros); {manifest.threat.norm} epsilon "
         f"{manifest.threat.epsilon:g}"
     )
+    if model.multiply_add_sparsity is not None:
+        click.echo(
+            f"{model.multiply_adds_left:,} of {model.multiply_adds:,} multiply-adds an image left "
+            f"({model.multiply_add_sparsity:.2%} saved)"
+        )
     print_table(
         ("gate", "value", "limit", ""),
         [

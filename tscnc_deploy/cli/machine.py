@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
@@ -13,11 +12,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import Any
 
-# Instruction sets that decide how fast convolutions and int8 or bf16 arithmetic are.
-_INSTRUCTIONS = (
-    "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8",
-    "asimd", "sve", "bf16", "i8mm",
-)  # fmt: skip
+from tscnc_deploy.engines.processor import processor
 
 # Module -> what pip is asked for, as in the dependencies of pyproject.toml; onnxruntime is `onnxruntime_requirement`.
 REQUIRED = {
@@ -63,7 +58,7 @@ def system() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "os": platform.platform(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "memory": _memory(),
         "disk": {"folder": str(Path.cwd()), "total": disk.total, "free": disk.free},
     }
@@ -137,22 +132,6 @@ def _nvidia_driver() -> str | None:
     except OSError:
         return None
     return found[0] if found else None
-
-
-def _processor() -> dict[str, Any]:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
-    except OSError:  # not Linux
-        text = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    present = set(flags[1].split()) if flags else set()
-    return {
-        "model": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "instructions": [name for name in _INSTRUCTIONS if name in present],
-    }
 
 
 def _memory() -> dict[str, int | None]:

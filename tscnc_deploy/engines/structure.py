@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
+from tscnc_deploy.engines.applications import applications
 from tscnc_deploy.engines.onnx_file import array_of, read_onnx
 
 # Inputs of an operator that may be a weight.
@@ -35,12 +36,14 @@ class Layer:
         shape: As stored, OIHW for a convolution.
         nonzero: Number of stored values that are not zero; an explicit zero in a sparse tensor is a zero.
         precision: Of the stored values: "fp32", "fp16", "bf16", "fp64" or "int8".
+        applied: How often one image has each weight applied, see `applications`; None if that was not counted.
     """
 
     name: str
     shape: tuple[int, ...]
     nonzero: int
     precision: str
+    applied: int | None = None
 
     @property
     def prunable(self) -> int:
@@ -51,6 +54,16 @@ class Layer:
     def sparsity(self) -> float:
         """Share of zeros, in [0, 1]."""
         return 1 - self.nonzero / self.prunable if self.prunable else 0.0
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """Multiply-adds per image with every weight, zero or not."""
+        return None if self.applied is None else self.applied * self.prunable
+
+    @property
+    def multiply_adds_left(self) -> int | None:
+        """Multiply-adds per image of the weights that are not zero."""
+        return None if self.applied is None else self.applied * self.nonzero
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,22 @@ class Structure:
         return 1 - self.nonzero / self.prunable if self.prunable else 0.0
 
     @property
+    def multiply_adds(self) -> int | None:
+        """Multiply-adds per image of all layers with every weight; None if those of a layer were not counted."""
+        return _total(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def multiply_adds_left(self) -> int | None:
+        """Those of the weights that are not zero."""
+        return _total(layer.multiply_adds_left for layer in self.layers)
+
+    @property
+    def multiply_add_sparsity(self) -> float | None:
+        """Share of the multiply-adds that zeros save, in [0, 1]: what an engine that skips them can gain."""
+        total, left = self.multiply_adds, self.multiply_adds_left
+        return None if total is None or left is None else 1 - left / total if total else 0.0
+
+    @property
     def precision(self) -> str:
         """Precision of the weights, see `overall_precision`."""
         return overall_precision([layer.precision for layer in self.layers])
@@ -82,11 +111,26 @@ class Structure:
     def to_json(self) -> dict[str, Any]:
         """Totals, and every layer with its share of zeros."""
         layers = [
-            {"name": layer.name, "shape": list(layer.shape), "nonzero": layer.nonzero, "sparsity": layer.sparsity}
+            {
+                "name": layer.name,
+                "shape": list(layer.shape),
+                "nonzero": layer.nonzero,
+                "sparsity": layer.sparsity,
+                "multiply_adds": layer.multiply_adds,
+                "multiply_adds_left": layer.multiply_adds_left,
+            }
             for layer in self.layers
         ]
-        totals = {"prunable": self.prunable, "nonzero": self.nonzero, "sparsity": self.sparsity}
-        return totals | {"precision": self.precision, "layers": layers}
+        return {
+            "prunable": self.prunable,
+            "nonzero": self.nonzero,
+            "sparsity": self.sparsity,
+            "multiply_adds": self.multiply_adds,
+            "multiply_adds_left": self.multiply_adds_left,
+            "multiply_add_sparsity": self.multiply_add_sparsity,
+            "precision": self.precision,
+            "layers": layers,
+        }
 
 
 def overall_precision(precisions: Sequence[str]) -> str:
@@ -103,12 +147,18 @@ def overall_precision(precisions: Sequence[str]) -> str:
 
 
 def recount(path: str | Path) -> Structure:
-    """Counts the weights of a sparse or dense ONNX file.
+    """Counts the weights and the multiply-adds of a sparse or dense ONNX file.
 
     Raises:
         InputError: See `onnx_file.read_onnx`.
     """
-    return structure_of(read_onnx(path))
+    return full_structure_of(read_onnx(path))
+
+
+def full_structure_of(model: ModelProto) -> Structure:
+    """`structure_of`, and how often every weight is applied, for which shapes are inferred."""
+    applied = applications(model, weight_uses(model.graph))
+    return Structure(tuple(replace(layer, applied=applied.get(layer.name)) for layer in structure_of(model).layers))
 
 
 def structure_of(model: ModelProto) -> Structure:
@@ -123,12 +173,27 @@ def structure_of(model: ModelProto) -> Structure:
 
 def weight_names(graph: GraphProto) -> list[str]:
     """Names of the stored weights of a graph's convolutions and linear layers, each once, in order of use."""
-    return list(dict.fromkeys(name for _, name in _uses(graph)))
+    return list(dict.fromkeys(name for _, _, name in weight_uses(graph)))
 
 
 def weighted_nodes(graph: GraphProto) -> dict[int, str]:
     """The convolutions and linear layers with a stored weight: position among the nodes -> the weight's name."""
-    return dict(_uses(graph))
+    return {place: name for place, _, name in weight_uses(graph)}
+
+
+def weight_uses(graph: GraphProto) -> Iterator[tuple[int, int, str]]:
+    """The uses of stored weights: position of the node, which of its inputs the weight comes in by, the weight's name.
+
+    A weight may reach its layer through operators that move or rescale it.
+    """
+    stored = stored_weights(graph)
+    producers = {output: node for node in graph.node for output in node.output}
+    for place, node in enumerate(graph.node):
+        for position in _WEIGHT_INPUTS.get(node.op_type, ()):
+            if position < len(node.input):
+                source = _source(node.input[position], producers)
+                if source in stored:
+                    yield place, position, source
 
 
 def input_channel_axis(node: NodeProto) -> int:
@@ -139,17 +204,6 @@ def input_channel_axis(node: NodeProto) -> int:
         case "Gemm":
             return 1 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 0
     return 0
-
-
-def _uses(graph: GraphProto) -> Iterator[tuple[int, str]]:
-    stored = stored_weights(graph)
-    producers = {output: node for node in graph.node for output in node.output}
-    for place, node in enumerate(graph.node):
-        for position in _WEIGHT_INPUTS.get(node.op_type, ()):
-            if position < len(node.input):
-                source = _source(node.input[position], producers)
-                if source in stored:
-                    yield place, source
 
 
 def _source(name: str, producers: dict[str, NodeProto]) -> str:
@@ -170,6 +224,15 @@ def stored_weights(graph: GraphProto) -> dict[str, TensorProto | SparseTensorPro
     stored.update((tensor.name, tensor) for tensor in graph.initializer)
     stored.update((tensor.values.name, tensor) for tensor in graph.sparse_initializer)
     return stored
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
 
 
 def _layer(name: str, tensor: TensorProto | SparseTensorProto) -> Layer:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.models.checkpoint import load_checkpoint
     from tscnc_deploy.models.classifier import Classifier, build
     from tscnc_deploy.models.config import ARCHITECTURES, ModelConfig, check_arch
-    from tscnc_deploy.models.cost import layer_multiply_adds, multiply_adds
+    from tscnc_deploy.models.cost import layer_multiply_adds, multiply_adds, output_maps
     from tscnc_deploy.models.storage import load_model, save_model
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "multiply_adds",
+    "output_maps",
     "save_model",
 ]
 
@@ -38,6 +39,7 @@ _HOMES = {
     "load_checkpoint": "checkpoint",
     "load_model": "storage",
     "multiply_adds": "cost",
+    "output_maps": "cost",
     "save_model": "storage",
 }
 

@@ -1,4 +1,4 @@
-"""What one image costs: multiply-accumulate operations of convolutions and linear layers."""
+"""What one image costs: how often each weight is applied, and the multiply-accumulate operations that makes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,40 @@ from torch import Tensor, nn
 from tscnc_deploy.models.classifier import Classifier, skeleton
 
 
-def layer_multiply_adds(model: Classifier) -> dict[str, int]:
-    """Multiply-accumulates per image of each convolution and linear layer of the dense network, biases not counted.
+def output_maps(model: Classifier) -> dict[str, tuple[int, int]]:
+    """Height and width of what each convolution and linear layer gives for one image; (1, 1) for linear layers.
 
-    Runs the network on the meta device: shapes are computed, values are not.
+    A weight is applied once to each pixel of it: padding counts, as is the custom, although a weight that meets
+    nothing but padding changes nothing. Runs the network on the meta device: shapes are computed, values are not.
 
     Returns:
-        Counts by the layer's name in the model ("network.conv1"), in the order of the model's modules.
+        Sizes by the name of the layer's weight ("network.conv1.weight"), in the order of the model's modules.
     """
     dense = skeleton(model.config).eval()
-    counts: dict[str, int] = {}
+    maps: dict[str, tuple[int, int]] = {}
 
-    def count(name: str) -> Any:
+    def note(name: str) -> Any:
         def hook(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            # Each output value is a sum over one filter, or one row.
-            counts[name] = output[0].numel() * layer.weight[0].numel()
+            maps[name] = (output.shape[2], output.shape[3]) if output.ndim == 4 else (1, 1)
 
         return hook
 
     for name, layer in dense.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            counts[name] = 0
-            layer.register_forward_hook(count(name))
+            layer.register_forward_hook(note(f"{name}.weight"))
     with torch.no_grad():
         dense(torch.zeros(1, *model.config.input_shape, device="meta"))
-    return counts
+    return maps
+
+
+def layer_multiply_adds(model: Classifier) -> dict[str, int]:
+    """Multiply-accumulates per image of each convolution and linear layer of the dense network, biases not counted.
+
+    Returns:
+        Counts by the name of the layer's weight, see `output_maps`.
+    """
+    weights = dict(model.named_parameters())
+    return {name: weights[name].numel() * height * width for name, (height, width) in output_maps(model).items()}
 
 
 def multiply_adds(model: Classifier) -> int:

@@ -190,6 +190,11 @@ class Prune(Section):
     pattern: Literal["unstructured", "2:4"] = Field(
         "unstructured", description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores"
     )
+    budget: Literal["parameters", "macs", "latency"] = Field(
+        "parameters",
+        description="what else shrinks to the share of weights that stays: nothing (parameters), the multiply-adds "
+        "(macs), or the time of one image in the engine sparse-cpu, by its cost model (latency)",
+    )
     floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
     epochs: Count = Field(10, description="passes over the training images while the sparsity rises")
     lr: Positive = Field(0.01, description="learning rate while pruning, constant")

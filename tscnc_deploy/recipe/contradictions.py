@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from tscnc_deploy.recipe import Constrain, Prune
 
 _LEARNED = {
+    "budget": "which finds every layer's share by itself",
     "pattern": "which removes single weights wherever they are",
     "updates": "whose masks follow the scores after every step",
     "regrow": "whose removed weights may always come back",
 }
 _MOVED = {
+    "budget": "which leaves every layer the share that magnitudes give it",
     "pattern": "which moves single weights wherever they are",
     "regrow": "which lives by weights that come back",
     "score_lr": "which learns no scores",

@@ -196,13 +196,18 @@ class Gate(Part):
 
 
 class Layer(Part):
-    """Sparsity and conditioning of a layer's weight at the end; the form of `tscnc.LayerCondition.to_json`."""
+    """Sparsity and conditioning of a layer's weight at the end; the form of `tscnc.LayerCondition.to_json`.
+
+    The multiply-adds are those of one image, counted in the exported file.
+    """
 
     name: Text
     shape: Annotated[tuple[int, ...], Field(max_length=8)] = ()
     parameters: Number = None
     nonzero: Number = None
     sparsity: Figure = None
+    multiply_adds: Number = None
+    multiply_adds_left: Number = None
     kappa: Figure = None
     rank: Number = None
     full_rank: Number = None
@@ -238,6 +243,29 @@ class Size(Part):
     ratio: Figure = None
 
 
+class CallTime(Part):
+    """Milliseconds of the calls of one engine: half took at most the median."""
+
+    median_ms: Figure = None
+    min_ms: Figure = None
+    provider: Text | None = None
+
+
+class Latency(Part):
+    """What `stages.latency` measured: engines by name, the first of them the dense network in onnxruntime."""
+
+    threads: Number = None
+    batch: Number = None
+    rounds: Number = None
+    processor: Text | None = None
+    engines: dict[Text, CallTime] = Field({}, max_length=101)
+
+    def times_dense(self, name: str) -> float | None:
+        """How many times shorter an engine's median call is than the dense network's."""
+        dense, own = next(iter(self.engines.values())).median_ms, self.engines[name].median_ms
+        return dense / own if dense and own else None
+
+
 class ReportData(Part):
     """The record of a build.
 
@@ -254,6 +282,7 @@ class ReportData(Part):
         sizes: The size table.
         environment: Versions and hardware.
         seconds: How long each stage took.
+        latency: How long the engines took for one image on the machine that built them; None where none ran.
         passed: Whether every gate was passed.
     """
 
@@ -269,6 +298,7 @@ class ReportData(Part):
     sizes: tuple[Size, ...] = Field((), max_length=100)
     environment: dict[Text, Text] = Field({})
     seconds: dict[Text, Figure] = Field({})
+    latency: Latency | None = None
     passed: bool
 
     @property

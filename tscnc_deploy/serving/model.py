@@ -141,4 +141,5 @@ def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:
         "gates": [gate.model_dump(mode="json") for gate in record.gates],
         "arch": manifest.model.arch,
         "sparsity": manifest.model.sparsity,
+        "multiply_add_sparsity": manifest.model.multiply_add_sparsity,
     }

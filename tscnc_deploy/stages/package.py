@@ -32,6 +32,8 @@ _REPORTED = (
     "numpy",
 )
 
+_COUNTED = ("prunable", "nonzero", "sparsity", "multiply_adds", "multiply_adds_left", "multiply_add_sparsity")
+
 
 class Package(Stage):
     """Writes the bundle. It is written whether the gates passed or not, and says which; only a passed one is served."""
@@ -43,7 +45,7 @@ class Package(Stage):
         "finetune": ("model.safetensors", "layers.json", "history.json"),
         "verify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
         "export": ("engines", "structure.json", "sizes.json"),
-        "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
+        "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors", "latency.json"),
     }
     code = (
         "stages/package.py",
@@ -74,14 +76,13 @@ class Package(Stage):
         engines = read_json(inputs["reverify"] / "evaluation.json")
         verified = read_json(inputs["verify"] / "evaluation.json")
         layers = read_json(inputs["finetune"] / "layers.json")
+        latency = inputs["reverify"] / "latency.json"
         counted_in = _counted_in(structure)
         counted = structure[counted_in]
         model = {
             "arch": recipe.model.arch,
             "parameters": sum(parameter.numel() for parameter in twin.parameters()),
-            "prunable": counted["prunable"],
-            "nonzero": counted["nonzero"],
-            "sparsity": counted["sparsity"],
+            **{key: counted[key] for key in _COUNTED},
             "input_shape": list(twin.config.input_shape),
             "classes": read_json(inputs["train"] / "classes.json"),
         }
@@ -99,7 +100,8 @@ class Package(Stage):
                 },
                 "pruning": verified["comparison"],
                 "gates": gates,
-                "layers": layers,
+                "layers": _with_multiply_adds(layers, counted),
+                "latency": read_json(latency) if latency.exists() else None,
                 "history": [
                     row for name in ("train", "prune", "finetune") for row in read_json(inputs[name] / "history.json")
                 ],
@@ -154,6 +156,13 @@ def _counted_in(structure: dict[str, Any]) -> str:
 
 def _holds_the_twins_weights(counted: dict[str, Any]) -> bool:
     return counted["precision"] == "fp32" and "completion" not in counted
+
+
+def _with_multiply_adds(layers: list[dict[str, Any]], counted: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers of the twin, with what their weights multiply in the exported file."""
+    found = {layer["name"]: layer for layer in counted["layers"]}
+    keys = ("multiply_adds", "multiply_adds_left")
+    return [layer | {key: found.get(layer["name"], {}).get(key) for key in keys} for layer in layers]
 
 
 def _layers(name: str, engine: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.stages.base import Context, Stage, training_data, write_json, write_tensors
+from tscnc_deploy.stages.budget import weight_costs
 
 
 class Prune(Stage):
@@ -13,7 +14,15 @@ class Prune(Stage):
 
     name = "prune"
     reads = {"train": ("model.safetensors",)}  # noqa: RUF012
-    code = ("stages/prune.py", "training", "tscnc", "data", "models")
+    code = (
+        "stages/prune.py",
+        "stages/budget.py",
+        "training",
+        "tscnc",
+        "data",
+        "models",
+        "engines/sparse_cpu/latency.py",
+    )
     libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
@@ -39,7 +48,7 @@ class Prune(Stage):
         training = Training(
             model, data.load(recipe.data), recipe, phase, choose_device(context.device), context.work / "checkpoint.pt"
         )
-        masked = pruning(training)
+        masked = pruning(training, weight_costs(model, prune.budget))
         history = training.run(masked, context.progress.step)
         models.save_model(model.cpu(), context.out / "model.safetensors")
         write_tensors(context.out / "masks.safetensors", masked.masks.state_dict())

@@ -9,6 +9,7 @@ from tscnc_deploy.engines import can_run, load_target
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.stages.attacking import beyond_attacks, evaluate_victim
 from tscnc_deploy.stages.base import Context, Stage, write_json, write_tensors
+from tscnc_deploy.stages.latency import measure_latency
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Reverify(Stage):
-    """Writes evaluation.json (by target), examples.safetensors (each engine's own) and outcomes.safetensors.
+    """Writes evaluation.json (by target), examples.safetensors (each engine's own), outcomes.safetensors, latency.json.
 
     An engine that this machine cannot run is listed with the reason instead of figures.
     """
@@ -32,6 +33,7 @@ class Reverify(Stage):
     code = (
         "stages/reverify.py",
         "stages/attacking.py",
+        "stages/latency.py",
         "robustness",
         "engines",
         "models",
@@ -100,6 +102,10 @@ class Reverify(Stage):
             for attack, mask in {"clean": evaluation.correct, **evaluation.standing}.items():
                 outcomes[f"{name}.{attack}"] = mask.to(torch.uint8)
         write_json(context.out / "evaluation.json", record)
+        if found:
+            context.progress.step(0, 1, {}, "latency")
+            ran = [context.inputs["export"] / "engines" / name for name in found]
+            write_json(context.out / "latency.json", measure_latency(ran))
         write_tensors(context.out / "examples.safetensors", found)
         write_tensors(context.out / "outcomes.safetensors", outcomes)
 

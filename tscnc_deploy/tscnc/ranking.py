@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.tscnc.allocation import allocate
 from tscnc_deploy.tscnc.patterns import fits_n_of_m, n_of_m_mask
 
 
 def rank_globally(
-    scores: Mapping[str, Tensor], sparsity: float, *, floor: float = 0.0, pattern: str = "unstructured"
+    scores: Mapping[str, Tensor],
+    sparsity: float,
+    *,
+    floor: float = 0.0,
+    pattern: str = "unstructured",
+    costs: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Masks that keep the most salient weights of a network.
 
@@ -21,12 +28,18 @@ def rank_globally(
     without weights passes no signal, and a zero row has no condition number. What remains of the budget goes to the
     largest scores wherever they are, the earlier weight where scores are equal.
 
+    With costs, the weights that stay also cost at most the share 1 - sparsity of what all weights cost, or as little
+    as floors allow: weights go by score - lambda * cost with the smallest lambda >= 0 that achieves this, see
+    `allocate`. (Score / cost has no such end: where costs differ a hundredfold it empties the dear layers down to the
+    floor, and fills cheap ones with weights that do nothing.)
+
     Args:
         scores: Saliency of each weight by layer, [out, in, kh, kw] or [out, in], >= 0 and finite.
         sparsity: Share of zeros over all layers together, in [0, 1); met exactly: round(sparsity * weights) zeros.
         floor: Least share that every layer keeps.
         pattern: "unstructured", or "2:4" for at most 2 of 4 along the input channels. Layers whose input channels
             cannot be split into groups of 4 (a stem, a depthwise convolution) stay unstructured.
+        costs: What keeping one weight of each layer costs, finite and above 0, in any unit; None: nothing.
 
     Returns:
         Boolean masks, true where a weight is kept.
@@ -34,6 +47,7 @@ def rank_globally(
     Raises:
         InputError: The floors keep more weights than the sparsity allows, the pattern keeps fewer, or a score is not
             finite.
+        ValueError: A cost is missing, not finite, or not above 0.
     """
     for name, layer in scores.items():
         if not torch.isfinite(layer).all():
@@ -46,17 +60,19 @@ def rank_globally(
     forced = {name: _forced(layer, eligible[name], floor) for name, layer in scores.items()}
     rest = keep - sum(int(mask.sum()) for mask in forced.values())
     open_places = {name: eligible[name] & ~forced[name] for name in scores}
-    pool = torch.cat([layer[open_places[name]] for name, layer in scores.items()])
-    chosen = _largest(pool, rest)
-    masks = {}
-    start = 0
+    pool = {name: layer[open_places[name]] for name, layer in scores.items()}
+    if costs is None:
+        sizes = [len(layer) for layer in pool.values()]
+        chosen = dict(zip(pool, _largest(torch.cat(list(pool.values())), rest).split(sizes), strict=True))
+    else:
+        allowance = (1 - sparsity) * sum(costs.get(name, math.nan) * layer.numel() for name, layer in scores.items())
+        allowance -= sum(costs.get(name, math.nan) * int(mask.sum()) for name, mask in forced.items())
+        ordered = {name: np.sort(layer.cpu().numpy()) for name, layer in pool.items()}
+        counts = allocate(ordered, costs, rest, allowance)
+        chosen = {name: _largest(layer, counts[name]) for name, layer in pool.items()}
     for name, places in open_places.items():
-        count = int(places.sum())
-        mask = forced[name].clone()
-        mask[places] = chosen[start : start + count]
-        masks[name] = mask
-        start += count
-    return masks
+        forced[name][places] = chosen[name]
+    return forced
 
 
 def least_sparsity(shapes: Mapping[str, Sequence[int]], pattern: str) -> float:

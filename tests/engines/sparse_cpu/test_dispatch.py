@@ -6,18 +6,17 @@ import pytest
 
 from tests.engines.nets import small_net
 from tscnc_deploy.engines import export_engine, load_target
-from tscnc_deploy.engines.onnx_file import read_onnx
-from tscnc_deploy.engines.sparse_cpu.dispatch import layer_costs, multiply_add_density
-from tscnc_deploy.engines.sparse_cpu.lowering import lower
+from tscnc_deploy.engines.sparse_cpu.dispatch import dispatch
+from tscnc_deploy.engines.structure import recount
 
 pytestmark = pytest.mark.without_core
 
 
 def test_multiply_adds_are_those_of_the_dense_layers(small_files):
-    costs = layer_costs(lower(read_onnx(small_files.model), small_files.model))
+    said = dispatch(recount(small_files.model))
     # 16 filters of 1x3x3 on 8x8, 32 filters of 8x3x3 on 4x4, 3 rows of 32.
-    assert [cost.multiply_adds for cost in costs] == [16 * 9 * 64, 32 * 72 * 16, 3 * 32]
-    assert multiply_add_density(costs) == pytest.approx(0.25, abs=0.05)
+    assert [layer["multiply_adds"] for layer in said["layers"]] == [16 * 9 * 64, 32 * 72 * 16, 3 * 32]
+    assert said["multiply_add_density"] == pytest.approx(0.25, abs=0.05)
 
 
 @pytest.mark.parametrize(("sparsity", "faster"), [(0.9, "this engine is the faster one"), (0.0, "the target onnx-cpu")])

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tscnc_deploy.engines.sparse_cpu.network import Kind, Network
+from tscnc_deploy.engines.structure import Structure
 from tscnc_deploy.errors import StorageError
 
 CROSSOVER = 0.6
@@ -17,45 +16,13 @@ Measured with benchmarks/sparse_cpu.py on an AMD EPYC with AVX-512; see its resu
 """
 
 
-@dataclass(frozen=True)
-class LayerCost:
-    """The work of a convolution or a fully connected layer.
+def dispatch(structure: Structure) -> dict[str, Any]:
+    """How the layers of a network will run, and why, as JSON.
 
-    Attributes:
-        name: Of its node.
-        multiply_adds: Per image, of the dense layer.
-        density: Share of its weights that are not zero.
+    Args:
+        structure: Of the exported file, multiply-adds counted. All operators that this engine runs have known shapes.
     """
-
-    name: str
-    multiply_adds: int
-    density: float
-
-    @property
-    def runs(self) -> str:
-        """ "sparse", or "dense" above the crossover."""
-        return "sparse" if self.density < CROSSOVER else "dense"
-
-
-def layer_costs(network: Network) -> list[LayerCost]:
-    """The work of all layers that have weights, in the order in which they run."""
-    return [
-        LayerCost(layer.name, layer.weight.fan_in * network.shapes[layer.target].size, layer.weight.density)
-        for layer in network.layers
-        if layer.kind is Kind.CONV and layer.weight is not None
-    ]
-
-
-def multiply_add_density(costs: list[LayerCost]) -> float:
-    """Share of a network's multiply-adds that are left, in [0, 1]: what its speed depends on."""
-    total = sum(cost.multiply_adds for cost in costs)
-    return sum(cost.multiply_adds * cost.density for cost in costs) / total if total else 0.0
-
-
-def dispatch(network: Network) -> dict[str, Any]:
-    """How the layers of a network will run, and why, as JSON."""
-    costs = layer_costs(network)
-    density = multiply_add_density(costs)
+    density = 1 - (structure.multiply_add_sparsity or 0.0)
     rest = f"{density:.1%} of the multiply-adds are left"
     if density < CROSSOVER:
         advice = f"{rest}: this engine is the faster one"
@@ -63,24 +30,24 @@ def dispatch(network: Network) -> dict[str, Any]:
         advice = f"{rest}, above the crossover of {CROSSOVER:.0%}: the target onnx-cpu is likely to be faster"
     layers = [
         {
-            "name": cost.name,
-            "multiply_adds": cost.multiply_adds,
-            "density": round(cost.density, 6),
-            "runs": cost.runs,
+            "name": layer.name,
+            "multiply_adds": layer.multiply_adds,
+            "density": round(1 - layer.sparsity, 6),
+            "runs": "sparse" if 1 - layer.sparsity < CROSSOVER else "dense",
         }
-        for cost in costs
+        for layer in structure.layers
     ]
     return {"multiply_add_density": round(density, 6), "crossover": CROSSOVER, "advice": advice, "layers": layers}
 
 
-def write_dispatch(network: Network, path: Path) -> None:
+def write_dispatch(structure: Structure, path: Path) -> None:
     """Writes `dispatch` as a JSON file.
 
     Raises:
         StorageError: The file cannot be written.
     """
     try:
-        path.write_text(json.dumps(dispatch(network), indent=1) + "\n", "utf-8")
+        path.write_text(json.dumps(dispatch(structure), indent=1) + "\n", "utf-8")
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error

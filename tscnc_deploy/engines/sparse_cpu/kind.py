@@ -12,6 +12,7 @@ from tscnc_deploy.engines.sparse_cpu.dispatch import write_dispatch
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 from tscnc_deploy.engines.sparse_cpu.library import instructions_for
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
+from tscnc_deploy.engines.structure import full_structure_of
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import UnavailableError
 
@@ -27,7 +28,9 @@ def export_engine(
     Needs no compiled core: a machine that cannot run the engine can export it. See `registry.export_engine`.
     """
     files = onnx_runtime.export_engine(model, target, folder, input_shape=input_shape, aids=aids)
-    write_dispatch(lower(read_onnx(files.model), files.model), folder / "dispatch.json")
+    written = read_onnx(files.model)
+    lower(written, files.model)  # refuses here, not on the machine that opens it, what the engine does not run
+    write_dispatch(full_structure_of(written), folder / "dispatch.json")
     return files
 
 

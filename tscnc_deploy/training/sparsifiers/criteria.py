@@ -16,21 +16,28 @@ from tscnc_deploy.training.sparsifiers.hydra import Hydra
 if TYPE_CHECKING:
     from tscnc_deploy.training.loop import Training
 
-CRITERIA: Mapping[str, Callable[[Training], Masked]] = {
+Costs = Mapping[str, float] | None
+
+# Those that fix every layer's share themselves have no use for costs; the recipe refuses a budget beside them.
+CRITERIA: Mapping[str, Callable[[Training, Costs], Masked]] = {
     "adversarial-taylor": partial(Growing.of, saliency=saliencies.adversarial_taylor),
     "clean-taylor": partial(Growing.of, saliency=saliencies.clean_taylor),
     "magnitude": partial(Growing.of, saliency=saliencies.magnitude),
     "random": partial(Growing.of, saliency=saliencies.random),
-    "hydra": Hydra.of,
-    "harp": Harp.of,
-    "flying-bird": FlyingBird.of,
+    "hydra": lambda training, _: Hydra.of(training),
+    "harp": lambda training, _: Harp.of(training),
+    "flying-bird": lambda training, _: FlyingBird.of(training),
 }
 
 
-def pruning(training: Training) -> Masked:
+def pruning(training: Training, costs: Costs = None) -> Masked:
     """The masks that a training's recipe asks for, before the first step.
+
+    Args:
+        training: The training that they live through.
+        costs: Of a weight of each layer, for criteria that rank; None ranks by saliency alone.
 
     Raises:
         InputError: The recipe's sparsity and floor cannot both be met by this network.
     """
-    return CRITERIA[training.recipe.prune.criterion](training)
+    return CRITERIA[training.recipe.prune.criterion](training, costs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -42,8 +42,9 @@ class Growing(Masked):
         floor: float,
         pattern: str,
         regrow: bool,
+        costs: Mapping[str, float] | None = None,
     ) -> None:
-        """Args: see `recipe.Prune`; `steps` is the number of training steps of the stage."""
+        """Args: see `recipe.Prune` and `rank_globally`; `steps` is the number of training steps of the stage."""
         super().__init__(model, Masks.dense(model))
         self._score = score
         self._updates = {step: number for number, step in enumerate(update_steps(updates, steps), 1)}
@@ -53,11 +54,12 @@ class Growing(Masked):
         # What the pattern removes by itself goes with the first update; the schedule has no way around it.
         self._initial = least_sparsity(shapes, pattern)
         self._final, self._floor, self._pattern, self._regrow = sparsity, floor, pattern, regrow
+        self._costs = costs
         self._frozen = False
 
     @classmethod
-    def of(cls, training: Training, saliency: Saliency) -> Self:
-        """As the recipe of a training asks for, by one of the saliencies."""
+    def of(cls, training: Training, costs: Mapping[str, float] | None, saliency: Saliency) -> Self:
+        """As the recipe of a training asks for, by one of the saliencies per cost of a weight."""
         prune = training.recipe.prune
         return cls(
             training.model,
@@ -68,6 +70,7 @@ class Growing(Masked):
             floor=prune.floor,
             pattern=prune.pattern,
             regrow=prune.regrow,
+            costs=costs,
         )
 
     def before_step(self, step: int) -> None:
@@ -77,7 +80,7 @@ class Growing(Masked):
         sparsity = cubic_sparsity(update / self._last, self._final, self._initial)
         with self.masks.applied(self._model) as weights:
             scores = self._score(weights, update)
-        self.masks = Masks(rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern))
+        self.masks = Masks(rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern, costs=self._costs))
         self._frozen = update == self._last
         if self._frozen or not self._regrow:
             self.masks.apply_(self._model)

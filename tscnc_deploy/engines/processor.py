@@ -1,0 +1,32 @@
+"""The processor that engines run on: what a latency has to be read with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+# Instruction sets that decide how fast convolutions and int8 or bf16 arithmetic are.
+_INSTRUCTIONS = (
+    "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8",
+    "asimd", "sve", "bf16", "i8mm",
+)  # fmt: skip
+
+
+def processor() -> dict[str, Any]:
+    """Its "model", its "cores" and those that this process may use ("usable_cores"), and its "instructions"."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:  # not Linux
+        text = ""
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags[1].split()) if flags else set()
+    return {
+        "model": model[1] if model else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "instructions": [name for name in _INSTRUCTIONS if name in present],
+    }
