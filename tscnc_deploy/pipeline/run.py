@@ -29,7 +29,7 @@ from tscnc_deploy.errors import StorageError
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
-from tscnc_deploy.stages.base import Context, Progress, Stage, read_json, write_json
+from tscnc_deploy.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Run:
         """
         results = []
         digests: dict[str, Mapping[str, str]] = {}
+        times: dict[str, Times] = {}
         with self._locked():
             with _storage_errors(self.folder):
                 (self.folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
@@ -95,7 +96,7 @@ class Run:
                 record = self._valid_record(stage, key)
                 progress.start(stage.name, position, len(self.stages))
                 if record is None:
-                    record = self._guarded(stage, recipe, key, progress)
+                    record = self._guarded(stage, recipe, key, progress, times)
                     result = StageResult(stage.name, cached=False, seconds=record["seconds"])
                 else:
                     # Left behind by a kill in the instant after the record was written.
@@ -103,6 +104,7 @@ class Run:
                     result = StageResult(stage.name, cached=True, seconds=record["seconds"])
                 progress.finish(stage.name, cached=result.cached, seconds=result.seconds)
                 digests[stage.name] = record["outputs"]
+                times[stage.name] = Times(record.get("started"), record["seconds"])
                 results.append(result)
         return results
 
@@ -144,17 +146,21 @@ class Run:
             return None
         return record if valid else None
 
-    def _guarded(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
+    def _guarded(
+        self, stage: Stage, recipe: Recipe, key: str, progress: Progress, times: Mapping[str, Times]
+    ) -> dict[str, Any]:
         with _storage_errors(self.folder):
             try:
-                return self._execute(stage, recipe, key, progress)
+                return self._execute(stage, recipe, key, progress, times)
             except FileNotFoundError as error:
                 # A file of our own that should be there: a defect, not the user's disk.
                 msg = f"stage {stage.name}: {error}"
                 raise RuntimeError(msg) from error
 
-    def _execute(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
-        started = time.monotonic()
+    def _execute(
+        self, stage: Stage, recipe: Recipe, key: str, progress: Progress, times: Mapping[str, Times]
+    ) -> dict[str, Any]:
+        clock, started = time.monotonic(), utc_now()
         base = self.folder / "stages"
         partial, work = base / f"{stage.name}.partial", base / f"{stage.name}.work"
         _remove(partial)
@@ -163,14 +169,19 @@ class Run:
         inputs = {name: self.outputs(name) for name in stage.reads}
         cache = self.folder / "cache"
         cache.mkdir(exist_ok=True)
-        stage.run(Context(recipe, self.device, inputs, partial, work, progress, cache))
+        stage.run(Context(recipe, self.device, inputs, partial, work, progress, cache, times))
 
         final = self.outputs(stage.name)
         self._record_path(stage).unlink(missing_ok=True)
         _remove(final)
         _flush(partial)
         partial.rename(final)
-        record = {"fingerprint": key, "outputs": folder_digests(final), "seconds": time.monotonic() - started}
+        record = {
+            "fingerprint": key,
+            "outputs": folder_digests(final),
+            "started": started,
+            "seconds": time.monotonic() - clock,
+        }
         _write_record(self._record_path(stage), record)
         _remove(work)
         return record
