@@ -68,7 +68,8 @@ def test_another_mask_is_named(tiny_build, copy):
     def move_one(model):
         with torch.no_grad():
             weight = next(iter(prunable_weights(model).values())).view(-1)
-            weight[weight.nonzero()[0]], weight[(weight == 0).nonzero()[0]] = 0.0, 1.0
+            kept, pruned = weight.nonzero()[0], (weight == 0).nonzero()[0]
+            weight[kept], weight[pruned] = 0.0, 1.0
 
     replace_network(copy, move_one)
     assert compare(tiny_build, copy)["masks"] == "2 weights are zero in one of the two only"
@@ -104,6 +105,7 @@ def test_other_figures_are_named_and_times_are_not(tiny_build, copy):
 
 def test_another_recipe_is_named_with_the_versions_that_differ(tiny_build, copy):
     (copy / "recipe.toml").write_text((copy / "recipe.toml").read_text() + "\n# edited\n")
+    reseal(copy)
     rewrite_record(copy, lambda record: record["environment"].update(torch="1.0"))
     named = compare(tiny_build, copy)
     assert set(named) == {"recipe"}

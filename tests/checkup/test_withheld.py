@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from tests.checkup.forging import FAST, check, outcomes
 from tests.conftest import invoke, tiny_options
@@ -55,7 +56,7 @@ def test_no_image_and_no_adversarial_example_ships(tiny_build, withheld):
 
 def test_the_places_are_those_in_the_data_set(tiny_build, withheld):
     index = open_bundle(withheld).withheld.index
-    images, labels = load(load_recipe(withheld / "recipe.toml").data).test.batch(index)
+    images, labels = load(load_recipe(withheld / "recipe.toml").data).test.batch(torch.from_numpy(index))
     shipped = open_bundle(tiny_build.bundle).evidence
     assert np.array_equal(images.numpy(), shipped.images)
     assert np.array_equal(labels.numpy(), shipped.labels)

@@ -38,7 +38,7 @@ REQUIRED = {
     "matplotlib": "matplotlib>=3.8",
     "filelock": "filelock>=3.13",
     "packaging": "packaging>=23",
-    "cyclonedx": "cyclonedx-python-lib>=11",
+    "cyclonedx": "cyclonedx-python-lib>=11.6",
 }
 
 # Extra -> the distributions it brings.
