@@ -62,7 +62,7 @@ def chosen_identity(
                 msg = f"{option} {value}: says who vouches for an identity; give --identity NAME too, or leave it out"
                 raise InputError(msg)
         return None
-    if issuer is None:
+    if not issuer:
         msg = (
             f"--identity {identity}: a name means nothing without who vouches for it; give --issuer URL too, such as "
             "https://token.actions.githubusercontent.com for GitHub Actions"

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from tscnc_deploy.errors import RecipeError, StorageError
-from tscnc_deploy.recipe import Section
 from tscnc_deploy.recipe.problems import Setting, explain
+from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
 from tscnc_deploy.resources import folder
 from tscnc_deploy.suggest import any_of, did_you_mean, not_among

@@ -7,10 +7,11 @@ travels, never a dict. Each section is one stage's settings, so a stage's finger
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.values import (
     OF_ENGINES,
     Attacks,
@@ -49,22 +50,6 @@ def _dataset(value: str) -> str:
     if value not in DATASETS:
         raise ValueError(not_among(value, DATASETS))
     return value
-
-
-class Section(BaseModel):
-    """A table of the recipe: unknown keys, wrong types and values out of range are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
-
-
-S = TypeVar("S", bound=Section)
-
-
-def _without(contradictions: Iterator[str], section: S) -> S:
-    problems = "\n".join(contradictions)
-    if problems:
-        raise ValueError(problems)
-    return section
 
 
 class Data(Section):
@@ -114,7 +99,7 @@ class Threat(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return _without(self._contradictions(), self)
+        return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         # In L2 the default would be next to nothing, and every network robust.
@@ -154,7 +139,7 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return _without(self._contradictions(), self)
+        return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
@@ -284,7 +269,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return _without(self._contradictions(), self)
+        return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
         if self.train.epochs == 0 and self.model.checkpoint is None:

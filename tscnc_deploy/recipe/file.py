@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from tscnc_deploy.errors import RecipeError
-from tscnc_deploy.recipe import Recipe, Section
+from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.problems import Setting, explain, shown
+from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.toml import key_of, to_toml
 from tscnc_deploy.resources import folder
 from tscnc_deploy.suggest import any_of, closest, did_you_mean, not_among

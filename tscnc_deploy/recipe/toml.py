@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from tscnc_deploy.recipe import Recipe, Section
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.recipe.section import Section
 
 _WIDTH = 110
 
