@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,6 +40,8 @@ def pytest_runtest_setup(item):
     """Skips, by name and with the reason, what needs a package or hardware that is not here."""
     if item.get_closest_marker("tensorrt_rtx") and (problem := library_problem("tensorrt-rtx")):
         pytest.skip(problem)
+    if item.get_closest_marker("sigstore") and "TSCNC_SIGSTORE" not in os.environ:
+        pytest.skip("needs Sigstore's servers and an identity: set TSCNC_SIGSTORE to 'NAME ISSUER TOKEN'")
     if item.get_closest_marker("gpu") and gpu_capability() is None:
         pytest.skip("torch sees no NVIDIA GPU")
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tscnc_deploy.recipe import (
     ARCHITECTURES,
     DATASETS,
+    Card,
     Constrain,
     Data,
     Gates,
@@ -170,3 +171,12 @@ def test_reading_a_recipe_needs_no_torch():
     code = "import sys, tscnc_deploy.recipe.file; print([m for m in ('torch', 'onnx', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_licences_are_those_that_model_hubs_know():
+    assert Card().license == "unknown"
+    assert Card(license="apache-2.0").license == "apache-2.0"
+    assert Card(license="other").license == "other"
+    page = "is no licence of https://huggingface.co/docs/hub/repositories-licenses"
+    assert problem(Card, license="Apache 2.0") == f"{page}; did you mean apache-2.0?"
+    assert problem(Card, license="my own") == f'{page}; write "other" for a licence of your own'

@@ -18,7 +18,7 @@ def front_matter(card: str) -> list[str]:
 def test_the_front_matter_has_what_model_hubs_read():
     lines = front_matter(render_card(report_data()))
     assert lines[:11] == [
-        "license: unknown",
+        'license: "unknown"',
         "library_name: tscnc-deploy",
         "pipeline_tag: image-classification",
         "tags:",
@@ -103,3 +103,57 @@ def test_names_cannot_break_out_of_the_front_matter_or_become_markup():
 
 def test_plain_is_one_line():
     assert plain("a\n b\t*c*") == "a b \\*c\\*"
+
+
+def on_the_hub(data):
+    """The card as the hub's own library reads it, which refuses metadata that it does not understand."""
+    from huggingface_hub import ModelCard
+
+    return ModelCard(render_card(data)).data
+
+
+def test_the_metadata_are_valid_for_the_hub():
+    data = on_the_hub(report_data())
+    assert (data.license, data.library_name, data.pipeline_tag) == ("unknown", "tscnc-deploy", "image-classification")
+    assert data.model_name == "digits-resnet18-s95"
+    robust = [result for result in data.eval_results if result.metric_name == "onnx-cpu, robust accuracy, Linf 0.1"]
+    assert [(result.metric_type, result.metric_value) for result in robust] == [("accuracy", 0.825)]
+    assert {(result.task_type, result.dataset_type, result.dataset_split) for result in data.eval_results} == {
+        ("image-classification", "digits", "test")
+    }
+    # And written again by it, they say the same.
+    assert data.to_dict()["model-index"][0]["name"] == "digits-resnet18-s95"
+
+
+def test_the_hubs_library_refuses_what_is_not_valid():
+    from huggingface_hub import ModelCard
+
+    with pytest.raises(ValueError, match="model_index"):
+        ModelCard("---\nmodel-index:\n- name: x\n  results:\n  - task: 7\n---\n")
+
+
+def test_hostile_names_stay_data_in_the_metadata():
+    changed = record() | {"name": 'a: [b]\n---\n"c"', "recipe": {"data": {"dataset": "x\n- y: {"}}}
+    data = on_the_hub(ReportData.from_json(changed))
+    assert data.model_name == 'a: [b]\n---\n"c"'
+    assert {result.dataset_name for result in data.eval_results} == {"x\n- y: {"}
+
+
+def test_without_evaluations_the_metadata_are_valid_too():
+    assert on_the_hub(ReportData.from_json(record() | {"evaluations": {}})).eval_results is None
+
+
+def test_the_licence_is_the_recipes():
+    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": {"license": "mit"}}})).license == "mit"
+    # "no" is no string in YAML, and a number none here.
+    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": {"license": "no"}}})).license == "no"
+    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": {"license": 7}}})).license == "unknown"
+    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": 7}})).license == "unknown"
+
+
+def test_a_card_of_withheld_images_says_where_they_are():
+    card = render_card(ReportData.from_json(record() | {"recipe": {"verify": {"ship_images": False}}}))
+    assert "bundle.withheld  # places and digests" in card
+    assert "bundle.evidence" not in card
+    assert "take them from the data set that `--dataset` and `--data-root` name" in card
+    assert "bundle.withheld" not in render_card(report_data())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import safetensors
@@ -17,8 +17,11 @@ from tscnc_deploy.bundle.manifest import ARRAYS, RECORD, ModelFacts
 from tscnc_deploy.bundle.strict_json import quoted
 from tscnc_deploy.errors import BundleError
 
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle.withheld import WithheldEvidence
+
 _ADVERSARIAL = "adversarial."
-_OUTCOME = "outcome."
+OUTCOME = "outcome."
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +48,10 @@ class Evidence:
         for name, images in self.adversarial.items():
             _check_images(_ADVERSARIAL + name, images)
             if images.shape != self.images.shape:
-                _refuse(_ADVERSARIAL + name, f"has the shape {list(images.shape)}, images {list(self.images.shape)}")
-        _check_vector("labels", self.labels, len(self.images), np.dtype(np.int64))
+                refuse(_ADVERSARIAL + name, f"has the shape {list(images.shape)}, images {list(self.images.shape)}")
+        check_vector("labels", self.labels, len(self.images), np.dtype(np.int64))
         for name, right in self.outcomes.items():
-            _check_vector(_OUTCOME + name, right, len(self.images), np.dtype(np.bool_))
+            check_vector(OUTCOME + name, right, len(self.images), np.dtype(np.bool_))
 
     def write(self, folder: Path) -> None:
         """Writes the two evidence files into a folder that is to become a bundle; equal evidence gives equal bytes.
@@ -57,19 +60,29 @@ class Evidence:
             BundleError: The record holds NaN or infinity.
             OSError: The files cannot be written.
         """
-        try:
-            # Stages and attacks are in the order in which they were run.
-            record = strict_json.dumps(dict(self.record), sort_keys=False)
-        except ValueError:
-            msg = f"{folder / RECORD}: the record holds NaN or infinity; write null"
-            raise BundleError(msg) from None
         arrays: dict[str, NDArray[Any]] = {"images": self.images, "labels": self.labels}
         arrays |= {_ADVERSARIAL + name: images for name, images in self.adversarial.items()}
-        arrays |= {_OUTCOME + name: right.astype(np.uint8) for name, right in self.outcomes.items()}
-        (folder / RECORD).parent.mkdir(parents=True, exist_ok=True)
-        (folder / RECORD).write_bytes(record)
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        (folder / ARRAYS).write_bytes(safetensors.numpy.save(contiguous))
+        write_evidence(folder, arrays, self.outcomes, self.record)
+
+
+def write_evidence(
+    folder: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    outcomes: Mapping[str, NDArray[np.bool_]],
+    record: Mapping[str, Any],
+) -> None:
+    """Writes arrays, outcomes and record as the two evidence files of a bundle; raises what `Evidence.write` does."""
+    try:
+        # Stages and attacks are in the order in which they were run.
+        told = strict_json.dumps(dict(record), sort_keys=False)
+    except ValueError:
+        msg = f"{folder / RECORD}: the record holds NaN or infinity; write null"
+        raise BundleError(msg) from None
+    flags = {OUTCOME + name: right.astype(np.uint8) for name, right in outcomes.items()}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in {**arrays, **flags}.items()}
+    (folder / RECORD).parent.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).write_bytes(told)
+    (folder / ARRAYS).write_bytes(safetensors.numpy.save(contiguous))
 
 
 def parse_record(data: bytes) -> dict[str, Any]:
@@ -89,7 +102,7 @@ def parse_record(data: bytes) -> dict[str, Any]:
     return record
 
 
-def parse_evidence(arrays: bytes, record: bytes, model: ModelFacts) -> Evidence:
+def parse_evidence(arrays: bytes, record: bytes, model: ModelFacts) -> Evidence | WithheldEvidence:
     """Reads evidence that may come from anyone.
 
     Args:
@@ -105,6 +118,10 @@ def parse_evidence(arrays: bytes, record: bytes, model: ModelFacts) -> Evidence:
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         msg = f"{ARRAYS} is not a safetensors file: {quoted(str(error))}"
         raise BundleError(msg) from None
+    if "index" in tensors:
+        from tscnc_deploy.bundle.withheld import parse_withheld
+
+        return parse_withheld(tensors, parse_record(record))
     if missing := [name for name in ("images", "labels") if name not in tensors]:
         msg = f"{ARRAYS} has no array {missing[0]}"
         raise BundleError(msg)
@@ -113,37 +130,40 @@ def parse_evidence(arrays: bytes, record: bytes, model: ModelFacts) -> Evidence:
     for name, array in tensors.items():
         if name.startswith(_ADVERSARIAL):
             adversarial[name.removeprefix(_ADVERSARIAL)] = array
-        elif name.startswith(_OUTCOME):
-            outcomes[name.removeprefix(_OUTCOME)] = _flags(name, array)
+        elif name.startswith(OUTCOME):
+            outcomes[name.removeprefix(OUTCOME)] = read_flags(name, array)
         else:
-            _refuse(name, "has no meaning here")
+            refuse(name, "has no meaning here")
     evidence = Evidence(images, labels, adversarial, outcomes, parse_record(record))
     if images.shape[1:] != model.input_shape:
-        _refuse("images", f"holds images of {list(images.shape[1:])}, the model takes {list(model.input_shape)}")
+        refuse("images", f"holds images of {list(images.shape[1:])}, the model takes {list(model.input_shape)}")
     if ((labels < 0) | (labels >= len(model.classes))).any():
-        _refuse("labels", f"names a class outside 0 to {len(model.classes) - 1}")
+        refuse("labels", f"names a class outside 0 to {len(model.classes) - 1}")
     return evidence
 
 
-def _flags(name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
+def read_flags(name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Outcomes as the file holds them, 0 and 1, as truth values."""
     if array.dtype != np.uint8 or (array > 1).any():
-        _refuse(name, f"must hold 0 and 1 as uint8, not {array.dtype}")
+        refuse(name, f"must hold 0 and 1 as uint8, not {array.dtype}")
     return array.astype(np.bool_)
 
 
 def _check_images(name: str, array: NDArray[Any]) -> None:
     if array.dtype != np.float32 or array.ndim != 4:
-        _refuse(name, f"must be float32 [N, C, H, W], not {array.dtype} {list(array.shape)}")
+        refuse(name, f"must be float32 [N, C, H, W], not {array.dtype} {list(array.shape)}")
     # NaN compares false with everything, so this refuses it too.
     if not ((array >= 0) & (array <= 1)).all():
-        _refuse(name, "has values outside [0, 1]")
+        refuse(name, "has values outside [0, 1]")
 
 
-def _check_vector(name: str, array: NDArray[Any], count: int, dtype: np.dtype[Any]) -> None:
+def check_vector(name: str, array: NDArray[Any], count: int, dtype: np.dtype[Any]) -> None:
+    """Refuses an array that is not of a type and a length."""
     if array.dtype != dtype or array.shape != (count,):
-        _refuse(name, f"must be {dtype} [{count}], not {array.dtype} {list(array.shape)}")
+        refuse(name, f"must be {dtype} [{count}], not {array.dtype} {list(array.shape)}")
 
 
-def _refuse(name: str, reason: str) -> None:
+def refuse(name: str, reason: str) -> NoReturn:
+    """Raises the BundleError of an array that is not what it should be."""
     msg = f"{ARRAYS}: the array {quoted(name)} {reason}"
     raise BundleError(msg)

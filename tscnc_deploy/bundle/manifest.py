@@ -21,10 +21,14 @@ RECORD = "evidence/evidence.json"
 ARRAYS = "evidence/evidence.safetensors"
 REPORT = "report.html"
 CARD = "README.md"
+# Written with every bundle since there are these; older ones have none.
+SBOM = "sbom.cdx.json"
+PROVENANCE = "provenance.json"
+SCRIPT = "reproduce.sh"
 REQUIRED = (RECIPE, TWIN, RECORD, ARRAYS, REPORT, CARD)
 
 # Bounds on the time and the memory that an opened bundle can cost; JSON takes up to forty times its length.
-MAX_BYTES = {RECIPE: 1 << 20, RECORD: 8 << 20}
+MAX_BYTES = {RECIPE: 1 << 20, RECORD: 8 << 20, PROVENANCE: 1 << 20, SBOM: 8 << 20}
 MAX_FILE_BYTES = 4 << 30
 MAX_BUNDLE_BYTES = 16 << 30
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tscnc_deploy.bundle.files import check_file, check_tree, chunks, open_regular
 from tscnc_deploy.bundle.manifest import (
@@ -25,9 +25,12 @@ from tscnc_deploy.bundle.strict_json import quoted
 from tscnc_deploy.errors import BundleError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
 
     from tscnc_deploy.bundle.evidence import Evidence
+    from tscnc_deploy.bundle.withheld import WithheldEvidence
     from tscnc_deploy.engines.base import Engine
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
@@ -43,10 +46,12 @@ class Bundle:
     Attributes:
         path: Its folder, absolute.
         manifest: What it says about itself.
+        supplied: The evidence where its images come from elsewhere, see `with_images`.
     """
 
     path: Path
     manifest: Manifest
+    supplied: Evidence | None = None
 
     def read(self, path: str) -> bytes:
         """The bytes of one file, checked against the manifest as they are read.
@@ -143,13 +148,55 @@ class Bundle:
         self._check_form(path, model.config.input_shape, model.config.classes)
         return model
 
-    @cached_property
+    @property
     def evidence(self) -> Evidence:
-        """Images, labels, adversarial examples, outcomes and the record of the build."""
+        """Images, labels, adversarial examples, outcomes and the record of the build.
+
+        Raises:
+            BundleError: It is damaged, or it is `withheld`.
+        """
+        if self.supplied is not None:
+            return self.supplied
+        if (withheld := self.withheld) is None:
+            return cast("Evidence", self._stored)
+        msg = (
+            f"{self.path}: holds no images, only digests and places of {len(withheld.index)} test images; give the "
+            "data set with --data-root (and --dataset) to take them from there"
+        )
+        raise BundleError(msg)
+
+    @property
+    def withheld(self) -> WithheldEvidence | None:
+        """What the evidence is where the images were not to be shipped, see `with_images`; else None."""
+        from tscnc_deploy.bundle.evidence import Evidence
+
+        return None if isinstance(self._stored, Evidence) else self._stored
+
+    @cached_property
+    def _stored(self) -> Evidence | WithheldEvidence:
         from tscnc_deploy.bundle.evidence import parse_evidence
 
         with _refusals(self.path):
             return parse_evidence(self.read(ARRAYS), self.read(RECORD), self.manifest.model)
+
+    def with_images(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Bundle:
+        """The same bundle with the evidence images that it withholds, of which the digests are compared.
+
+        Args:
+            images: All test images that the recipe's data section names, float32 [M, C, H, W] in [0, 1].
+            labels: Theirs, int64 [M].
+
+        Raises:
+            BundleError: The bundle brings its own, or these are not the ones that were evaluated.
+        """
+        if (withheld := self.withheld) is None:
+            msg = f"{self.path}: brings its evidence images; leave the data set out"
+            raise BundleError(msg)
+        if images.shape[1:] != (shape := self.manifest.model.input_shape):
+            msg = f"{self.path}: takes images {list(shape)}, those of the data set given are {list(images.shape[1:])}"
+            raise BundleError(msg)
+        with _refusals(self.path):
+            return replace(self, supplied=withheld.complete(images, labels))
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 import tscnc_deploy
 from tscnc_deploy.bundle.files import SIGNATURE, describe, walk
-from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Contents, Manifest, first_problem
+from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Contents, FileEntry, Manifest, first_problem
 from tscnc_deploy.errors import BundleError, StorageError
 
 _PARTIAL = MANIFEST + ".partial"
@@ -40,7 +40,7 @@ def seal(folder: Path, contents: Contents) -> Manifest:
     try:
         manifest = Manifest(
             **dict(contents),
-            files={path: describe(folder, path) for path in _files(folder)},
+            files=digests(folder),
             tscnc_deploy=tscnc_deploy.__version__,
         )
     except ValidationError as error:
@@ -60,6 +60,15 @@ def seal(folder: Path, contents: Contents) -> Manifest:
         msg = f"{folder / MANIFEST}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error
     return manifest
+
+
+def digests(folder: Path) -> dict[str, FileEntry]:
+    """Digest and size of every file of a folder that is to become a bundle, by path.
+
+    Raises:
+        BundleError: A link, or an empty folder.
+    """
+    return {path: describe(folder, path) for path in _files(folder)}
 
 
 def _files(folder: Path) -> list[str]:

@@ -37,18 +37,20 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
         StorageError: The signature cannot be written.
         UnavailableError: model-signing is not installed.
     """
-    signing = _library("signing")
-    _require_file(private_key)
+    signing = library("signing")
+    require_file(private_key)
     place = folder / SIGNATURE
     try:
         config = signing.Config().use_elliptic_key_signer(
             private_key=private_key, password=None if password is None else password.encode()
         )
     except Exception as error:  # cryptography and the library raise errors of many families here
-        msg = f"{private_key}: is no private key of NIST P-256, P-384 or P-521 in PEM, or is encrypted: {_line(error)}"
+        msg = (
+            f"{private_key}: is no private key of NIST P-256, P-384 or P-521 in PEM, or is encrypted: {one_line(error)}"
+        )
         raise InputError(msg) from error
     try:
-        config.set_hashing_config(_hashing()).sign(folder, place)
+        config.set_hashing_config(hashing()).sign(folder, place)
     except OSError as error:
         msg = f"{place}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error
@@ -67,8 +69,23 @@ def verify_signature(folder: Path, public_key: Path) -> None:
         InputError: The key cannot be read.
         UnavailableError: model-signing is not installed.
     """
-    verifying = _library("verifying")
-    _require_file(public_key)
+    verifying = library("verifying")
+    require_file(public_key)
+    require_signature(folder)
+    try:
+        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
+    except Exception as error:
+        msg = f"{public_key}: is no public key of NIST P-256, P-384 or P-521 in PEM: {one_line(error)}"
+        raise InputError(msg) from error
+    require_signed_by(folder, config, str(public_key))
+
+
+def require_signature(folder: Path) -> None:
+    """Refuses a bundle that holds no signature, or one too long to be any.
+
+    Raises:
+        BundleError: Says which.
+    """
     try:
         with open_regular(folder, SIGNATURE) as file:
             size = len(file.read(_MAX_BYTES + 1))
@@ -78,27 +95,40 @@ def verify_signature(folder: Path, public_key: Path) -> None:
     if size > _MAX_BYTES:
         msg = f"{folder}: {SIGNATURE} is longer than {_MAX_BYTES} bytes"
         raise BundleError(msg)
-    try:
-        config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-    except Exception as error:
-        msg = f"{public_key}: is no public key of NIST P-256, P-384 or P-521 in PEM: {_line(error)}"
-        raise InputError(msg) from error
+
+
+def require_signed_by(folder: Path, config: Any, signer: str) -> None:
+    """Compares the signature with every file of a bundle.
+
+    Args:
+        folder: The bundle's.
+        config: `model_signing.verifying.Config` that knows whose signature is wanted.
+        signer: Names them in the message.
+
+    Raises:
+        BundleError: It is another's, it is damaged, or a file is not the signed one.
+    """
     try:
         # The library prints its warnings. What counts as a file is ours to say and not the signature's.
         with contextlib.redirect_stdout(io.StringIO()):
-            config.set_hashing_config(_hashing()).verify(folder, folder / SIGNATURE)
+            config.set_hashing_config(hashing()).verify(folder, folder / SIGNATURE)
     except Exception as error:  # a hostile signature fails in any way that parsers and cryptography know
-        msg = f"{folder}: the signature is not one of {public_key} for these files: {_line(error)}"
+        msg = f"{folder}: the signature is not one of {signer} for these files: {one_line(error)}"
         raise BundleError(msg) from error
 
 
-def _hashing() -> Any:
+def hashing() -> Any:
     """Every file but the signature; the library would leave out those of git, which might be added unseen."""
-    hashing = _library("hashing")
+    hashing = library("hashing")
     return hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
 
 
-def _library(part: str) -> ModuleType:
+def library(part: str) -> ModuleType:
+    """A module of model-signing.
+
+    Raises:
+        UnavailableError: It is not installed.
+    """
     from importlib import import_module
 
     try:
@@ -107,7 +137,8 @@ def _library(part: str) -> ModuleType:
         raise UnavailableError(_INSTALL) from error
 
 
-def _require_file(key: Path) -> None:
+def require_file(key: Path) -> None:
+    """Refuses a file that cannot be read."""
     try:
         with key.open("rb"):
             pass
@@ -116,7 +147,8 @@ def _require_file(key: Path) -> None:
         raise InputError(msg) from error
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """The first line of a library's message, which may quote the bundle, so that it cannot steer a terminal."""
     from tscnc_deploy.bundle.strict_json import quoted
 
     lines = str(error).splitlines()

@@ -7,7 +7,8 @@ threat model and the images are theirs.
 
 from tscnc_deploy.checkup.finding import Finding, Outcome, exit_status
 from tscnc_deploy.checkup.policy import Policy, choose_policy
-from tscnc_deploy.checkup.run import Checkup, Request, check_bundle
+from tscnc_deploy.checkup.request import Checkup, Request
+from tscnc_deploy.checkup.run import check_bundle
 
 __all__ = [
     "Checkup",

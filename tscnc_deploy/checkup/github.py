@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tscnc_deploy.checkup.run import Checkup
+    from tscnc_deploy.checkup.request import Checkup
 
 _LEVELS = {
     "failed": "error",

@@ -11,7 +11,7 @@ from tscnc_deploy.errors import StorageError
 
 if TYPE_CHECKING:
     from tscnc_deploy.checkup.finding import Finding
-    from tscnc_deploy.checkup.run import Checkup
+    from tscnc_deploy.checkup.request import Checkup
 
 # What XML 1.0 has no character for; names and messages hold text from the bundle.
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -75,29 +75,32 @@ def check_evidence(bundle: Bundle) -> Iterator[Finding]:
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.robustness import Threat
 
-    evidence, manifest = bundle.evidence, bundle.manifest
+    # Of one that withholds its images, places and outcomes can be counted even while the images are missing.
+    withheld, manifest = bundle.withheld, bundle.manifest
+    stored = withheld or bundle.evidence
+    adversarial = {} if withheld else bundle.evidence.adversarial
     twin = ReportData.from_json(bundle.record).evaluations.twin
     evaluated = twin.clean.total if twin and twin.clean else 0
     wanted = min(load_recipe(bundle.path / RECIPE).verify.evidence_images, evaluated) or 1
-    count = len(evidence.labels)
+    count = len(withheld.index if withheld else bundle.evidence.labels)
     said = f"there are {count} evidence images, the record promises {wanted}"
     yield holds("evidence: all images are there", count >= wanted, said, count, wanted)
     threat = Threat(norm=manifest.threat.norm, epsilon=manifest.threat.epsilon)
-    images = torch.from_numpy(evidence.images)
     for name in ("twin", *bundle.engines):
         if name != "twin" and not manifest.engines[name].attacked:
             continue
-        missing = _missing(name, evidence.adversarial, evidence.outcomes)
+        missing = _missing(name, None if withheld else adversarial, stored.outcomes)
         yield holds(f"{name}: evidence is there", not missing, f"the evidence holds no {missing} of it")
-        if name in evidence.adversarial and count:
-            examples = torch.from_numpy(evidence.adversarial[name])
+        if name in adversarial and count:
+            images = torch.from_numpy(bundle.evidence.images)
+            examples = torch.from_numpy(adversarial[name])
             beyond = float((threat.project(examples, images) - examples).abs().max())
             said = f"an adversarial example lies {beyond:.3g} outside {threat.norm} {threat.epsilon:g}"
             yield holds(f"{name}: examples are within epsilon", beyond <= _ROUNDING, said)
 
 
-def _missing(name: str, adversarial: Any, outcomes: Any) -> str:
+def _missing(name: str, adversarial: Mapping[str, Any] | None, outcomes: Mapping[str, Any]) -> str:
     attacks = [key.rpartition(".")[2] for key in outcomes if key.rpartition(".")[0] == name]
-    if name not in adversarial:
+    if adversarial is not None and name not in adversarial:
         return "adversarial examples"
     return "" if "clean" in attacks and len(attacks) > 1 else "outcomes"

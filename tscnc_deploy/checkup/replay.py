@@ -41,19 +41,21 @@ def check_replay(bundle: Bundle, name: str) -> Iterator[Finding]:
     engine = None if name == "twin" else bundle.engine(name)
     victim = ModelVictim(bundle.twin) if engine is None else EngineVictim(engine, bundle.twin)
     adversarial = evidence.adversarial.get(name)
-    if adversarial is None:
-        yield Finding(f"{name}: replay", "skipped", "the bundle holds no adversarial examples of it")
-        return
     with deterministic(tf32=False):
-        clean, attacked = _logits(victim, evidence.images), _logits(victim, adversarial)
+        clean = _logits(victim, evidence.images)
         recorded = {
             key.rpartition(".")[2]: outcome
             for key, outcome in evidence.outcomes.items()
             if key.rpartition(".")[0] == name
         }
-        if recorded:
-            stood = np.logical_and.reduce(list(recorded.values()))
-            yield _same(f"{name}: replayed examples end as recorded", attacked, evidence.labels, stood)
+        if adversarial is None:
+            yield Finding(f"{name}: replay", "skipped", "the bundle holds no adversarial examples of it")
+            attacked, adversarial = clean, evidence.images
+        else:
+            attacked = _logits(victim, adversarial)
+            if recorded:
+                stood = np.logical_and.reduce(list(recorded.values()))
+                yield _same(f"{name}: replayed examples end as recorded", attacked, evidence.labels, stood)
         if "clean" in recorded:
             yield _same(f"{name}: clean images end as recorded", clean, evidence.labels, recorded["clean"])
         if engine is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.checkup.finding import Finding, exit_status
+from tscnc_deploy.checkup.finding import Finding
+from tscnc_deploy.checkup.request import Checkup, Request
 from tscnc_deploy.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -17,79 +17,6 @@ if TYPE_CHECKING:
     from tscnc_deploy.checkup.policy import Policy
     from tscnc_deploy.stages.base import Progress
     from tscnc_deploy.verification.assessment import Assessment, Plan
-    from tscnc_deploy.verification.budget import Budget
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be checked, and how.
-
-    Attributes:
-        bundle: The bundle's folder.
-        key: Public key of whom the signature must be; None takes unsigned bundles too.
-        recipe: Name or file of the recipe whose bounds count.
-        overrides: Changes to it, KEY=VALUE.
-        baseline: Folder of a bundle that this one must not be worse than.
-        margin: Largest share of robust accuracy that it may lose against it.
-        engines: Which to run; empty takes every one that this machine runs.
-        attacks: Names of the fresh attacks; empty takes those of `attack.ATTACKS`.
-        budget: What all fresh attacks together may cost; None is no bound.
-        seed: Of the attacks.
-        device: Where PyTorch computes, "cpu" or "cuda".
-    """
-
-    bundle: Path
-    key: Path | None = None
-    recipe: str | None = None
-    overrides: tuple[str, ...] = ()
-    baseline: Path | None = None
-    margin: float = 0.02
-    engines: tuple[str, ...] = ()
-    attacks: tuple[str, ...] = ()
-    budget: Budget | None = None
-    seed: int = 0
-    device: str = "cpu"
-
-
-@dataclass
-class Checkup:
-    """What was found.
-
-    Attributes:
-        bundle: The bundle's folder.
-        findings: In the order in which they were made.
-        policy: Whose bounds counted; None if the bundle could not be opened.
-        engines: Every figure of the fresh attacks by engine, as `verify --json` has them.
-        baseline: Likewise for what the baseline answered them with.
-        seconds: What all of it took.
-        stage: What is being checked, to name what ends it.
-    """
-
-    bundle: Path
-    findings: list[Finding] = field(default_factory=list)
-    policy: str | None = None
-    engines: dict[str, Any] = field(default_factory=dict)
-    baseline: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    stage: str = "files"
-
-    @property
-    def status(self) -> int:
-        """The exit status, see `exit_status`."""
-        return exit_status(self.findings)
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            "bundle": str(self.bundle),
-            "passed": self.status == 0,
-            "status": self.status,
-            "policy": self.policy,
-            "findings": [finding.to_json() for finding in self.findings],
-            "engines": self.engines,
-            "baseline": self.baseline,
-            "seconds": self.seconds,
-        }
 
 
 def check_bundle(request: Request, progress: Progress) -> Checkup:
@@ -117,9 +44,12 @@ def _check(request: Request, checkup: Checkup, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.checkup.attack import Baseline, check_same_task
     from tscnc_deploy.checkup.counting import check_structure
+    from tscnc_deploy.checkup.images import bring, lacks_images, not_run
+    from tscnc_deploy.checkup.origin import check_provenance, check_signature
     from tscnc_deploy.checkup.paperwork import check_environment, check_evidence, check_record
     from tscnc_deploy.checkup.policy import choose_policy, compare_policy
     from tscnc_deploy.checkup.replay import check_replay
+    from tscnc_deploy.checkup.reproduction import compare_rebuilt
 
     def collect(stage: str, make: Callable[[], Iterable[Finding]]) -> None:
         checkup.stage, before = stage, time.monotonic()
@@ -130,20 +60,30 @@ def _check(request: Request, checkup: Checkup, progress: Progress) -> None:
     started = time.monotonic()
     bundle = open_bundle(request.bundle)
     checkup.findings.append(Finding("files: as listed", "passed", seconds=time.monotonic() - started))
-    collect("signature", lambda: [_signature(bundle, request.key)])
+    collect("signature", lambda: [check_signature(bundle, request)])
     checkup.stage = "baseline"
     baseline = None
     if request.baseline is not None:
         baseline = Baseline(open_bundle(request.baseline), request.margin)
         check_same_task(bundle, baseline.bundle)
+    checkup.stage = "images"
+    bundle, reference = bring(bundle, baseline.bundle if baseline else None, request)
+    if reference:
+        baseline = Baseline(reference, request.margin)
     checkup.stage = "recipe"
     policy = choose_policy(bundle, baseline.bundle if baseline else None, request.recipe, request.overrides)
     checkup.policy = policy.says
+    collect("provenance", lambda: check_provenance(bundle))
     collect("environment", lambda: [check_environment(bundle)])
     collect("record", lambda: check_record(bundle))
     collect("gates", lambda: compare_policy(bundle, policy))
     collect("evidence", lambda: check_evidence(bundle))
     collect("structure", lambda: check_structure(bundle, policy))
+    if (rebuild := request.rebuild) is not None:
+        collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
+    if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
+        collect("images", lambda: [not_run(each) for each in missing])
+        return
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
@@ -154,18 +94,6 @@ def _check(request: Request, checkup: Checkup, progress: Progress) -> None:
 
 def _timed(finding: Finding, seconds: float) -> Finding:
     return replace(finding, seconds=seconds)
-
-
-def _signature(bundle: Bundle, key: Path | None) -> Finding:
-    from tscnc_deploy.bundle.files import SIGNATURE
-    from tscnc_deploy.bundle.signature import verify_signature
-
-    if key is not None:
-        verify_signature(bundle.path, key)
-        return Finding("signature", "passed", f"of {key}")
-    signed = (bundle.path / SIGNATURE).exists()
-    said = "signed, but by whom was not checked: give --key PUBLIC.pem" if signed else "not signed"
-    return Finding("signature", "skipped", said)
 
 
 def _choose(bundle: Bundle, names: list[str]) -> Iterable[Finding]:

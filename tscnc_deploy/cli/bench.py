@@ -114,6 +114,8 @@ def _engines(
     Raises:
         UnavailableError: One that was asked for does not run, or none does.
     """
+    import numpy as np
+
     from tscnc_deploy.engines import ExportAids, export_engine, open_engine
     from tscnc_deploy.engines.target import read_target
     from tscnc_deploy.errors import UnavailableError
@@ -132,8 +134,9 @@ def _engines(
         target = read_target(bundle.path / bundle.manifest.engines[name].folder / "target.json")
         # For this GPU, whichever the bundle was built for, as that is where both are timed.
         here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
-        # Values of the images do not change the time that 8 bits take; the evidence is at hand.
-        aids = ExportAids(calibration=bundle.evidence.images)
+        # Values of the images do not change the time that 8 bits take, and a bundle may hold none.
+        pixels = np.random.default_rng(0).random((64, *bundle.manifest.model.input_shape), np.float32)
+        aids = ExportAids(calibration=pixels)
         export_engine(dense, here, folder / name, input_shape=dense.config.input_shape, aids=aids)
         found[f"{name}/dense"] = open_engine(folder / name, threads=threads)
     if not found:

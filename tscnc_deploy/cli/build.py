@@ -23,10 +23,24 @@ if TYPE_CHECKING:
     help="Folder of the run; the bundle is in DIR/bundle. Default: runs/RECIPE-ARCH-sSPARSITY.",
     metavar="DIR",
 )
+@click.option(
+    "--no-evidence-images",
+    is_flag=True,
+    help="Put digests and places of the evidence images into the bundle instead of images and adversarial examples, "
+    "for data that must not be shipped: verify.ship_images=false.",
+)
 @device_option
 @click.option("--plan", is_flag=True, help="Show the stages, what is done already and the cost; run nothing.")
 @json_option
-def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: Any) -> None:
+def build(
+    out: Path | None,
+    no_evidence_images: bool,
+    device: str,
+    plan: bool,
+    as_json: bool,
+    overrides: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Train, prune, verify, export, attack again.
 
     Trains adversarially, prunes with TSCNC, measures robust accuracy, exports engines, attacks every exported engine
@@ -36,7 +50,8 @@ def build(out: Path | None, device: str, plan: bool, as_json: bool, **options: A
     Exit status: 0 built and all gates passed, 1 a gate failed, 2 bad input, 3 hardware or a package is missing,
     130 interrupted.
     """
-    recipe = recipe_from_options(**options)
+    withheld = ("verify.ship_images=false",) if no_evidence_images else ()
+    recipe = recipe_from_options(overrides=(*overrides, *withheld), **options)
 
     with reserve_stdout(as_json):
         from tscnc_deploy.pipeline.run import Run

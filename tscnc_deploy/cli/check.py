@@ -11,6 +11,7 @@ import click
 from tscnc_deploy.cli.bundles import bundle_argument, given_folder
 from tscnc_deploy.cli.options import complete_recipe, device_option
 from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.signers import chosen_identity, signer_options
 
 if TYPE_CHECKING:
     from tscnc_deploy.checkup import Checkup, Finding
@@ -41,7 +42,25 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="SHARE",
     help="Largest share of robust accuracy that may be lost against the baseline, with 95% confidence.",
 )
-@click.option("--key", type=_FILE, metavar="PUBLIC.pem", help="Refuse what the owner of this key has not signed.")
+@signer_options
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Data set of the evidence images, for a bundle that holds only their digests.  [default: its recipe's]",
+)
+@click.option(
+    "--data-root",
+    metavar="DIR",
+    type=click.Path(),
+    help="Folder of that data set, or the .npz file; places and digests say which images are taken.",
+)
+@click.option(
+    "--reproduce",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Rebuild the bundle from its recipe in this folder of a run, or take the one that is there, and compare "
+    "masks, weights, engines, evidence and figures.",
+)
 @click.option(
     "--engine",
     "engines",
@@ -77,6 +96,12 @@ def check(
     baseline: Path | None,
     margin: float,
     key: Path | None,
+    identity: str | None,
+    issuer: str | None,
+    trust_config: Path | None,
+    dataset: str | None,
+    data_root: str | None,
+    reproduce: Path | None,
     engines: tuple[str, ...],
     attacks: tuple[str, ...],
     budget: str,
@@ -93,19 +118,24 @@ def check(
     gradient and without, within a budget. In GitHub Actions it annotates and writes the step's summary.
 
     Whoever makes a bundle can rewrite what it says. Give --recipe for bounds of yours, --baseline for images that its
-    maker did not choose, --key for its origin.
+    maker did not choose, --key (or --identity and --issuer) for its origin, --reproduce DIR to build it again.
 
     Exit status: 0 passed, 1 a gate failed, 2 bad input, 3 this machine cannot run the engine, 4 inconclusive: the
     interval straddles the bound.
     """
+    from dataclasses import replace
+    from functools import partial
+
     from tscnc_deploy.checkup import Request, check_bundle
     from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.cli.reproducing import rebuild
     from tscnc_deploy.training.device import choose_device
     from tscnc_deploy.verification import parse_budget
 
     request = Request(
         bundle=given_folder(bundle),
         key=key,
+        identity=chosen_identity(key, identity, issuer, trust_config),
         recipe=recipe,
         overrides=overrides,
         baseline=None if baseline is None else given_folder(baseline),
@@ -115,9 +145,13 @@ def check(
         budget=None if budget == "none" else parse_budget(budget),
         seed=seed,
         device=choose_device(device).type,
+        dataset=dataset,
+        data_root=data_root,
     )
     _require_place(junit)
     with reserve_stdout(as_json), build_progress() as progress:
+        if reproduce is not None:
+            request = replace(request, rebuild=partial(rebuild, reproduce, request, progress))
         found = check_bundle(request, progress)
     if junit is not None:
         from tscnc_deploy.checkup.junit import write_junit

@@ -32,6 +32,8 @@ REQUIRED = {
     "jinja2": "jinja2>=3.1",
     "matplotlib": "matplotlib>=3.8",
     "filelock": "filelock>=3.13",
+    "packaging": "packaging>=23",
+    "cyclonedx": "cyclonedx-python-lib>=11.6",
 }
 
 # Extra -> the distributions it brings.

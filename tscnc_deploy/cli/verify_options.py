@@ -39,7 +39,7 @@ _DATA = (
         "--dataset",
         metavar="NAME",
         help="Images: digits, cifar10, cifar100, svhn, tiny-imagenet, imagefolder or npz. With a bundle, attack it on "
-        "these test images instead of its evidence.",
+        "these test images instead of its evidence; with one that holds none, where its evidence images are.",
     ),
     click.option("--data-root", metavar="DIR", type=click.Path(), help="Folder of the images, or the .npz file."),
     click.option(

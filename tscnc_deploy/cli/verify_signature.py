@@ -1,4 +1,4 @@
-"""`tscnc-deploy verify-signature`: whether a bundle is as the owner of a key signed it."""
+"""`tscnc-deploy verify-signature`: whether a bundle is as the owner of a key, or an identity, signed it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,37 @@ import click
 
 from tscnc_deploy.cli.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.output import json_option, print_json
+from tscnc_deploy.cli.signers import chosen_identity, signer_options
+from tscnc_deploy.errors import InputError
 
 
 @click.command("verify-signature")
 @bundle_argument
-@click.option(
-    "--key",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="PUBLIC.pem",
-    help="Public key of whom the signature must be.",
-)
+@signer_options
 @json_option
-def verify_signature(bundle: Path, key: Path, as_json: bool) -> None:
+def verify_signature(
+    bundle: Path, key: Path | None, identity: str | None, issuer: str | None, trust_config: Path | None, as_json: bool
+) -> None:
     """Check whose a bundle is.
 
-    Exit status 2 if it is not signed, signed with another key, or any file is not the one that was signed.
+    Give --key, or --identity and --issuer for a keyless signature. Exit status 2 if it is not signed, signed by
+    somebody else, or any file is not the one that was signed; 3 if a package is missing or Sigstore cannot be reached.
     """
+    from tscnc_deploy.bundle.keyless import verify_identity
     from tscnc_deploy.bundle.signature import verify_signature as verify
 
+    whose = chosen_identity(key, identity, issuer, trust_config)
+    if key is None and whose is None:
+        msg = "whose must the signature be? Give --key PUBLIC.pem, or --identity NAME and --issuer URL"
+        raise InputError(msg)
     opened = open_given(bundle)
-    verify(opened.path, key)
+    if whose is not None:
+        verify_identity(opened.path, whose)
+    elif key is not None:
+        verify(opened.path, key)
     if as_json:
-        print_json({"bundle": str(opened.path), "key": str(key), "valid": True})
+        signer = {"key": str(key)} if whose is None else {"identity": whose.name, "issuer": whose.issuer}
+        print_json({"bundle": str(opened.path), **signer, "valid": True})
     else:
-        click.echo(f"{opened.path}: signed with the key of {key}, every file as it was signed")
+        by = f"with the key of {key}" if whose is None else f"by {whose}"
+        click.echo(f"{opened.path}: signed {by}, every file as it was signed")

@@ -131,9 +131,7 @@ def resolve_target(
 def _remote_target(
     url: str, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
 ) -> Target:
-    from tscnc_deploy.bundle.manifest import RECIPE
     from tscnc_deploy.cli.bundles import open_given
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.verification import BundleSource, RemoteSource
     from tscnc_deploy.verification.deployed import compare_with_bundle, engine_of
     from tscnc_deploy.verification.subject import evidence_subject, test_set_subject
@@ -146,11 +144,12 @@ def _remote_target(
     if options["bundle"] is None:
         recipe = _file_recipe(url, options)
         return Target(recipe, device, [test_set_subject(source, recipe, samples, seed, gradient=False)])
-    if given := [name for name in ("recipe", "dataset", "data_root") if options[name] is not None]:
+    bundle = open_given(options["bundle"])
+    own = ("recipe",) if bundle.withheld else ("recipe", "dataset", "data_root")
+    if given := [name for name in own if options[name] is not None]:
         msg = f"--{given[0].replace('_', '-')}: the bundle brings its own recipe and images; leave it out"
         raise InputError(msg)
-    bundle = open_given(options["bundle"])
-    recipe = load_recipe(bundle.path / RECIPE, options["overrides"])
+    bundle, recipe, _ = _with_recipe(bundle, options)
     source = replace(source, twin=BundleSource(bundle.path))
     subject = replace(evidence_subject(bundle, engine_of(source, bundle), recipe, samples, seed), source=source)
     return Target(recipe, device, [subject], compare_with_bundle(source, bundle, subject))
@@ -159,9 +158,7 @@ def _remote_target(
 def _bundle_target(
     path: Path, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
 ) -> Target:
-    from tscnc_deploy.bundle.manifest import RECIPE
     from tscnc_deploy.cli.bundles import open_given
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.verification import BundleSource
     from tscnc_deploy.verification.subject import evidence_subject, test_set_subject
 
@@ -169,14 +166,10 @@ def _bundle_target(
     if given:
         msg = f"--{given[0]}: a bundle brings its own recipe, normalisation, classes and twin; leave it out"
         raise InputError(msg)
-    bundle = open_given(path)
-    recipe = load_recipe(
-        bundle.path / RECIPE, options["overrides"], dataset=options["dataset"], data_root=options["data_root"]
-    )
+    bundle, recipe, elsewhere = _with_recipe(open_given(path), options)
     names = list(dict.fromkeys(engines)) or _runnable(bundle)
     for name in names:
         _open_one(bundle, name)
-    elsewhere = options["dataset"] or options["data_root"] or any(o.startswith("data.") for o in options["overrides"])
     subjects = [
         test_set_subject(BundleSource(bundle.path, name), recipe, samples, seed, gradient=True)
         if elsewhere
@@ -184,6 +177,23 @@ def _bundle_target(
         for name in names
     ]
     return Target(recipe, device, subjects)
+
+
+def _with_recipe(bundle: Bundle, options: dict[str, Any]) -> tuple[Bundle, Recipe, bool]:
+    """The bundle, its recipe as the options change it, and whether images of a data set replace its evidence.
+
+    Where it withholds its evidence images, a data set that is named completes it instead.
+    """
+    from tscnc_deploy.bundle.manifest import RECIPE
+    from tscnc_deploy.recipe.file import load_recipe
+    from tscnc_deploy.verification.withheld_images import bring_images
+
+    dataset, root, overrides = options["dataset"], options["data_root"], options["overrides"]
+    recipe = load_recipe(bundle.path / RECIPE, overrides, dataset=dataset, data_root=root)
+    elsewhere = bool(dataset or root or any(each.startswith("data.") for each in overrides))
+    if elsewhere and bundle.withheld:
+        return bring_images(bundle, recipe.data), recipe, False
+    return bundle, recipe, elsewhere
 
 
 def _open_one(bundle: Bundle, name: str) -> None:

@@ -29,7 +29,7 @@ from tscnc_deploy.errors import StorageError
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
-from tscnc_deploy.stages.base import Context, Progress, Stage, read_json, write_json
+from tscnc_deploy.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class Run:
         """
         results = []
         digests: dict[str, Mapping[str, str]] = {}
+        times: dict[str, Times] = {}
         with self._locked():
             with _storage_errors(self.folder):
                 (self.folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
@@ -100,7 +101,7 @@ class Run:
                 record = self._valid_record(stage, key) or self._given(stage, key)
                 progress.start(stage.name, position, len(self.stages))
                 if record is None:
-                    record = self._guarded(stage, recipe, key, progress)
+                    record = self._guarded(stage, recipe, key, progress, times)
                     result = StageResult(stage.name, cached=False, seconds=record["seconds"])
                 else:
                     # Left behind by a kill in the instant after the record was written.
@@ -108,6 +109,7 @@ class Run:
                     result = StageResult(stage.name, cached=True, seconds=record["seconds"])
                 progress.finish(stage.name, cached=result.cached, seconds=result.seconds)
                 digests[stage.name] = record["outputs"]
+                times[stage.name] = Times(record.get("started"), record["seconds"])
                 results.append(result)
         return results
 
@@ -176,25 +178,34 @@ class Run:
         partial.rename(final)
         _write_record(self._record_path(stage), record)
 
-    def _guarded(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
+    def _guarded(
+        self, stage: Stage, recipe: Recipe, key: str, progress: Progress, times: Mapping[str, Times]
+    ) -> dict[str, Any]:
         with _storage_errors(self.folder):
             try:
-                return self._execute(stage, recipe, key, progress)
+                return self._execute(stage, recipe, key, progress, times)
             except FileNotFoundError as error:
                 # A file of our own that should be there: a defect, not the user's disk.
                 msg = f"stage {stage.name}: {error}"
                 raise RuntimeError(msg) from error
 
-    def _execute(self, stage: Stage, recipe: Recipe, key: str, progress: Progress) -> dict[str, Any]:
-        started = time.monotonic()
+    def _execute(
+        self, stage: Stage, recipe: Recipe, key: str, progress: Progress, times: Mapping[str, Times]
+    ) -> dict[str, Any]:
+        clock, started = time.monotonic(), utc_now()
         partial, work = self._partial(stage), self.folder / "stages" / f"{stage.name}.work"
         _claim(work, key)
         inputs = {name: self.outputs(name) for name in stage.reads}
         cache = self.folder / "cache"
         cache.mkdir(exist_ok=True)
-        stage.run(Context(recipe, self.device, inputs, partial, work, progress, cache))
+        stage.run(Context(recipe, self.device, inputs, partial, work, progress, cache, times))
 
-        record = {"fingerprint": key, "outputs": folder_digests(partial), "seconds": time.monotonic() - started}
+        record = {
+            "fingerprint": key,
+            "outputs": folder_digests(partial),
+            "started": started,
+            "seconds": time.monotonic() - clock,
+        }
         self._publish(stage, partial, record)
         _remove(work)
         return record

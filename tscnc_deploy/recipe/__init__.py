@@ -20,6 +20,7 @@ from tscnc_deploy.recipe.values import (
     Criterion,
     Epochs,
     Epsilon,
+    License,
     Measures,
     NonNegative,
     Norm,
@@ -239,12 +240,25 @@ class Verify(Section):
     evidence_images: Count = Field(
         256, description="number of evaluated images that go into the bundle, same share of each class"
     )
+    ship_images: bool = Field(
+        True,
+        description="false puts places and digests of these images into the bundle instead of images and adversarial "
+        "examples, for data that must not be shipped",
+    )
 
 
 class Export(Section):
     """What leaves."""
 
     targets: Targets = Field(("onnx-cpu",), description="names of targets, see `tscnc-deploy targets`")
+
+
+class Card(Section):
+    """What the model card says that nothing else here determines."""
+
+    license: License = Field(
+        "unknown", description="of the network, by the identifier that model hubs know, such as apache-2.0"
+    )
 
 
 class Gates(Section):
@@ -277,6 +291,7 @@ class Recipe(Section):
     verify: Verify = Verify()
     export: Export = Export()
     gates: Gates = Gates()
+    card: Card = Card()
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:

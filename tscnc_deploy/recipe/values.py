@@ -11,6 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
+from tscnc_deploy.recipe.licenses import LICENSES
+from tscnc_deploy.suggest import did_you_mean
+
 ENSEMBLES = ("fast", "autoattack-standard", "autoattack-plus")
 # Attacks that compare an engine with its twin, and so have nothing to say about the twin alone.
 OF_ENGINES = ("twin-apgd", "gap")
@@ -83,6 +86,14 @@ def _capability(value: str) -> str:
     return value
 
 
+def _license(value: str) -> str:
+    if value not in LICENSES:
+        hint = did_you_mean(value, LICENSES) or '; write "other" for a licence of your own'
+        msg = f"is no licence of https://huggingface.co/docs/hub/repositories-licenses{hint}"
+        raise ValueError(msg)
+    return value
+
+
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
@@ -117,6 +128,7 @@ Attacks = Annotated[tuple[Attack, ...], BeforeValidator(_tuple), AfterValidator(
 SomeAttacks = Annotated[Attacks, AfterValidator(_not_empty)]
 Targets = Annotated[tuple[Text, ...], BeforeValidator(_tuple), AfterValidator(_not_empty), AfterValidator(_each_once)]
 Criterion = Literal["adversarial-taylor", "clean-taylor", "magnitude", "random", "hydra", "harp", "flying-bird"]
+License = Annotated[str, AfterValidator(_license)]
 Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 Capabilities = Annotated[

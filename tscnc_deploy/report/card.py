@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from tscnc_deploy.report.data import ReportData
 from tscnc_deploy.report.templates import fill
@@ -27,13 +28,17 @@ def render_card(data: ReportData) -> str:
         plain=plain,
         yaml=json.dumps,  # every JSON string is a YAML string
         engine=next(iter(data.evaluations.engines), None),
-        dataset=_dataset(data),
+        dataset=_of_recipe(data, "data", "dataset", "unknown"),
+        license=_of_recipe(data, "card", "license", "unknown"),
+        ships_images=_of_recipe(data, "verify", "ship_images", True),
     )
 
 
-def _dataset(data: ReportData) -> str:
-    section = data.recipe.get("data")
-    return str(section.get("dataset", "unknown")) if isinstance(section, dict) else "unknown"
+def _of_recipe(data: ReportData, section: str, key: str, default: str | bool) -> Any:
+    """A setting of the build; the default where an older record does not have it."""
+    settings = data.recipe.get(section)
+    found = settings.get(key, default) if isinstance(settings, dict) else default
+    return found if isinstance(found, type(default)) else default
 
 
 def plain(text: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -38,6 +39,19 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
+class Times:
+    """When a stage was run.
+
+    Attributes:
+        started: ISO 8601 in UTC; None where an older version did not write it down.
+        seconds: How long it took, since the last interruption.
+    """
+
+    started: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Context:
     """What a stage gets.
 
@@ -49,6 +63,7 @@ class Context:
         work: Folder that survives a kill, for checkpoints of this very fingerprint.
         progress: Where to report.
         cache: Folder of the run that outlives its stages, for what saves time and changes no output.
+        earlier: When each earlier stage was run; changes no output that anything is measured on.
     """
 
     recipe: Recipe
@@ -58,6 +73,7 @@ class Context:
     work: Path
     progress: Progress
     cache: Path
+    earlier: Mapping[str, Times] = field(default_factory=dict)
 
 
 class Stage(ABC):
@@ -82,6 +98,11 @@ class Stage(ABC):
     @abstractmethod
     def run(self, context: Context) -> None:
         """Writes the outputs to `context.out`."""
+
+
+def utc_now() -> str:
+    """The time as provenance has it: ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_json(path: Path, value: Any) -> None:

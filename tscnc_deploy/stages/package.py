@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import shutil
 import statistics
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,22 +12,14 @@ from tscnc_deploy.recipe import Data, Recipe
 from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.resources import folder
 from tscnc_deploy.stages.base import Context, Stage, read_json
+from tscnc_deploy.stages.origin import versions, write_origin
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tscnc_deploy.bundle.evidence import Evidence
     from tscnc_deploy.robustness import Gate
-
-_REPORTED = (
-    "torch",
-    "torchvision",
-    "onnx",
-    "onnxscript",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt-rtx",
-    "numpy",
-)
 
 _COUNTED = ("prunable", "nonzero", "sparsity", "multiply_adds", "multiply_adds_left", "multiply_add_sparsity")
 
@@ -49,6 +38,8 @@ class Package(Stage):
     }
     code = (
         "stages/package.py",
+        "stages/origin.py",
+        "origin",
         "bundle",
         "report",
         "robustness/gates.py",
@@ -61,16 +52,18 @@ class Package(Stage):
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))
         written = recipe.model_dump(mode="json", exclude={"data": {"root", "download"}})
-        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest(), "environment": _versions()}
+        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest(), "environment": versions()}
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import bundle
+        from tscnc_deploy.bundle.withheld import WithheldEvidence
         from tscnc_deploy.models import load_model
         from tscnc_deploy.report.card import render_card
         from tscnc_deploy.report.data import ReportData
         from tscnc_deploy.report.html import render_report
 
         recipe, inputs, out = context.recipe, context.inputs, context.out
+        shipped, environment = _for_shipping(recipe), _environment(context.device)
         twin = load_model(inputs["finetune"] / "model.safetensors")
         structure = read_json(inputs["export"] / "structure.json")
         engines = read_json(inputs["reverify"] / "evaluation.json")
@@ -90,7 +83,7 @@ class Package(Stage):
         record = ReportData.from_json(
             {
                 "name": recipe.name,
-                "recipe": _for_shipping(recipe).model_dump(mode="json", by_alias=True),
+                "recipe": shipped.model_dump(mode="json", by_alias=True),
                 "model": model,
                 "threat": recipe.threat.model_dump(),
                 "evaluations": {
@@ -109,16 +102,19 @@ class Package(Stage):
                     {"name": name, **size}
                     for name, size in read_json(inputs["export"] / "sizes.json")[counted_in].items()
                 ],
-                "environment": _environment(context.device),
+                "environment": environment,
+                "seconds": {name: round(times.seconds, 3) for name, times in context.earlier.items()},
                 "passed": all(gate["passed"] for gate in gates),
             }
         )
-        (out / "recipe.toml").write_text(to_toml(_for_shipping(recipe)), encoding="utf-8")
+        (out / "recipe.toml").write_text(to_toml(shipped), encoding="utf-8")
         shutil.copyfile(inputs["finetune"] / "model.safetensors", out / "twin.safetensors")
         shutil.copytree(inputs["export"] / "engines", out / "engines")
-        _evidence(context, record.to_json()).write(out)
+        evidence, index = _evidence(context, record.to_json())
+        (evidence if recipe.verify.ship_images else WithheldEvidence.of(evidence, index)).write(out)
         (out / "report.html").write_text(render_report(record), encoding="utf-8")
         (out / "README.md").write_text(render_card(record), encoding="utf-8")
+        write_origin(context, shipped, environment)
         entries = {
             name: {
                 "folder": f"engines/{name}",
@@ -228,8 +224,8 @@ def _gates(
     return gates
 
 
-def _evidence(context: Context, record: dict[str, Any]) -> Evidence:
-    """A class-balanced part of the evaluated images with every adversarial example and outcome for it."""
+def _evidence(context: Context, record: dict[str, Any]) -> tuple[Evidence, NDArray[np.int64]]:
+    """A class-balanced part of the evaluated images with every adversarial example and outcome, and its places."""
     import torch
     from safetensors.torch import load_file
 
@@ -246,13 +242,14 @@ def _evidence(context: Context, record: dict[str, Any]) -> Evidence:
     if context.recipe.verify.evidence_images < len(labels):
         generator = derive_generator(context.recipe.seed, "evidence")
         index = stratified(labels, context.recipe.verify.evidence_images, generator).sort().values
-    return Evidence(
+    evidence = Evidence(
         images=examples["images"][index].numpy(),
         labels=labels[index].numpy(),
         adversarial={name: images[index].numpy() for name, images in adversarial.items()},
         outcomes={name: mask[index].bool().numpy() for name, mask in outcomes.items()},
         record=record,
     )
+    return evidence, examples["index"][index].numpy()
 
 
 def _for_shipping(recipe: Recipe) -> Recipe:
@@ -266,12 +263,4 @@ def _for_shipping(recipe: Recipe) -> Recipe:
 def _environment(device: str) -> dict[str, str]:
     from tscnc_deploy.training.device import choose_device, describe_device
 
-    return _versions() | {"device": describe_device(choose_device(device))}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for name in _REPORTED:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    return versions() | {"device": describe_device(choose_device(device))}

@@ -32,7 +32,7 @@ class Verify(Stage):
         return {
             "data": test_data(recipe),
             "threat": recipe.threat.model_dump(),
-            "verify": recipe.verify.model_dump(exclude={"engine_attacks", "evidence_images"}),
+            "verify": recipe.verify.model_dump(exclude={"engine_attacks", "evidence_images", "ship_images"}),
             "seed": recipe.seed,
         }
 

@@ -1,0 +1,115 @@
+"""Evidence without its images, for data that must not be shipped: where they are in the data set, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tscnc_deploy.bundle.evidence import OUTCOME, Evidence, check_vector, read_flags, refuse, write_evidence
+from tscnc_deploy.bundle.manifest import ARRAYS
+from tscnc_deploy.errors import BundleError
+
+INDEX, DIGESTS = "index", "digests"
+
+
+@dataclass(frozen=True, eq=False)
+class WithheldEvidence:
+    """What is left of the evidence when the images stay at home.
+
+    Adversarial examples are not in it either: they show each image to within epsilon. Nor are labels; the digests
+    cover them. Whoever has an image can tell from its digest that it is one of these; nobody else learns anything.
+
+    Attributes:
+        index: The place of each image among the test images of the recipe's data section, int64 [N].
+        digests: The SHA-256 of each, see `digest_images`, uint8 [N, 32].
+        outcomes: By "ENGINE.ATTACK", whether the engine was right on each image under that attack, bool [N].
+        record: The record of the build.
+    """
+
+    index: NDArray[np.int64]
+    digests: NDArray[np.uint8]
+    outcomes: Mapping[str, NDArray[np.bool_]]
+    record: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        count = len(self.index) if self.index.ndim else 0
+        check_vector(INDEX, self.index, count, np.dtype(np.int64))
+        if (self.index < 0).any() or len(np.unique(self.index)) != count:
+            refuse(INDEX, "names a place below 0, or one twice")
+        if self.digests.dtype != np.uint8 or self.digests.shape != (count, 32):
+            refuse(DIGESTS, f"must be uint8 [{count}, 32], not {self.digests.dtype} {list(self.digests.shape)}")
+        for name, right in self.outcomes.items():
+            check_vector(OUTCOME + name, right, count, np.dtype(np.bool_))
+
+    @classmethod
+    def of(cls, evidence: Evidence, index: NDArray[np.int64]) -> WithheldEvidence:
+        """The same evidence without its images.
+
+        Args:
+            evidence: With them.
+            index: Their places in the data set, int64 [N].
+        """
+        return cls(index, digest_images(evidence.images, evidence.labels), evidence.outcomes, evidence.record)
+
+    def write(self, folder: Path) -> None:
+        """Writes the two evidence files; see `Evidence.write`."""
+        write_evidence(folder, {INDEX: self.index, DIGESTS: self.digests}, self.outcomes, self.record)
+
+    def complete(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Evidence:
+        """The evidence with its images, taken from the data set again.
+
+        Args:
+            images: All test images of the data set, float32 [M, C, H, W] in [0, 1].
+            labels: Theirs, int64 [M].
+
+        Raises:
+            BundleError: The data set has fewer images, or other ones in these places.
+        """
+        if len(self.index) and self.index.max() >= len(labels):
+            msg = f"{ARRAYS}: names test image {self.index.max()}; the data set given has {len(labels)}"
+            raise BundleError(msg)
+        found = Evidence(images[self.index], labels[self.index], {}, self.outcomes, self.record)
+        wrong = np.flatnonzero((digest_images(found.images, found.labels) != self.digests).any(axis=1))
+        if len(wrong):
+            msg = (
+                f"{ARRAYS}: {len(wrong)} of {len(self.index)} images of the data set given are not those that were "
+                f"evaluated, the first is test image {self.index[wrong[0]]}: give the same data and data settings"
+            )
+            raise BundleError(msg)
+        return found
+
+
+def digest_images(images: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """SHA-256 of each image's label (8 bytes) and pixels (4 bytes each, C order), both little-endian; uint8 [N, 32]."""
+    pixels, classes = np.ascontiguousarray(images, "<f4"), labels.astype("<i8")
+    digests = [
+        hashlib.sha256(label.tobytes() + image.tobytes()).digest() for image, label in zip(pixels, classes, strict=True)
+    ]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 32)
+
+
+def parse_withheld(tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> WithheldEvidence:
+    """Reads evidence without images that may come from anyone.
+
+    Args:
+        tensors: Of the safetensors file.
+        record: The parsed JSON file.
+
+    Raises:
+        BundleError: An array is missing or has the wrong type, shape or values.
+    """
+    outcomes = {}
+    if DIGESTS not in tensors:
+        refuse(DIGESTS, "is missing")
+    index, digests = tensors.pop(INDEX), tensors.pop(DIGESTS)
+    for name, array in tensors.items():
+        if not name.startswith(OUTCOME):
+            refuse(name, "has no meaning beside an index")
+        outcomes[name.removeprefix(OUTCOME)] = read_flags(name, array)
+    return WithheldEvidence(index, digests, outcomes, record)
