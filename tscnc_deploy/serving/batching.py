@@ -196,7 +196,7 @@ class Batcher:
 
     def _answer(self, batch: list[_Job], logits: Array, call: Call) -> None:
         self._observe(call)
-        finite = np.isfinite(logits).all(axis=1)
+        finite = np.asarray(np.isfinite(logits).all(axis=1))
         start = 0
         for job in batch:
             own = slice(start, start + len(job.images))
