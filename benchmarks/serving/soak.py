@@ -136,28 +136,30 @@ class Soak:
         self.ending = self.ending or self.server.process.poll() is not None
 
 
-def resident_mib(pid: int) -> float:
+def memory_mib(pid: int) -> tuple[float, float]:
+    """All that is resident, and what of it is the process's own and no file's: that alone can leak."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+    found = dict(line.split(":") for line in lines)
+    return tuple(round(int(found[name].split()[0]) / 1024, 2) for name in ("VmRSS", "RssAnon"))
 
 
-def slope(samples: list[tuple[float, float]]) -> dict[str, float]:
-    """Of memory over time, MiB per hour, with its standard error; without the first tenth, in which pools fill."""
-    kept = np.array(samples[len(samples) // 10 :])
-    (rate, _), covariance = np.polyfit(kept[:, 0] / 3600, kept[:, 1], 1, cov=True)
-    return {"mib_per_hour": round(rate, 2), "standard_error": round(float(np.sqrt(covariance[0, 0])), 2)}
+def slope(samples: list[tuple[float, ...]]) -> dict[str, float]:
+    """Of the process's own memory over time, MiB per hour, over the second half, when every pool has filled."""
+    kept = np.array(samples[len(samples) // 2 :])
+    (rate, _), covariance = np.polyfit(kept[:, 0] / 3600, kept[:, 2], 1, cov=True)
+    return {"mib_per_hour": round(float(rate), 2), "standard_error": round(float(np.sqrt(covariance[0, 0])), 2)}
 
 
-async def run(soak: Soak, seconds: float, clients: int) -> list[tuple[float, float]]:
-    """Samples of seconds and MiB."""
+async def run(soak: Soak, seconds: float, clients: int) -> list[tuple[float, ...]]:
+    """Samples of seconds, resident MiB and own MiB."""
     process, started = soak.server.process, time.monotonic()
     asking = [asyncio.create_task(soak.client(number)) for number in range(clients)]
     asking.append(asyncio.create_task(soak.noise()))
     samples = []
     while (now := time.monotonic() - started) < seconds and process.poll() is None and not soak.failures:
-        samples.append((round(now, 1), round(resident_mib(process.pid), 2)))
+        samples.append((round(now, 1), *memory_mib(process.pid)))
         if len(samples) % 12 == 1:
-            print(f"{now:4.0f} s  {samples[-1][1]:.1f} MiB  {dict(soak.counts)}", flush=True)
+            print(f"{now:4.0f} s  {samples[-1][1:]} MiB  {dict(soak.counts)}", flush=True)
         await asyncio.sleep(min(5.0, seconds / 20))
     soak.stopping = True
     process.send_signal(signal.SIGTERM)
@@ -198,7 +200,7 @@ def main() -> None:
         "failures": soak.failures[:10],
         "exit_status": status,
         "log": said[-2000:],
-        "memory": slope(samples) | {"first_mib": samples[0][1], "last_mib": samples[-1][1], "samples": samples},
+        "memory": slope(samples) | {"seconds_resident_own_mib": samples},
     }
     print({key: value for key, value in figures.items() if key != "memory"}, slope(samples))
     if options.name:
