@@ -26,12 +26,13 @@ from tests.serving.running import Running, serving
 from tscnc_deploy import open_bundle
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+Figures = dict[str, Any]
 CORES = len(os.sched_getaffinity(0))
 # Kind of client, and images of each request.
 WAYS = (("http binary", 1), ("grpc", 1), ("http binary", 8))
 
 
-def engine_alone(engine, seconds: float) -> dict[str, Any]:
+def engine_alone(engine, seconds: float) -> Figures:
     """Images per second by batch size, the best of them, and the least CPU time of an image."""
     found, cpu_ms = {}, []
     for batch in (size for size in BATCHES if size <= engine.spec.batch_max):
