@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import random
-import re
-import socket
 import struct
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.serving.bundles import write_served
 from tests.serving.running import serving
+from tests.serving.wire import INFER, binary, exchange, good, request, status
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
-
-INFER = "/v2/models/tiny/infer"
-TENSOR = {"name": "images", "datatype": "FP32", "shape": [1, 1, 8, 8]}
-
-
-def exchange(address, data, *, patience=10.0):
-    """The head of what the server answers; after so many seconds the client says that it has no more to send."""
-    host, port = address.split(":")
-    with socket.create_connection((host, int(port)), timeout=patience) as connection:
-        connection.sendall(data)
-        received = b""
-        try:
-            while b"\r\n\r\n" not in received and (chunk := connection.recv(65536)):
-                received += chunk
-        except TimeoutError:
-            connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(10)
-            received += connection.recv(65536)
-        return received
-
-
-def status(answer):
-    found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
-    return int(found[1]) if found else None
-
-
-def request(body, *, length=None, more="", path=INFER):
-    length = len(body) if length is None else length
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n".encode() + body
-
-
-def binary(size=256, data=b"\0" * 256, header=None, **tensor):
-    text = json.dumps({"inputs": [TENSOR | tensor | {"parameters": {"binary_data_size": size}}]}).encode()
-    return request(text + data, more=f"Inference-Header-Content-Length: {len(text) if header is None else header}\r\n")
-
-
-def good(address):
-    return status(exchange(address, binary())) == 200
 
 
 @pytest.mark.parametrize(
@@ -128,52 +87,3 @@ def test_mutated_requests_never_break_the_server(served_bundle, tmp_path):
         assert (after - before) * 4096 < 16 << 20
         assert good(server.http)
     assert (tmp_path / "log").read_text() == ""
-
-
-def test_a_thousand_connections_that_say_nothing_stop_nobody(served_bundle):
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    half = [b"", b"POST ", request(b"", length=256), b"GET /v2 HTTP/1.1\r\nHost:"]
-    with serving(served_bundle) as server:
-        host, port = server.http.split(":")
-        connections = []
-        try:
-            for number in range(1000):
-                connections.append(socket.create_connection((host, int(port)), timeout=10))
-                connections[-1].sendall(half[number % 4])
-            assert all(good(server.http) for _ in range(20))
-        finally:
-            for connection in connections:
-                connection.close()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert good(server.http)
-
-
-def test_what_was_answered_is_whole_when_the_server_is_killed(served_bundle):
-    with serving(served_bundle, "--max-queue", "1000") as server:
-        host, port = server.http.split(":")
-        connections = [socket.create_connection((host, int(port)), timeout=10) for _ in range(200)]
-        for connection in connections:
-            connection.sendall(binary())
-        while b'"outputs"' not in connections[0].recv(65536, socket.MSG_PEEK):
-            time.sleep(0.001)
-        server.process.kill()
-        server.process.wait()
-        answered = 0
-        for connection in connections:
-            received = b""
-            try:
-                while chunk := connection.recv(65536):
-                    received += chunk
-            except ConnectionError:
-                pass
-            connection.close()
-            head, _, body = received.partition(b"\r\n\r\n")
-            if body:
-                assert status(head) == 200
-                assert f"content-length: {len(body)}".encode() in head
-                assert json.loads(body)["outputs"][0]["data"] == [0, 0, 0]
-                answered += 1
-        assert answered >= 1

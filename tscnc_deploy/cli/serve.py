@@ -82,6 +82,8 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             max_queue=options["max_queue"],
             max_body=options["max_body"],
             timeout=options["timeout"],
+            max_connections=options["max_connections"],
+            idle_timeout=options["idle_timeout"],
         ),
         token=os.environ.get(TOKEN) or None,
         allow_failed=options["allow_failed"],

@@ -67,6 +67,22 @@ def limit_options(command: Command) -> Command:
             help="Longest time until an answer.",
         ),
         click.option(
+            "--max-connections",
+            type=_COUNT,
+            default=4096,
+            show_default=True,
+            metavar="N",
+            help="Connections of HTTP, and of gRPC; over HTTP, the longest idle one then makes room.",
+        ),
+        click.option(
+            "--idle-timeout",
+            type=click.FloatRange(0.1, 86_400),
+            default=75.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Longest time that a connection may go without a request.",
+        ),
+        click.option(
             "--stop-seconds",
             type=click.FloatRange(0, 3600),
             default=30.0,

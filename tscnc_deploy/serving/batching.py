@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class Call:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class _Job:
     images: Array
     answer: asyncio.Future[Array]
@@ -40,18 +41,19 @@ class _Job:
 
 
 class Batcher:
-    """Gathers requests into calls; lives in one event loop, and each engine in a thread.
+    """Gathers requests into calls; they arrive in one event loop, and each engine has a thread.
 
-    A call waits for the next requests only as long as there are reasons to expect them: until it has as many images as
-    the call before it, `max_batch` images, or the oldest has waited `max_delay`. A single client that waits for its
-    answers is therefore never delayed, and many clients meet in one call.
+    An engine's thread takes its next batch by itself, so the engine never waits for an event loop that is busy with the
+    requests after it. A call waits for the next requests only as long as there are reasons to expect them: until it has
+    as many images as the call before it, `max_batch` images, or the oldest has waited `max_delay`. A single client that
+    waits for its answers is therefore never delayed, and many clients meet in one call.
 
     Args:
         engines: One per instance; each is called by one thread at a time.
         max_batch: Most images of one call; no request may have more.
         max_delay: Seconds.
         max_queue: Most images that wait; further requests are refused.
-        observe: Is told of every call.
+        observe: Is told of every call, in the event loop.
     """
 
     def __init__(
@@ -72,11 +74,11 @@ class Batcher:
         self._images = 0
         self._last = 1
         self._wanted = 1
-        self._enough = asyncio.Event()
-        self._turn = asyncio.Lock()
         self._closing = False
-        self._threads = ThreadPoolExecutor(len(engines), thread_name_prefix="engine")
-        self._workers: list[asyncio.Task[None]] = []
+        # Guards what is above; `_turn` is held by the one thread that gathers.
+        self._enough = threading.Condition()
+        self._turn = threading.Lock()
+        self._ended: list[asyncio.Future[None]] = []
 
     @property
     def waiting(self) -> int:
@@ -85,14 +87,21 @@ class Batcher:
 
     def start(self) -> None:
         """Begins to answer; must be called inside the event loop."""
-        self._workers = [asyncio.create_task(self._work(engine)) for engine in self._engines]
+        loop = asyncio.get_running_loop()
+        for number, engine in enumerate(self._engines):
+            ended: asyncio.Future[None] = loop.create_future()
+            self._ended.append(ended)
+            # No reason to keep a program alive that was ended without `close`.
+            threading.Thread(
+                target=self._work, args=(engine, loop, ended), name=f"engine-{number}", daemon=True
+            ).start()
 
     async def close(self) -> None:
         """Answers what waits, takes nothing more, and ends."""
-        self._closing = True
-        self._enough.set()
-        await asyncio.gather(*self._workers)
-        self._threads.shutdown()
+        with self._enough:
+            self._closing = True
+            self._enough.notify()
+        await asyncio.gather(*self._ended)
 
     async def logits(self, images: Array, deadline: float | None = None) -> Array:
         """Logits of the images of one request, float32 [N, C, H, W] in [0, 1] -> float32 [N, K].
@@ -106,59 +115,66 @@ class Batcher:
         Raises:
             Refusal: The queue is full, the deadline has passed, the engine failed, or the batcher is closed.
         """
-        if self._closing:
-            msg = "this version of the model is being stopped"
-            raise Refusal(msg, Reason.UNAVAILABLE)
-        if self._images + len(images) > self._max_queue:
-            msg = f"{self._images} images are waiting, {self._max_queue} may; try again later"
-            raise Refusal(msg, Reason.BUSY)
-        loop = asyncio.get_running_loop()
-        job = _Job(images, loop.create_future(), loop.time())
+        job = _Job(images, asyncio.get_running_loop().create_future(), time.monotonic())
         self._add(job)
         try:
             async with asyncio.timeout_at(deadline):
                 return await job.answer
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if job in self._waiting:
-                self._waiting.remove(job)
-                self._images -= len(images)
-            if isinstance(error, asyncio.CancelledError):
-                raise
+        except TimeoutError:
             msg = "the deadline of the request passed before it was answered"
             raise Refusal(msg, Reason.DEADLINE) from None
+        finally:
+            if job.answer.cancelled():
+                self._give_up(job)
 
     def _add(self, job: _Job) -> None:
-        self._waiting.append(job)
-        self._images += len(job.images)
-        if self._images >= self._wanted:
-            self._enough.set()
+        count = len(job.images)
+        with self._enough:
+            if self._closing:
+                msg = "this version of the model is being stopped"
+                raise Refusal(msg, Reason.UNAVAILABLE)
+            if self._images + count > self._max_queue:
+                msg = f"{self._images} images are waiting, {self._max_queue} may; try again later"
+                raise Refusal(msg, Reason.BUSY)
+            self._waiting.append(job)
+            self._images += count
+            if self._images >= self._wanted:
+                self._enough.notify()
 
-    async def _work(self, engine: Engine) -> None:
-        while batch := await self._gather():
-            await self._answer(engine, batch)
+    def _give_up(self, job: _Job) -> None:
+        with self._enough:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._images -= len(job.images)
 
-    async def _gather(self) -> list[_Job]:
+    def _work(self, engine: Engine, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+        while batch := self._gather():
+            started = time.monotonic()
+            logits = self._run(engine, batch)
+            call = Call(len(logits), tuple(started - job.arrived for job in batch), time.monotonic() - started)
+            loop.call_soon_threadsafe(self._answer, batch, logits, call)
+        loop.call_soon_threadsafe(ended.set_result, None)
+
+    def _gather(self) -> list[_Job]:
         """The jobs of the next call, in the order of their arrival; none when the batcher is closed and empty."""
-        async with self._turn:
+        with self._turn, self._enough:
             batch: list[_Job] = []
             while not batch and (self._waiting or not self._closing):
-                await self._until(1, None)
+                self._until(1, None)
                 if self._waiting:
-                    await self._until(min(self._last, self._max_batch), self._waiting[0].arrived + self._max_delay)
+                    self._until(min(self._last, self._max_batch), self._waiting[0].arrived + self._max_delay)
                     batch = self._take()
-        if batch:
-            self._last = sum(len(job.images) for job in batch)
-        return batch
+            if batch:
+                self._last = sum(len(job.images) for job in batch)
+            return batch
 
-    async def _until(self, images: int, deadline: float | None) -> None:
+    def _until(self, images: int, deadline: float | None) -> None:
         self._wanted = images
         while self._images < images and not self._closing:
-            self._enough.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._enough.wait()
-            except TimeoutError:
+            remaining = None if deadline is None else deadline - time.monotonic()
+            if remaining is not None and remaining <= 0:
                 return
+            self._enough.wait(remaining)
 
     def _take(self) -> list[_Job]:
         batch: list[_Job] = []
@@ -170,23 +186,24 @@ class Batcher:
             batch.append(job)
         return batch
 
-    async def _answer(self, engine: Engine, batch: list[_Job]) -> None:
-        loop = asyncio.get_running_loop()
+    def _run(self, engine: Engine, batch: list[_Job]) -> Array:
         images = batch[0].images if len(batch) == 1 else np.concatenate([job.images for job in batch])
-        started = loop.time()
         try:
-            logits = await loop.run_in_executor(self._threads, engine.logits, images)
+            return engine.logits(images)
         except Exception:  # an engine may be anybody's, and its failure must not end the server
             _log.exception("the engine %s failed on %d images", engine.spec.name, len(images))
-            logits = np.full((len(images), engine.spec.classes), np.nan, np.float32)
-        self._observe(Call(len(images), tuple(started - job.arrived for job in batch), loop.time() - started))
+            return np.full((len(images), engine.spec.classes), np.nan, np.float32)
+
+    def _answer(self, batch: list[_Job], logits: Array, call: Call) -> None:
+        self._observe(call)
+        finite = np.asarray(np.isfinite(logits).all(axis=1))
         start = 0
         for job in batch:
-            own = logits[start : start + len(job.images)]
-            start += len(job.images)
+            own = slice(start, start + len(job.images))
+            start = own.stop
             if job.answer.done():  # its client has gone
                 continue
-            if np.isfinite(own).all():
-                job.answer.set_result(own)
+            if finite[own].all():
+                job.answer.set_result(logits[own])
             else:
                 job.answer.set_exception(Refusal("the engine failed on this request", Reason.FAILED))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
-from collections.abc import Coroutine
 from typing import Any, cast
 
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tscnc_deploy.open_inference import HEADER_LENGTH
 from tscnc_deploy.serving import metrics
-from tscnc_deploy.serving.answer import Answer
-from tscnc_deploy.serving.json_form import parse_body, write_body
+from tscnc_deploy.serving.http_infer import CLIENT_GONE, HttpInfer
 from tscnc_deploy.serving.refusal import Reason, Refusal
 from tscnc_deploy.serving.service import Running, Service
 
@@ -29,7 +25,6 @@ _access_log = logging.getLogger("tscnc_deploy.serving.access")
 
 # What a load balancer asks has no token, and says nothing that needs one.
 _OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
-_CLIENT_GONE = 499
 
 
 def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
@@ -44,12 +39,13 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
     version = model + "/versions/{version}"
     application = Starlette(
         routes=[
+            # The first, because routes are tried in turn and this one is asked for the most.
+            *(Route(path + "/infer", HttpInfer(service), methods=["POST"]) for path in (model, version)),
             Route("/v2", calls.server_metadata),
             Route("/v2/health/live", calls.live),
             Route("/v2/health/ready", calls.ready),
             *(Route(path, calls.model_metadata) for path in (model, version)),
             *(Route(path + "/ready", calls.model_ready) for path in (model, version)),
-            *(Route(path + "/infer", calls.infer, methods=["POST"]) for path in (model, version)),
             Route("/metrics", calls.metrics),
         ],
         exception_handlers={Refusal: _refused, HTTPException: _not_served},
@@ -83,51 +79,8 @@ class _Calls:
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.to_text(), media_type=metrics.CONTENT_TYPE)
 
-    async def infer(self, request: Request) -> Response:
-        most = self._service.limits.max_body or self._model(request).door.max_body
-        body = await self._body(request, most)
-        # From here to the queue nothing waits, so that a reload cannot close the version that was found.
-        running = self._model(request)
-        parsed = parse_body(body, request.headers.get(HEADER_LENGTH), running.door)
-        answer = await _while_connected(request, self._service.infer(running, parsed))
-        if answer is None:
-            return Response(status_code=_CLIENT_GONE)
-        data, json_length = write_body(answer)
-        if json_length is None:
-            return Response(data, media_type="application/json")
-        headers = {HEADER_LENGTH: str(json_length)}
-        return Response(data, media_type="application/octet-stream", headers=headers)
-
     def _model(self, request: Request) -> Running:
         return self._service.find(request.path_params["name"], request.path_params.get("version", ""))
-
-    async def _body(self, request: Request, most: int) -> bytes:
-        """The body, never more of it in memory than is allowed.
-
-        Raises:
-            Refusal: It is too long, too slow, compressed, or the client went away.
-        """
-        if request.headers.get("content-encoding", "identity") != "identity":
-            msg = "Content-Encoding is not supported; send the body as it is"
-            raise Refusal(msg)
-        too_large = f"the body may have at most {most} bytes"
-        if int(request.headers.get("content-length", "0")) > most:
-            raise Refusal(too_large, Reason.TOO_LARGE)
-        chunks, length = [], 0
-        try:
-            async with asyncio.timeout(self._service.limits.body_timeout):
-                async for chunk in request.stream():
-                    length += len(chunk)
-                    if length > most:
-                        raise Refusal(too_large, Reason.TOO_LARGE)
-                    chunks.append(chunk)
-        except TimeoutError:
-            msg = f"the body did not come within {self._service.limits.body_timeout:g} seconds"
-            raise Refusal(msg, Reason.TOO_SLOW) from None
-        except ClientDisconnect:
-            msg = "the body ended before its Content-Length"
-            raise Refusal(msg) from None
-        return b"".join(chunks)
 
 
 class _Watched:
@@ -143,7 +96,7 @@ class _Watched:
             await self._application(scope, receive, send)
             return
         started = time.perf_counter()
-        status = _CLIENT_GONE
+        status = CLIENT_GONE
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -155,7 +108,7 @@ class _Watched:
             await self._checked(scope)(scope, receive, watched)
         except Exception:
             _log.exception("defect while answering %s", scope["path"])
-            if status == _CLIENT_GONE:
+            if status == CLIENT_GONE:
                 await _error("the server has a defect; its log says more", 500)(scope, receive, watched)
         finally:
             self._count(scope, status, time.perf_counter() - started)
@@ -183,18 +136,6 @@ class _Watched:
                 "milliseconds": round(seconds * 1e3, 3),
             }
             _access_log.info(json.dumps(line))
-
-
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer | None:
-    """The answer, or None if the client went away first, which cancels the work."""
-    working = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(request.receive())  # after the whole body, the next message is that
-    try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return await working if working.done() else None
-    finally:
-        working.cancel()
-        gone.cancel()
 
 
 def _json(document: dict[str, Any], status: int = 200) -> Response:

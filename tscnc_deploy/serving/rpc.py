@@ -21,17 +21,29 @@ _Call = Callable[[Any, Any], Awaitable[Any]]
 _OPEN_CALLS = ("ServerLive", "ServerReady")
 # Besides the tensor: names, parameters, and what protobuf adds.
 _AROUND = 1 << 16
+# A client with more waits on its own side until one of them is answered.
+_CALLS_OF_A_CONNECTION = 1024
+# gRPC's own default, two minutes, is long for strangers who open a connection and say nothing.
+_HANDSHAKE_MS = 10_000
 
 
-def grpc_server(service: Service, max_message: int) -> grpc.aio.Server:
+def grpc_server(service: Service, largest: int) -> grpc.aio.Server:
     """A server that knows the calls of the protocol, without a port yet.
 
     Args:
         service: What answers.
-        max_message: Most bytes of a request.
+        largest: Bytes that the model's largest request needs; the service's limit goes before.
     """
-    # Two servers on one port would share its clients without anybody noticing.
-    options = [("grpc.max_receive_message_length", max_message + _AROUND), ("grpc.so_reuseport", 0)]
+    limits = service.limits
+    options = [
+        ("grpc.max_receive_message_length", (limits.max_body or largest) + _AROUND),
+        # Two servers on one port would share its clients without anybody noticing.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", _CALLS_OF_A_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
+    ]
     server = grpc.aio.server(options=options)
     calls = _Calls(service)
     handlers = {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -17,12 +19,18 @@ from starlette.types import ASGIApp
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.serving.http import http_application
+from tscnc_deploy.serving.http_connections import Connections
 from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import Model
 from tscnc_deploy.serving.rpc import grpc_server
 from tscnc_deploy.serving.service import Limits, Service
 
 _BACKLOG = 2048
+# How long an engine that has its answer may wait for Python's lock while the event loop is busy. Python's own default,
+# 5 ms, is as long as a whole batch takes.
+_SWITCH_SECONDS = 1e-4
+# What is open besides connections: libraries, engines, pipes.
+_OTHER_FILES = 128
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,8 @@ def run(
         InputError: A port or a certificate cannot be used.
         TscncError: The model cannot be opened.
     """
-    _allow_many_connections()
+    limits = replace(limits, max_connections=min(limits.max_connections, _files_to_open() // 2))
+    sys.setswitchinterval(_SWITCH_SECONDS)
     service = Service(open_model, limits, Metrics(), token=token, allow_failed=allow_failed)
     serving = _serve(service, place, http_application(service, access_log=access_log), stop_seconds, started)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -104,18 +113,21 @@ async def _serve(
     running = service.current
     rpc, grpc_port = None, None
     if place.grpc_port is not None:
-        rpc = grpc_server(service, service.limits.max_body or running.door.max_body)
+        rpc = grpc_server(service, running.door.max_body)
         grpc_port = _bind(rpc, place, credentials)
         await rpc.start()
+    connections = Connections(service.limits.max_connections, service.limits.idle_timeout)
     http = _Http(
         uvicorn.Config(
             application,
+            http=connections.protocol,  # type: ignore[arg-type]  # it is called, whatever it is
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             backlog=_BACKLOG,
+            timeout_keep_alive=math.ceil(service.limits.idle_timeout),
             ssl_certfile=place.certificate,
             ssl_keyfile=place.key,
             timeout_graceful_shutdown=max(int(stop_seconds), 1),
@@ -140,7 +152,9 @@ async def _serve(
         address = f"[{place.host}]" if ":" in place.host else place.host
         rpc_address = None if grpc_port is None else f"grpc{'s' if place.certificate else ''}://{address}:{grpc_port}"
         started(Started(f"{scheme}://{address}:{listener.getsockname()[1]}", rpc_address, running.model))
+        watching = asyncio.create_task(connections.watch())
         await http.serve([listener])
+        watching.cancel()
         stop()
         await asyncio.gather(*ending, *reloads)
         await service.stop()
@@ -193,13 +207,15 @@ def _signals(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[Non
             signal.signal(number, handler_before)
 
 
-def _allow_many_connections() -> None:
-    """Each connection is an open file, of which shells allow a thousand unless a program asks for more."""
+def _files_to_open() -> int:
+    """How many: each connection is one, of which shells allow a thousand unless a program asks for more."""
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - _OTHER_FILES
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -36,6 +36,8 @@ class Limits:
         max_body: Most bytes of a request; None takes what the largest batch needs as JSON.
         timeout: Seconds after which a request is given up, whatever the client says.
         body_timeout: Seconds within which the body of a request must have come.
+        max_connections: Most connections of HTTP, and of gRPC.
+        idle_timeout: Seconds after which a connection without a request is closed.
     """
 
     max_batch: int | None = None
@@ -44,6 +46,8 @@ class Limits:
     max_body: int | None = None
     timeout: float = 60.0
     body_timeout: float = 30.0
+    max_connections: int = 4096
+    idle_timeout: float = 75.0
 
 
 @dataclass(frozen=True, eq=False)
