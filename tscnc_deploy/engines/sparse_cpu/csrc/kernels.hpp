@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "border.hpp"
+#include "winograd.hpp"
 
 namespace scpu {
 
@@ -58,6 +59,8 @@ struct Kernels {
   int lanes;  // floats in a line
   const ConvKernel* conv;
   int conv_count;
+  const WinogradKernel* winograd;
+  int winograd_count;
   // Fills the borders of planes that are laid out alike.
   void (*border)(char* const* planes, int count, const Border* places, size_t place_count, const int32_t* shuffles,
                  float outside);
