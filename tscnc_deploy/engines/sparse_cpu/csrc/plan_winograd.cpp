@@ -1,6 +1,5 @@
 // Which dense convolutions are computed in the transformed domain, in which tiles, and their transformed weights.
 #include <algorithm>
-#include <array>
 
 #include "costs.hpp"
 #include "plan.hpp"
@@ -9,8 +8,9 @@ namespace scpu {
 namespace {
 
 // Cycles, as in costs.hpp.
-constexpr double kTransformIn = 200.0;   // a tile of inputs
-constexpr double kTransformOut = 180.0;  // a tile of products, with what storing them has cost
+constexpr double kTransformIn = 180.0;   // a tile of inputs
+constexpr double kTransformOut = 110.0;  // a tile of products, with what storing them has cost
+constexpr double kStream = 0.1;          // more, for a line of the second cache among many that are read in order
 constexpr double kThirdCache = 3.0;      // more, for a line that the second cache does not hold
 
 // One side of the transform of weights: three elements `step` apart become six, `result_step` apart.
@@ -31,8 +31,9 @@ double estimate(const WinogradKernel& kernel, int tiles, int channels, int filte
   // Both are read from end to end, the inputs for every group of filters, the weights in every round.
   const double inputs = places * kernel.tiles, weights = places * kernel.group / kernels.lanes;
   const bool near = (inputs + weights * groups) * double(kernels.line_bytes()) <= kSecondCache;
-  const double multiply = places * std::max(kMultiplyAdd * products, kLoad * (kernel.tiles + kernel.group));
-  const double far = (inputs * (near ? 0.1 : kFarLoad) + weights * (near ? kFarLoad : kThirdCache));
+  // With one tile every multiply-add loads its weight.
+  const double multiply = places * kMultiplyAdd * (kernel.tiles == 1 ? products + 1 : products);
+  const double far = inputs * (near ? kStream : kFarLoad) + weights * (near ? kFarLoad : kThirdCache);
   return rounds * (channels * kernel.tiles * kTransformIn + groups * (multiply + far + products * kTransformOut));
 }
 
