@@ -99,7 +99,7 @@ void Engine::run(const float* images, int64_t count, float* logits) {
 void Engine::run_alone(int64_t first, int images) {
   Ready& ready = this->ready(images);
   ready.runs++;
-  for (auto& arena : arenas_) arena->reserve(ready.plan.arena_bytes);
+  for (auto& arena : arenas_) arena->reserve(ready.plan.arena_bytes + ready.plan.scratch_bytes);
   const auto task = [&](int thread) {
     const int64_t image = first + int64_t(thread) * images;
     execute(ready.plan, ready.alone, arenas_[thread]->data(), images_ + image * image_floats_,
@@ -112,7 +112,7 @@ void Engine::run_alone(int64_t first, int images) {
 void Engine::run_together(int64_t first, int images) {
   Ready& ready = this->ready(images);
   ready.runs++;
-  char* arena = arenas_[0]->reserve(ready.plan.arena_bytes);
+  char* arena = arenas_[0]->reserve(ready.plan.arena_bytes + threads_ * ready.plan.scratch_bytes);
   Pool& pool = this->pool();
   pool.run([&](int thread) {
     execute(ready.plan, ready.together, arena, images_ + first * image_floats_, logits_ + first * classes_, thread,
@@ -141,16 +141,24 @@ std::string Engine::describe(int images) {
     json += text;
     if (step.action == Action::conv) {
       json += ",\"nonzero\":" + std::to_string(step.op->row[layout.c]) + ",\"parts\":[";
+      double cycles = step.winograd ? step.winograd->cycles : 0;
       for (size_t p = 0; p < step.parts.size(); p++) {
         const Part& part = step.parts[p];
         const ConvKernel& kernel = *part.tiles[0].kernel;
+        cycles += part.cycles;
         std::snprintf(text, sizeof text,
                       "%s{\"group\":%d,\"rows\":%d,\"blocks\":%d,\"tile\":[%d,%d],\"tiles\":%zu,\"records\":%u}",
                       p ? "," : "", part.group, part.rows, part.blocks, kernel.rows, kernel.cols, part.tiles.size(),
                       part.start.back());
         json += text;
       }
-      json += "]";
+      json += "],\"cycles\":" + std::to_string(int64_t(cycles));
+      if (step.winograd) {
+        const WinogradKernel& kernel = *step.winograd->kernel;
+        std::snprintf(text, sizeof text, ",\"winograd\":{\"tiles\":%zu,\"at_once\":%d,\"group\":%d}",
+                      step.winograd->tiles.size(), kernel.tiles, kernel.group);
+        json += text;
+      }
     }
     json += "}";
   }

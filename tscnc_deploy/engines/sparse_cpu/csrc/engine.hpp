@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "arena.hpp"
 #include "execute.hpp"
 
 namespace scpu {

@@ -2,18 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
-#include <new>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace scpu {
 namespace {
 
-constexpr int64_t kLargePage = 2 << 20;
 constexpr int kPlanes = 8;  // whose borders are filled together
 
 struct Channels {
@@ -38,6 +31,7 @@ class Execution {
 
   void run(int step_number) const {
     const Step& step = plan_.steps[step_number];
+    if (step.winograd) return winograd(step, step_number);
     if (step.action == Action::conv) return conv(step, step_number);
     const Value& target = plan_.values[step.target];
     const Channels channels = share(target.layout.c, thread_, shares_.threads());
@@ -124,6 +118,39 @@ class Execution {
       }
       borders(target, call.begin * part.group, call.end * part.group, [&](int i) { return int(part.channel[i]); });
     }
+  }
+
+  void winograd(const Step& step, int step_number) const {
+    const Winograd& how = *step.winograd;
+    const Value& source = plan_.values[step.sources[0]];
+    const Value& target = plan_.values[step.target];
+    const Value* add = step.sources.size() > 1 ? &plan_.values[step.sources[1]] : nullptr;
+    WinogradCall call{};
+    call.begin = shares_.row(step_number, 0, thread_);
+    call.end = shares_.row(step_number, 0, thread_ + 1);
+    if (call.begin == call.end) return;
+    call.in = plane(source, 0);
+    call.in_row = row_bytes(source);
+    call.in_plane = source.layout.plane_lines() * line_;
+    call.channels = source.layout.c;
+    call.tiles = how.tiles.data();
+    call.tile_count = int(how.tiles.size());
+    call.weights = how.weights.data();
+    call.filters = target.layout.c;
+    call.out = plane(target, 0);
+    call.out_row = row_bytes(target);
+    call.out_plane = target.layout.plane_lines() * line_;
+    call.add = add ? plane(*add, 0) : nullptr;
+    call.add_row = add ? row_bytes(*add) : 0;
+    call.add_plane = add ? add->layout.plane_lines() * line_ : 0;
+    call.bias = step.op->bias;
+    call.low = step.op->low;
+    call.high = step.op->high;
+    call.place_lines = how.place_lines;
+    call.scratch = arena_ + plan_.arena_bytes + thread_ * plan_.scratch_bytes;
+    how.kernel->run(call);
+    const int filters = std::min(call.filters, call.end * how.kernel->group);
+    borders(target, call.begin * how.kernel->group, filters, [](int c) { return c; });
   }
 
   void input(const Op& op, const Value& target, int c) const {
@@ -222,45 +249,6 @@ class Execution {
 };
 
 }  // namespace
-
-Arena::~Arena() { std::free(data_); }
-
-char* Arena::reserve(int64_t bytes) {
-  if (bytes <= bytes_) return data_;
-  std::free(data_);
-  bytes_ = 0;
-  const int64_t rounded = (bytes + kLargePage - 1) / kLargePage * kLargePage;
-  data_ = static_cast<char*>(std::aligned_alloc(kLargePage, size_t(rounded)));
-  if (!data_) throw std::bad_alloc();
-#if defined(__linux__)
-  madvise(data_, size_t(rounded), MADV_HUGEPAGE);  // a wish; small pages work as well, if slower
-#endif
-  bytes_ = rounded;
-  return data_;
-}
-
-Shares::Shares(const Plan& plan, int threads) : threads_(threads), rows_(plan.steps.size()) {
-  for (size_t s = 0; s < plan.steps.size(); s++) {
-    for (const Part& part : plan.steps[s].parts) {
-      // A row costs its records in all blocks, and a little for itself.
-      std::vector<uint64_t> until(part.rows + 1, 0);
-      for (int row = 0; row < part.rows; row++) {
-        uint64_t cost = 2;
-        for (int block = 0; block < part.blocks; block++) {
-          const size_t run = size_t(block) * part.rows + row;
-          cost += part.start[run + 1] - part.start[run];
-        }
-        until[row + 1] = until[row] + cost;
-      }
-      std::vector<int> cuts;
-      for (int thread = 0; thread <= threads; thread++) {
-        const uint64_t goal = until.back() * thread / threads;
-        cuts.push_back(int(std::lower_bound(until.begin(), until.end(), goal) - until.begin()));
-      }
-      rows_[s].push_back(std::move(cuts));
-    }
-  }
-}
 
 void execute(const Plan& plan, const Shares& shares, char* arena, const float* images, float* logits, int thread,
              Pool* pool, int64_t* nanoseconds) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "border.hpp"
+#include "winograd.hpp"
 
 namespace scpu {
 
@@ -25,9 +26,11 @@ struct ConvCall {
   bool first, last;  // block of input channels: the first starts from the bias, the last adds and clamps
 };
 
-// How many records a kernel with this many sums takes at once: eight sums
-// keep two multiply-add units busy.
+// How many records a kernel with this many sums takes at once: eight sums keep two multiply-add units busy.
 constexpr int records_at_once(int sums) { return sums >= 8 ? 1 : sums >= 4 ? 2 : 4; }
+
+// How many records a kernel looks ahead at least, and the most that any does: so many may be read behind the last one.
+constexpr int kAhead = 2, kMostAhead = 4;
 
 // Output tile of `rows` x `cols` lines for `group` filters at once, `stride` lines between neighbouring outputs.
 struct ConvKernel {
@@ -58,6 +61,8 @@ struct Kernels {
   int lanes;  // floats in a line
   const ConvKernel* conv;
   int conv_count;
+  const WinogradKernel* winograd;
+  int winograd_count;
   // Fills the borders of planes that are laid out alike.
   void (*border)(char* const* planes, int count, const Border* places, size_t place_count, const int32_t* shuffles,
                  float outside);

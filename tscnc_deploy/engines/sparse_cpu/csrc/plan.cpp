@@ -217,16 +217,14 @@ class Planner {
     for (int source : sources) plan_.values[source].dies = step;
     plan_.values[target].born = step;
     plan_.values[target].dies = std::max(plan_.values[target].dies, step);
-    plan_.steps.push_back({action, op, std::move(sources), target, {}, {}, 0});
+    plan_.steps.push_back({action, op, std::move(sources), target, {}, {}, {}, 0});
   }
 
   // What depends on the final layouts.
   void finish(Step& step) {
     const Value& target = plan_.values[step.target];
     if (step.action == Action::conv) {
-      const Value& source = plan_.values[step.sources[0]];
-      step.parts = plan_conv(*step.op, program_.shape(source.tensor), program_.shape(target.tensor), source.layout,
-                             target.layout, plan_.kernels);
+      finish_conv(step);
     } else if (step.action == Action::mean) {
       add_lanes(step, plan_.values[step.sources[0]].layout);
     } else if (step.action == Action::refold) {
@@ -240,6 +238,24 @@ class Planner {
         in.place(image, py, px, source_line, source_lane);
         step.from[i] = int32_t(source_line * in.lanes + source_lane);
       }
+    }
+  }
+
+  void finish_conv(Step& step) {
+    const Layout& in = plan_.values[step.sources[0]].layout;
+    const Layout& out = plan_.values[step.target].layout;
+    const Layout* add = step.sources.size() > 1 ? &plan_.values[step.sources[1]].layout : nullptr;
+    const Shape& from = program_.shape(step.op->sources[0]);
+    const Shape& to = program_.shape(step.op->target);
+    step.winograd = plan_winograd(*step.op, from, to, in, out, add, plan_.kernels);
+    const double most = step.winograd ? step.winograd->cycles : std::numeric_limits<double>::infinity();
+    step.parts = plan_conv(*step.op, from, to, in, out, plan_.kernels, most);
+    if (step.parts.empty()) {
+      step.winograd->fill(*step.op, from, to);
+      const int64_t bytes = step.winograd->scratch_lines() * plan_.kernels.line_bytes();
+      plan_.scratch_bytes = std::max(plan_.scratch_bytes, bytes);
+    } else {
+      step.winograd.reset();
     }
   }
 
@@ -274,7 +290,7 @@ class Planner {
       const auto after = [&](int a, int b) { return plan_.values[a].offset < plan_.values[b].offset; };
       placed.insert(std::upper_bound(placed.begin(), placed.end(), i, after), i);
     }
-    if (plan_.arena_bytes > kMaxArena) throw Error("the activations need more than 8 GiB; give fewer images at once");
+    if (plan_.arena_bytes + plan_.scratch_bytes > kMaxArena) throw Error("the activations need more than 8 GiB; give fewer images at once");
   }
 
   Plan& plan_;

@@ -3,7 +3,7 @@
 // the kernels, so that the same input gives the same bits on every run.
 #pragma once
 
-#include <memory>
+#include <optional>
 #include <vector>
 
 #include "fold.hpp"
@@ -35,8 +35,22 @@ struct Part {
   std::vector<uint32_t> start;    // blocks * rows + 1 record numbers, by block and then by row
   std::vector<char> records;      // see ConvCall
   std::vector<Tile> tiles;
+  double cycles;  // estimated
 
   size_t record_bytes() const { return 4 + 4 * size_t(group); }
+};
+
+// A dense convolution in the transformed domain.
+struct Winograd {
+  const WinogradKernel* kernel;
+  double cycles;  // estimated
+  int groups;     // of filters
+  std::vector<WinogradTile> tiles;
+  int64_t place_lines;         // see WinogradCall
+  std::vector<float> weights;  // see WinogradCall
+
+  void fill(const Op& op, const Shape& from, const Shape& to);
+  int64_t scratch_lines() const;
 };
 
 enum class Action { input, conv, max_pool, mean, elementwise, concat, refold };
@@ -46,7 +60,8 @@ struct Step {
   const Op* op;              // null for refold
   std::vector<int> sources;  // values
   int target;                // value
-  std::vector<Part> parts;  // conv
+  std::vector<Part> parts;   // conv, if it is sparse
+  std::optional<Winograd> winograd;  // conv, else
   // refold: for each line and lane of a target plane the float in the source plane, or -1; mean: the shuffles
   std::vector<int32_t> from;
   int halvings = 0;  // mean
@@ -62,11 +77,16 @@ class Plan {
   std::vector<Value> values;
   std::vector<Step> steps;
   int output = 0;           // value
-  int64_t arena_bytes = 0;  // what one execution needs
+  int64_t arena_bytes = 0;    // what one execution needs
+  int64_t scratch_bytes = 0;  // and each of its threads
 };
 
-// The parts of a convolution (plan_conv.cpp).
+// The parts of a sparse convolution, or none if it is estimated to take as many cycles (plan_conv.cpp).
 std::vector<Part> plan_conv(const Op& op, const Shape& from, const Shape& to, const Layout& in, const Layout& out,
-                            const Kernels& kernels);
+                            const Kernels& kernels, double most_cycles);
+
+// A convolution in the transformed domain, not yet filled; none where that does not apply (plan_winograd.cpp).
+std::optional<Winograd> plan_winograd(const Op& op, const Shape& from, const Shape& to, const Layout& in,
+                                      const Layout& out, const Layout* add, const Kernels& kernels);
 
 }  // namespace scpu

@@ -3,22 +3,18 @@
 #include <algorithm>
 #include <numeric>
 
+#include "costs.hpp"
 #include "plan.hpp"
 
 namespace scpu {
 namespace {
 
-// A first-level cache, less room for the sums, and blocks of input channels up to what a second-level cache keeps. Fixed
-// numbers: a plan, and with it the bits of a result, must not depend on the machine.
-constexpr int64_t kFirstCache = 40 << 10;
+// Blocks of input channels that fill the first cache, up to what a second one keeps.
 constexpr int64_t kBlocks[] = {kFirstCache, 2 * kFirstCache, 4 * kFirstCache, 8 * kFirstCache};
-// Cycles, measured with AVX-512 on a Zen 5; only their proportions matter.
-constexpr double kMultiplyAdd = 0.53;
-constexpr double kLoad = 0.62;
-constexpr double kFarLoad = 0.45;  // more, for a line from the second cache
-constexpr double kStore = 1.0;
+// Cycles, as in costs.hpp.
 constexpr double kRow = 30.0;      // a row's end is rarely foreseen
 constexpr double kTouch = 1.0;     // the first load of a line by a tile
+constexpr double kPressed = 1.12;  // times as long as the parts alone: records and sums take room in the first cache
 constexpr int kWidths[] = {8, 6, 4, 3, 2, 1};
 constexpr int kHeights[] = {4, 3, 2, 1};
 
@@ -142,6 +138,7 @@ void choose_tiles(Part& part, const Op& op, const Shape& from, const Layout& out
       }
     }
   }
+  part.cycles = least * kPressed;
 }
 
 void fill(Part& part, const Filters& filters, const Layout& in, const Kernels& kernels) {
@@ -172,7 +169,7 @@ void fill(Part& part, const Filters& filters, const Layout& in, const Kernels& k
   }
   for (uint32_t& count : part.start) count = (count + at_once - 1) / at_once * at_once;
   std::partial_sum(part.start.begin(), part.start.end(), part.start.begin());
-  part.records.resize(part.start.back() * part.record_bytes());
+  part.records.resize((part.start.back() + kMostAhead) * part.record_bytes());
   std::vector<uint32_t> next(part.start.begin(), part.start.end() - 1);
   each([&](uint32_t run, uint32_t offset, const float* weights) {
     char* record = &part.records[next[run]++ * part.record_bytes()];
@@ -184,7 +181,7 @@ void fill(Part& part, const Filters& filters, const Layout& in, const Kernels& k
 }  // namespace
 
 std::vector<Part> plan_conv(const Op& op, const Shape& from, const Shape& to, const Layout& in, const Layout& out,
-                            const Kernels& kernels) {
+                            const Kernels& kernels, double most_cycles) {
   const Filters filters{op, op.y.kernel * op.x.kernel, from.c / op.groups, to.c / op.groups};
   std::vector<uint32_t> order(to.c);
   std::iota(order.begin(), order.end(), 0);
@@ -193,7 +190,7 @@ std::vector<Part> plan_conv(const Op& op, const Shape& from, const Shape& to, co
     const uint32_t group_a = a / filters.per_group, group_b = b / filters.per_group;
     return group_a != group_b ? group_a < group_b : filters.count(a) > filters.count(b);
   });
-  Part parts[] = {{1, 0, {}, 1, {}, {}, {}}, {2, 0, {}, 1, {}, {}, {}}, {4, 0, {}, 1, {}, {}, {}}};
+  Part parts[] = {{1, 0, {}, 1, {}, {}, {}, 0}, {2, 0, {}, 1, {}, {}, {}, 0}, {4, 0, {}, 1, {}, {}, {}, 0}};
   uint64_t records[] = {0, 0, 0};
   // Cycles of a record and output line in groups of 1, 2 and 4 filters, for the tiles that such groups leave room for.
   double price[3];
@@ -231,12 +228,15 @@ std::vector<Part> plan_conv(const Op& op, const Shape& from, const Shape& to, co
     }
   }
   std::vector<Part> used;
+  double cycles = 0;
   for (int i = 0; i < 3; i++) {
     if (!parts[i].rows) continue;
     choose_tiles(parts[i], op, from, out, kernels, records[i]);
-    fill(parts[i], filters, in, kernels);
+    cycles += parts[i].cycles;
     used.push_back(std::move(parts[i]));
   }
+  if (cycles >= most_cycles) return {};
+  for (Part& part : used) fill(part, filters, in, kernels);
   return used;
 }
 
