@@ -60,6 +60,7 @@ def run(
     *,
     token: str | None = None,
     allow_failed: bool = False,
+    allow_unsigned: bool = False,
     access_log: bool = False,
     stop_seconds: float = 30.0,
     started: Callable[[Started], None] = lambda started: None,
@@ -72,6 +73,7 @@ def run(
         limits: How much is taken on.
         token: See `Service`.
         allow_failed: See `Service`.
+        allow_unsigned: See `Service`.
         access_log: See `http_application`.
         stop_seconds: How long requests that have been taken may last after the signal.
         started: Is told once, when the server is ready.
@@ -81,7 +83,9 @@ def run(
         TscncError: The model cannot be opened.
     """
     _allow_many_connections()
-    service = Service(open_model, limits, Metrics(), token=token, allow_failed=allow_failed)
+    service = Service(
+        open_model, limits, Metrics(), token=token, allow_failed=allow_failed, allow_unsigned=allow_unsigned
+    )
     serving = _serve(service, place, http_application(service, access_log=access_log), stop_seconds, started)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serving)
