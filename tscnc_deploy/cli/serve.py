@@ -43,7 +43,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     TSCNC_SERVE_TOKEN, clients must send it as their bearer token. SIGHUP opens the bundle again, without losing a
     request; SIGTERM and Ctrl-C let what was taken finish and end with exit status 0.
 
-    GET /v2/models/NAME says what protects the model; /metrics is for Prometheus.
+    GET /v2/models/NAME says what protects the model, / shows it to browsers; /metrics is for Prometheus.
     """
     check_together(options)
     from tscnc_deploy.serving.packages import require_packages
@@ -66,6 +66,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             allow_failed=options["allow_failed"],
             key=options["key"],
             allow_unsigned=options["allow_unsigned"],
+            page=options["page"],
         )
 
     run(

@@ -21,6 +21,7 @@ from tscnc_deploy.open_inference import HEADER_LENGTH
 from tscnc_deploy.serving import metrics
 from tscnc_deploy.serving.answer import Answer
 from tscnc_deploy.serving.json_form import parse_body, write_body
+from tscnc_deploy.serving.page_routes import open_paths, page_routes
 from tscnc_deploy.serving.refusal import Reason, Refusal
 from tscnc_deploy.serving.service import Running, Service
 
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 _access_log = logging.getLogger("tscnc_deploy.serving.access")
 
 # What a load balancer asks has no token, and says nothing that needs one.
-_OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
+_OPEN_PATHS = {"/v2/health/live", "/v2/health/ready"} | open_paths()
 _CLIENT_GONE = 499
 
 
@@ -51,6 +52,7 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
             *(Route(path + "/ready", calls.model_ready) for path in (model, version)),
             *(Route(path + "/infer", calls.infer, methods=["POST"]) for path in (model, version)),
             Route("/metrics", calls.metrics),
+            *page_routes(service),
         ],
         exception_handlers={Refusal: _refused, HTTPException: _not_served},
     )

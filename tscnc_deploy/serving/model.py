@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.serving.page import Page
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Model:
         passed: Whether the bundle passed its gates and this engine was attacked.
         facts: What protects it: threat model, accuracies, gates; for the model's metadata.
         signed: Whether the bundle's signature is of the key that it was opened with; None where none was given.
+        page: What browsers are shown; None shows them nothing.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Model:
     passed: bool
     facts: Mapping[str, Any]
     signed: bool | None = None
+    page: Page | None = None
 
     @property
     def spec(self) -> EngineSpec:
@@ -63,6 +66,7 @@ def open_model(
     allow_failed: bool = False,
     key: Path | None = None,
     allow_unsigned: bool = False,
+    page: bool = True,
 ) -> Model:
     """Opens what is served.
 
@@ -75,6 +79,7 @@ def open_model(
         allow_failed: Whether a bundle that failed its gates, or an engine that was never attacked, is served.
         key: Public key of whom the bundle's signature must be; None takes unsigned bundles too.
         allow_unsigned: Whether a bundle that the owner of the key has not signed is served.
+        page: Whether browsers are shown a page.
 
     Raises:
         BundleError: The engine is damaged, there is none of that name, or the bundle is not signed as it must be.
@@ -88,7 +93,7 @@ def open_model(
     opened = _first_that_runs(bundle, names, threads)
     name = opened.spec.name
     copies = [bundle.engine(name, threads=threads) for _ in range(instances - 1)]
-    return Model(
+    model = Model(
         name=manifest.name,
         version=version,
         digest=hashlib.sha256(manifest.to_bytes()).hexdigest(),
@@ -98,6 +103,7 @@ def open_model(
         facts=_facts(bundle, name),
         signed=signed,
     )
+    return _with_page(model, bundle) if page else model
 
 
 def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) -> list[str]:
@@ -150,6 +156,12 @@ def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> E
         except UnavailableError as error:
             reasons.append(f"{name}: {error}")
     raise UnavailableError("\n".join(reasons))
+
+
+def _with_page(model: Model, bundle: Bundle) -> Model:
+    from tscnc_deploy.serving.page import make_page
+
+    return replace(model, page=make_page(bundle, model))
 
 
 def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:

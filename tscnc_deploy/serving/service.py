@@ -172,6 +172,11 @@ class Service:
         model = running.model
         return Answer(model.name, model.version, request.id, logits, request.output, model.classes)
 
+    @property
+    def asks_token(self) -> bool:
+        """Whether clients must show a token."""
+        return self._token is not None
+
     def check_token(self, shown_token: bytes | None) -> None:
         """Refuses a client without the token.
 
