@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from tests.serving.bundles import attacked_evidence, write_served
 from tests.serving.running import serving
-from tscnc_deploy.bundle import open_bundle
+from tscnc_deploy.bundle import Contents, open_bundle, seal
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 
@@ -25,6 +26,12 @@ PROOF = attacked_evidence()
 def shown(tmp_path_factory):
     with serving(write_served(tmp_path_factory.mktemp("shown") / "bundle", proof=PROOF)) as server:
         yield server
+
+
+def open_manifest(folder):
+    """What a build said of a bundle, from its manifest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return {key: manifest[key] for key in Contents.model_fields}
 
 
 def get(server, path, token=None, method="GET"):
@@ -99,6 +106,15 @@ def test_a_bundle_without_attacked_images_shows_the_rest(tmp_path, missing):
     assert page.examples == ()
     assert "came without test images" in page.html
     assert "robust accuracy, lower end" in page.html
+
+
+def test_evidence_that_cannot_be_read_keeps_nothing_from_being_served(tmp_path):
+    folder = write_served(tmp_path / "other")
+    (folder / "evidence" / "evidence.safetensors").write_bytes(b"of another form")
+    seal(folder, Contents.model_validate(open_manifest(folder)))
+    page = open_model(open_bundle(folder), threads=1).page
+    assert page.examples == ()
+    assert "came without test images" in page.html
 
 
 def test_doubts_are_said(tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tscnc_deploy.engines.base import Array
+from tscnc_deploy.errors import BundleError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,12 +53,12 @@ def choose_examples(bundle: Bundle, engine: str) -> tuple[Example, ...]:
         engine: Name of an engine that was attacked.
 
     Returns:
-        At most 12 of each kind; none if the bundle holds no examples of this engine.
-
-    Raises:
-        BundleError: The evidence is damaged.
+        At most 12 of each kind; none if the bundle holds no images, or no examples of this engine.
     """
-    evidence = bundle.evidence
+    try:
+        evidence = bundle.evidence
+    except BundleError:  # what is served needs none, so a bundle that withholds its images is served all the same
+        return ()
     adversarial = evidence.adversarial.get(engine)
     outcomes = {
         key.rpartition(".")[2]: right for key, right in evidence.outcomes.items() if key.startswith(f"{engine}.")

@@ -21,6 +21,7 @@ from tscnc_deploy.open_inference import HEADER_LENGTH
 from tscnc_deploy.serving import metrics
 from tscnc_deploy.serving.answer import Answer
 from tscnc_deploy.serving.json_form import parse_body, write_body
+from tscnc_deploy.serving.openapi import openapi_document
 from tscnc_deploy.serving.page_routes import open_paths, page_routes
 from tscnc_deploy.serving.refusal import Reason, Refusal
 from tscnc_deploy.serving.service import Running, Service
@@ -52,6 +53,7 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
             *(Route(path + "/ready", calls.model_ready) for path in (model, version)),
             *(Route(path + "/infer", calls.infer, methods=["POST"]) for path in (model, version)),
             Route("/metrics", calls.metrics),
+            Route("/openapi.json", calls.openapi),
             *page_routes(service),
         ],
         exception_handlers={Refusal: _refused, HTTPException: _not_served},
@@ -84,6 +86,9 @@ class _Calls:
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.to_text(), media_type=metrics.CONTENT_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        return _json(openapi_document(self._service.current, asks_token=self._service.asks_token))
 
     async def infer(self, request: Request) -> Response:
         most = self._service.limits.max_body or self._model(request).door.max_body
@@ -214,4 +219,6 @@ async def _refused(request: Request, refusal: Exception) -> Response:
 
 async def _not_served(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    return _error(f"{request.method} {request.url.path}: {getattr(error, 'detail', 'not served')}", status)
+    response = _error(f"{request.method} {request.url.path}: {getattr(error, 'detail', 'not served')}", status)
+    response.headers.update(getattr(error, "headers", None) or {})  # such as Allow, which 405 must have
+    return response

@@ -43,7 +43,7 @@ def make_page(bundle: Bundle, model: Model) -> Page:
         model: What is served.
 
     Raises:
-        BundleError: Record or evidence are damaged.
+        BundleError: The record is damaged.
         UnavailableError: The installation lacks its templates.
     """
     data = ReportData.from_json(bundle.record)
