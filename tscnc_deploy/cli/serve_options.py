@@ -38,7 +38,9 @@ def place_options(command: Command) -> Command:
         click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Of gRPC; 0 takes a free one."),
         click.option("--grpc/--no-grpc", default=True, help="Whether gRPC is served.  [default: yes]"),
         click.option(
-            "--page/--no-page", default=True, help="Whether a page at / shows the model to browsers.  [default: yes]"
+            "--page/--no-page",
+            default=True,
+            help="Whether a page at / shows browsers the model and attacked test images of the bundle.  [default: yes]",
         ),
         click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain, PEM: everything is TLS then."),
         click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, PEM."),

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _access_log = logging.getLogger("tscnc_deploy.serving.access")
 
 # What a load balancer asks has no token, and says nothing that needs one.
-_OPEN_PATHS = {"/v2/health/live", "/v2/health/ready"} | open_paths()
+_OPEN_PATHS = {"/v2/health/live", "/v2/health/ready"}
 _CLIENT_GONE = 499
 
 
@@ -144,6 +144,7 @@ class _Watched:
         self._application = application
         self._service = service
         self._access_log = access_log
+        self._open = _OPEN_PATHS | open_paths()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -168,7 +169,7 @@ class _Watched:
             self._count(scope, status, time.perf_counter() - started)
 
     def _checked(self, scope: Scope) -> ASGIApp:
-        if scope["path"] in _OPEN_PATHS:
+        if scope["path"] in self._open:
             return self._application
         try:
             self._service.check_token(dict(scope["headers"]).get(b"authorization"))
