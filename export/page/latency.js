@@ -11,7 +11,7 @@ const ROWS = [
   ["Images in a call, mean", (d) => (d.batch_images.count ? (d.batch_images.sum / d.batch_images.count).toFixed(1) : "–")],
 ];
 
-/** Fills a table for as long as the page is open; tells the version that is served each time. */
+/** Fills a table for as long as the page is open; tells the version that is served, or null without an answer. */
 export function watch(table, read, tell) {
   const body = table.tBodies[0];
   const cells = ROWS.map(([title]) => {
@@ -40,7 +40,7 @@ export function watch(table, read, tell) {
     }
   }
 
-  const loop = () => look().catch(() => {}).finally(() => setTimeout(loop, EVERY));
+  const loop = () => look().catch(() => tell(null)).finally(() => setTimeout(loop, EVERY));
   loop();
 }
 

@@ -46,12 +46,17 @@ function refuse() {
 async function start() {
   const { model: name, version } = document.querySelector("main").dataset;
   watch(byId("latency"), async () => (await request("metrics")).text(), (served) => {
-    byId("reloaded").hidden = served === version;
-    byId("reloaded").textContent = `The server has loaded version ${served} since; reload this page to see its figures.`;
+    if (served === null) notice("The server does not answer.");
+    else notice(served === version ? "" : `The server has loaded version ${served} since; reload this page to see it.`);
   });
   const model = await openModel(name);
   if (byId("file")) takeFiles(model);
   if (byId("example")) showExamples(model);
+}
+
+function notice(text) {
+  if (byId("notice").textContent !== text) byId("notice").textContent = text; // or it would be read out again
+  byId("notice").hidden = !text;
 }
 
 function takeFiles(model) {

@@ -184,14 +184,18 @@ def test_speed_is_that_of_the_metrics(page, bundle):
         assert page.problems == []
 
 
-def test_a_new_version_is_announced(page, bundle, tmp_path):
+def test_a_new_version_is_announced_and_so_is_the_servers_end(page, bundle, tmp_path):
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(folder) as server:
         page.goto(f"http://{server.http}/")
         page.locator("#pair figure").first.wait_for()
-        assert page.locator("#reloaded").is_hidden()
+        assert page.locator("#notice").is_hidden()
         server.process.send_signal(signal.SIGHUP)
         page.get_by_text("The server has loaded version 2 since").wait_for()
+        server.process.kill()
+        page.get_by_text("The server does not answer.").wait_for()
+        page.get_by_role("button", name="Next").click()
+        page.locator("#pair-status").get_by_text("Not answered: ").wait_for()
 
 
 def test_the_token_opens_the_page_and_is_kept_nowhere(page, bundle):

@@ -86,10 +86,7 @@ def page_files() -> dict[str, tuple[bytes, str]]:
 
 def _bounded(gate: Gate, evaluations: Evaluations) -> Accuracy | None:
     """The accuracy whose interval's lower end a gate looks at, which the record does not name; None if it is none."""
-    found = [
-        accuracy for evaluation in evaluations.named.values() for accuracy in (evaluation.clean, evaluation.robust)
-    ]
-    owned = gate.name.partition(":")[0]
-    if owned in evaluations.named:
-        found = [evaluations.named[owned].clean, evaluations.named[owned].robust]
-    return next((accuracy for accuracy in found if accuracy is not None and accuracy.low == gate.value), None)
+    owner = gate.name.partition(":")[0]
+    measured = [evaluations.named[owner]] if owner in evaluations.named else evaluations.named.values()
+    found = [accuracy for evaluation in measured for accuracy in (evaluation.clean, evaluation.robust) if accuracy]
+    return next((accuracy for accuracy in found if accuracy.low == gate.value), None)
