@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +38,18 @@ TINY = {
 }
 
 
+def chromium():
+    """The system's, or None."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def browser_problem():
+    if find_spec("playwright") is None:
+        return "needs the package playwright: pip install 'tscnc-deploy[test]'"
+    return None if chromium() else "needs a Chromium on the PATH, such as: apt-get install chromium"
+
+
 def pytest_runtest_setup(item):
     """Skips, by name and with the reason, what needs a package or hardware that is not here."""
     if item.get_closest_marker("tensorrt_rtx") and (problem := library_problem("tensorrt-rtx")):
@@ -44,6 +58,8 @@ def pytest_runtest_setup(item):
         pytest.skip("needs Sigstore's servers and an identity: set TSCNC_SIGSTORE to 'NAME ISSUER TOKEN'")
     if item.get_closest_marker("gpu") and gpu_capability() is None:
         pytest.skip("torch sees no NVIDIA GPU")
+    if item.get_closest_marker("browser") and (problem := browser_problem()):
+        pytest.skip(problem)
 
 
 def tiny_options(**changes):

@@ -166,7 +166,7 @@ def test_what_lies_beyond_the_threat_model_is_shown_for_every_model():
     assert "68.5 (39 to 72.5) 61.4 standard error 0.82 118.2" in page.text
     assert "0.12 70.0% (252 of 360, 95% interval 65.0 to 74.7) 67.5%" in page.text
     assert "abstentions 5 5 without noise 97.5%" in page.text
-    assert "Beyond what this report shows, other norms" in page.text
+    assert "Beyond what the report shows, other norms" in page.text
     assert "None" not in page.text
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.bundle.folders import contents, write_files
+from tests.bundle.folders import contents, evidence, write_files
 from tscnc_deploy.bundle import seal
+from tscnc_deploy.bundle.evidence import Evidence
 from tscnc_deploy.engines.target import Target, write_target
 
 CLASSES = ("zero", "one", "two")
@@ -54,15 +56,32 @@ def record(*, passed: bool = True) -> dict[str, object]:
     }
 
 
-def write_served(folder: Path, *, passed: bool = True, attacked: bool = True, **engine: object) -> Path:
+def attacked_evidence() -> Evidence:
+    """Four images of which the engine of `write_engine` gets one wrong, and of the others an attack breaks two."""
+    rows = np.array([[0.5, 0.45, 0], [0.1, 0.9, 0], [0, 0.3, 0.35], [0.2, 0.4, 0]], np.float32)
+    moved = np.array([[0.4, 0.55, 0], [0.2, 0.8, 0], [0, 0.4, 0.25], [0.1, 0.5, 0]], np.float32)
+    images, adversarial = (np.zeros((4, *SHAPE), np.float32) for _ in range(2))
+    images[:, 0, :3], adversarial[:, 0, :3] = rows[..., None], moved[..., None]
+    right = {
+        "clean": [True, True, True, False],
+        "pgd-20": [False, True, True, False],
+        "replay": [True, True, False, False],
+    }
+    return Evidence(
+        images=images,
+        labels=np.array([0, 1, 2, 0]),
+        adversarial={"onnx-cpu": adversarial},
+        outcomes={f"onnx-cpu.{attack}": np.array(of) for attack, of in right.items()},
+    )
+
+
+def write_served(
+    folder: Path, *, passed: bool = True, attacked: bool = True, proof: Evidence | None = None, **engine: object
+) -> Path:
     """A bundle whose engine onnx-cpu is the one of `write_engine`."""
-    from dataclasses import replace
-
-    from tests.bundle.folders import evidence
-
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder)
-    replace(evidence(), record=record(passed=passed)).write(folder)
+    replace(proof or evidence(), record=record(passed=passed)).write(folder)
     write_engine(folder / "engines" / "onnx-cpu", **engine)
     whole = contents("onnx-cpu", "onnx-cuda")
     entry = whole.engines["onnx-cpu"].model_copy(update={"attacked": attacked})

@@ -41,6 +41,11 @@ def test_lies_get_4xx(server, data, expected):
     assert status(exchange(server.http, data)) == expected
 
 
+def test_a_wrong_method_hears_which_are_right(server):
+    assert b"allow: POST" in exchange(server.http, b"GET " + INFER.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"allow: GET" in exchange(server.http, b"TRACE /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
 def test_a_body_that_ends_early_gets_no_answer_of_the_model(server):
     answer = exchange(server.http, request(b"{}", length=1000), patience=0.1)
     assert status(answer) in (None, 400)

@@ -181,7 +181,7 @@ def test_tls(served_bundle, tmp_path):
          "-keyout", key, "-out", certificate, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
-    with serving(served_bundle, "--tls-cert", certificate, "--tls-key", key) as server:
+    with serving(served_bundle, "--tls-key", key, "--tls-cert", certificate) as server:
         assert server.document["http"].startswith("https://")
         trusting = ssl.create_default_context(cafile=certificate)
         assert json.loads(get(server.http, "/v2", scheme="https", context=trusting))["name"] == "tscnc-deploy"
@@ -216,7 +216,7 @@ def test_the_access_log_is_json(served_bundle, tmp_path):
 
 def test_what_failed_is_served_only_on_request_and_says_so(tmp_path):
     folder = write_served(tmp_path / "failed", passed=False)
-    refused = invoke("serve", folder)
+    refused = invoke("serve", folder, "--port", 0)
     assert refused.exit_code == 1
     assert "--allow-failed takes it nevertheless" in refused.stderr
     with serving(folder, "--allow-failed") as server:

@@ -12,7 +12,7 @@ import click
 
 from tscnc_deploy.cli.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.output import json_option, print_json
-from tscnc_deploy.cli.serve_options import limit_options, place_options
+from tscnc_deploy.cli.serve_options import check_together, limit_options, place_options, trust_options
 
 if TYPE_CHECKING:
     from tscnc_deploy.serving.model import Model
@@ -30,9 +30,7 @@ TOKEN = "TSCNC_SERVE_TOKEN"
 @click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: the runtime's]"
 )
-@click.option(
-    "--allow-failed", is_flag=True, help="Serve what failed its gates or was never attacked; clients are told."
-)
+@trust_options
 @place_options
 @limit_options
 @click.option("--access-log", is_flag=True, help="Log each request as a line of JSON on standard error.")
@@ -41,12 +39,13 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     """Serve an engine of a bundle.
 
     Speaks the Open Inference Protocol (KServe, Triton) over HTTP and gRPC. Only a bundle that passed its gates is
-    served. Requests are gathered into batches. If the environment has TSCNC_SERVE_TOKEN, clients must send it as their
-    bearer token. SIGHUP opens the bundle again, without losing a request; SIGTERM and Ctrl-C let what was taken finish
-    and end with exit status 0.
+    served, and with --key only one that its owner signed. Requests are gathered into batches. If the environment has
+    TSCNC_SERVE_TOKEN, clients must send it as their bearer token. SIGHUP opens the bundle again, without losing a
+    request; SIGTERM and Ctrl-C let what was taken finish and end with exit status 0.
 
-    GET /v2/models/NAME says what protects the model; /metrics is for Prometheus.
+    GET /v2/models/NAME says what protects the model, / shows it to browsers; /metrics is for Prometheus.
     """
+    check_together(options)
     from tscnc_deploy.serving.packages import require_packages
 
     require_packages()
@@ -65,6 +64,9 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             instances=options["instances"],
             threads=options["threads"],
             allow_failed=options["allow_failed"],
+            key=options["key"],
+            allow_unsigned=options["allow_unsigned"],
+            page=options["page"],
         )
 
     run(
@@ -87,6 +89,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
         ),
         token=os.environ.get(TOKEN) or None,
         allow_failed=options["allow_failed"],
+        allow_unsigned=options["allow_unsigned"],
         access_log=options["access_log"],
         stop_seconds=options["stop_seconds"],
         started=_print_json if as_json else _print_started,
@@ -95,9 +98,8 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
 
 def _print_started(started: Started) -> None:
     model = started.model
-    click.echo(
-        f"{model.name} ({model.spec.name}, {model.spec.provider}) is served{'' if model.passed else ', NOT PASSED'}"
-    )
+    doubts = ("" if model.passed else ", NOT PASSED") + (", NOT SIGNED" if model.signed is False else "")
+    click.echo(f"{model.name} ({model.spec.name}, {model.spec.provider}) is served{doubts}")
     click.echo(f"  HTTP  {started.http}/v2/models/{model.name}")
     if started.grpc:
         click.echo(f"  gRPC  {started.grpc}")
@@ -113,6 +115,7 @@ def _print_json(started: Started) -> None:
             "engine": model.spec.name,
             "bundle_sha256": model.digest,
             "passed": model.passed,
+            "signed": model.signed,
         }
     )
     sys.stdout.flush()

@@ -1,8 +1,8 @@
-"""The options of `tscnc-deploy serve` that say where it listens and how much it takes on."""
+"""The options of `tscnc-deploy serve` that say what it trusts, where it listens and how much it takes on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +14,20 @@ _PORT = click.IntRange(0, 65535)
 _COUNT = click.IntRange(min=1)
 
 
+def trust_options(command: Command) -> Command:
+    """Adds what a bundle must be to be served."""
+    options = (
+        click.option(
+            "--allow-failed", is_flag=True, help="Serve what failed its gates or was never attacked; clients are told."
+        ),
+        click.option(
+            "--key", type=_FILE, metavar="PUBLIC.pem", help="Refuse what the owner of this key has not signed."
+        ),
+        click.option("--allow-unsigned", is_flag=True, help="Serve it nevertheless; clients are told."),
+    )
+    return _add(options, command)
+
+
 def place_options(command: Command) -> Command:
     """Adds where the server is reached."""
     options = (
@@ -23,8 +37,13 @@ def place_options(command: Command) -> Command:
         click.option("--port", type=_PORT, default=8000, show_default=True, help="Of HTTP; 0 takes a free one."),
         click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Of gRPC; 0 takes a free one."),
         click.option("--grpc/--no-grpc", default=True, help="Whether gRPC is served.  [default: yes]"),
+        click.option(
+            "--page/--no-page",
+            default=True,
+            help="Whether a page at / shows browsers the model and attacked test images of the bundle.  [default: yes]",
+        ),
         click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain, PEM: everything is TLS then."),
-        click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, PEM.", callback=_with_certificate),
+        click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, PEM."),
     )
     return _add(options, command)
 
@@ -94,11 +113,18 @@ def limit_options(command: Command) -> Command:
     return _add(options, command)
 
 
-def _with_certificate(context: click.Context, parameter: click.Parameter, key: Path | None) -> Path | None:
-    if (key is None) != (context.params.get("tls_cert") is None):
+def check_together(options: Mapping[str, Any]) -> None:
+    """Refuses options that mean nothing without others; no callback can, as it may run before theirs.
+
+    Raises:
+        UsageError: Names what is missing.
+    """
+    if options["allow_unsigned"] and options["key"] is None:
+        msg = "--allow-unsigned changes nothing without --key, as no signature is asked for"
+        raise click.UsageError(msg)
+    if (options["tls_key"] is None) != (options["tls_cert"] is None):
         msg = "--tls-cert and --tls-key belong together; give both"
         raise click.UsageError(msg)
-    return key
 
 
 def _add(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:

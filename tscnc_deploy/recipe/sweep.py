@@ -25,8 +25,9 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from tscnc_deploy.errors import RecipeError
-from tscnc_deploy.recipe import Recipe, Section
+from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import load_recipe
+from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.toml import toml_value
 from tscnc_deploy.recipe.values import RecipeName, Text
 from tscnc_deploy.resources import folder

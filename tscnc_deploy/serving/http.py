@@ -17,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tscnc_deploy.serving import metrics
 from tscnc_deploy.serving.http_infer import CLIENT_GONE, HttpInfer
+from tscnc_deploy.serving.openapi import openapi_document
+from tscnc_deploy.serving.page_routes import open_paths, page_routes
 from tscnc_deploy.serving.refusal import Reason, Refusal
 from tscnc_deploy.serving.service import Running, Service
 
@@ -24,7 +26,7 @@ _log = logging.getLogger(__name__)
 _access_log = logging.getLogger("tscnc_deploy.serving.access")
 
 # What a load balancer asks has no token, and says nothing that needs one.
-_OPEN_PATHS = ("/v2/health/live", "/v2/health/ready")
+_OPEN_PATHS = {"/v2/health/live", "/v2/health/ready"}
 
 
 def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
@@ -47,6 +49,8 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
             *(Route(path, calls.model_metadata) for path in (model, version)),
             *(Route(path + "/ready", calls.model_ready) for path in (model, version)),
             Route("/metrics", calls.metrics),
+            Route("/openapi.json", calls.openapi),
+            *page_routes(service),
         ],
         exception_handlers={Refusal: _refused, HTTPException: _not_served},
     )
@@ -79,6 +83,9 @@ class _Calls:
     async def metrics(self, request: Request) -> Response:
         return Response(self._service.metrics.to_text(), media_type=metrics.CONTENT_TYPE)
 
+    async def openapi(self, request: Request) -> Response:
+        return _json(openapi_document(self._service.current, asks_token=self._service.asks_token))
+
     def _model(self, request: Request) -> Running:
         return self._service.find(request.path_params["name"], request.path_params.get("version", ""))
 
@@ -90,6 +97,7 @@ class _Watched:
         self._application = application
         self._service = service
         self._access_log = access_log
+        self._open = _OPEN_PATHS | open_paths()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -114,7 +122,7 @@ class _Watched:
             self._count(scope, status, time.perf_counter() - started)
 
     def _checked(self, scope: Scope) -> ASGIApp:
-        if scope["path"] in _OPEN_PATHS:
+        if scope["path"] in self._open:
             return self._application
         try:
             self._service.check_token(dict(scope["headers"]).get(b"authorization"))
@@ -153,4 +161,6 @@ async def _refused(request: Request, refusal: Exception) -> Response:
 
 async def _not_served(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    return _error(f"{request.method} {request.url.path}: {getattr(error, 'detail', 'not served')}", status)
+    response = _error(f"{request.method} {request.url.path}: {getattr(error, 'detail', 'not served')}", status)
+    response.headers.update(getattr(error, "headers", None) or {})  # such as Allow, which 405 must have
+    return response

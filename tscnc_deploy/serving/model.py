@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.serving.page import Page
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,8 @@ class Model:
         classes: Names of the classes, in the order of the logits.
         passed: Whether the bundle passed its gates and this engine was attacked.
         facts: What protects it: threat model, accuracies, gates; for the model's metadata.
+        signed: Whether the bundle's signature is of the key that it was opened with; None where none was given.
+        page: What browsers are shown; None shows them nothing.
     """
 
     name: str
@@ -37,6 +41,8 @@ class Model:
     classes: tuple[str, ...]
     passed: bool
     facts: Mapping[str, Any]
+    signed: bool | None = None
+    page: Page | None = None
 
     @property
     def spec(self) -> EngineSpec:
@@ -58,6 +64,9 @@ def open_model(
     instances: int = 1,
     threads: int | None = None,
     allow_failed: bool = False,
+    key: Path | None = None,
+    allow_unsigned: bool = False,
+    page: bool = True,
 ) -> Model:
     """Opens what is served.
 
@@ -68,18 +77,23 @@ def open_model(
         instances: Number of times that it is opened.
         threads: CPU threads of one call; None leaves it to the runtime.
         allow_failed: Whether a bundle that failed its gates, or an engine that was never attacked, is served.
+        key: Public key of whom the bundle's signature must be; None takes unsigned bundles too.
+        allow_unsigned: Whether a bundle that the owner of the key has not signed is served.
+        page: Whether browsers are shown a page.
 
     Raises:
-        BundleError: The engine is damaged, or there is none of that name.
+        BundleError: The engine is damaged, there is none of that name, or the bundle is not signed as it must be.
         GateFailedError: It did not pass.
-        UnavailableError: This machine cannot run it.
+        InputError: The key cannot be read.
+        UnavailableError: This machine cannot run it, or lacks the package that checks signatures.
     """
     manifest = bundle.manifest
+    signed = None if key is None else _signed(bundle, key, allow_unsigned)
     names = choose_engines(bundle, engine, allow_failed=allow_failed)
     opened = _first_that_runs(bundle, names, threads)
     name = opened.spec.name
     copies = [bundle.engine(name, threads=threads) for _ in range(instances - 1)]
-    return Model(
+    model = Model(
         name=manifest.name,
         version=version,
         digest=hashlib.sha256(manifest.to_bytes()).hexdigest(),
@@ -87,7 +101,9 @@ def open_model(
         classes=manifest.model.classes,
         passed=manifest.passed and manifest.engines[name].attacked,
         facts=_facts(bundle, name),
+        signed=signed,
     )
+    return _with_page(model, bundle) if page else model
 
 
 def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) -> list[str]:
@@ -119,6 +135,19 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
     return attacked
 
 
+def _signed(bundle: Bundle, key: Path, allow_unsigned: bool) -> bool:
+    from tscnc_deploy.bundle.signature import verify_signature
+
+    try:
+        verify_signature(bundle.path, key)
+    except BundleError as error:
+        if allow_unsigned:
+            return False
+        msg = f"{error}; --allow-unsigned takes it nevertheless"
+        raise BundleError(msg) from error
+    return True
+
+
 def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> Engine:
     reasons = []
     for name in names:
@@ -127,6 +156,12 @@ def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> E
         except UnavailableError as error:
             reasons.append(f"{name}: {error}")
     raise UnavailableError("\n".join(reasons))
+
+
+def _with_page(model: Model, bundle: Bundle) -> Model:
+    from tscnc_deploy.serving.page import make_page
+
+    return replace(model, page=make_page(bundle, model))
 
 
 def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:

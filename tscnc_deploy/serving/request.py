@@ -11,7 +11,7 @@ from tscnc_deploy.open_inference import OUTPUT
 from tscnc_deploy.serving.door import shown
 from tscnc_deploy.serving.refusal import Refusal
 
-_MAX_ID = 1024
+MAX_ID = 1024
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def checked_id(value: object) -> str:
     Raises:
         Refusal: No text, or a long one.
     """
-    if not isinstance(value, str) or len(value) > _MAX_ID:
-        msg = f"id must be a text of at most {_MAX_ID} characters"
+    if not isinstance(value, str) or len(value) > MAX_ID:
+        msg = f"id must be a text of at most {MAX_ID} characters"
         raise Refusal(msg)
     return value
 

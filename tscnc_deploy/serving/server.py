@@ -68,6 +68,7 @@ def run(
     *,
     token: str | None = None,
     allow_failed: bool = False,
+    allow_unsigned: bool = False,
     access_log: bool = False,
     stop_seconds: float = 30.0,
     started: Callable[[Started], None] = lambda started: None,
@@ -80,6 +81,7 @@ def run(
         limits: How much is taken on.
         token: See `Service`.
         allow_failed: See `Service`.
+        allow_unsigned: See `Service`.
         access_log: See `http_application`.
         stop_seconds: How long requests that have been taken may last after the signal.
         started: Is told once, when the server is ready.
@@ -90,7 +92,9 @@ def run(
     """
     limits = replace(limits, max_connections=min(limits.max_connections, _files_to_open() // 2))
     sys.setswitchinterval(_SWITCH_SECONDS)
-    service = Service(open_model, limits, Metrics(), token=token, allow_failed=allow_failed)
+    service = Service(
+        open_model, limits, Metrics(), token=token, allow_failed=allow_failed, allow_unsigned=allow_unsigned
+    )
     serving = _serve(service, place, http_application(service, access_log=access_log), stop_seconds, started)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serving)

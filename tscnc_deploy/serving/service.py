@@ -68,6 +68,7 @@ class Service:
         metrics: Are told of everything.
         token: Clients must show it; None lets everybody in.
         allow_failed: Whether the user asked to serve what did not pass; clients are told.
+        allow_unsigned: Whether the user asked to serve what is not signed with the key; clients are told.
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class Service:
         *,
         token: str | None = None,
         allow_failed: bool = False,
+        allow_unsigned: bool = False,
     ) -> None:
         self._open_model = open_model
         self.limits = limits
         self.metrics = metrics
         self._token = None if token is None else f"Bearer {token}".encode()
-        self._allow_failed = allow_failed
+        self._allowed = {"allow_failed": allow_failed, "allow_unsigned": allow_unsigned}
         self._running: Running | None = None
         self._reloading = asyncio.Lock()
         self._stopping = False
@@ -124,6 +126,9 @@ class Service:
                 await self._replace(str(int(old.model.version) + 1))
             except TscncError as error:
                 _log.error("the bundle was not reloaded: %s", error)
+                return
+            except Exception:  # an engine may be anybody's, and fail to warm up in any way
+                _log.exception("the bundle was not reloaded")
                 return
             _log.info("reloaded: version %s, bundle %s", self.current.model.version, self.current.model.digest)
             # A request that found the old version in this very moment enters its queue before that closes.
@@ -171,6 +176,11 @@ class Service:
         model = running.model
         return Answer(model.name, model.version, request.id, logits, request.output, model.classes)
 
+    @property
+    def asks_token(self) -> bool:
+        """Whether clients must show a token."""
+        return self._token is not None
+
     def check_token(self, shown_token: bytes | None) -> None:
         """Refuses a client without the token.
 
@@ -185,10 +195,9 @@ class Service:
             raise Refusal(msg, Reason.UNAUTHENTICATED)
 
     def server_metadata(self) -> dict[str, Any]:
-        """Name, version and extensions, and whether models are served that did not pass."""
-        extensions = [*EXTENSIONS, *(["allow_failed"] if self._allow_failed else [])]
-        metadata = {"name": "tscnc-deploy", "version": __version__, "extensions": extensions}
-        return metadata | {"allow_failed": self._allow_failed}
+        """Name, version and extensions, and whether models are served that did not pass or are not signed."""
+        extensions = [*EXTENSIONS, *(name for name, allowed in self._allowed.items() if allowed)]
+        return {"name": "tscnc-deploy", "version": __version__, "extensions": extensions} | self._allowed
 
     def model_metadata(self, running: Running) -> dict[str, Any]:
         """Form of the model, where it comes from, and what protects it."""
@@ -202,6 +211,7 @@ class Service:
             "parameters": {
                 "bundle_sha256": model.digest,
                 "passed": model.passed,
+                "signed": model.signed,
                 "engine": spec.name,
                 "kind": spec.kind,
                 "provider": spec.provider,

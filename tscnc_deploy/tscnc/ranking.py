@@ -63,7 +63,7 @@ def rank_globally(
     pool = {name: layer[open_places[name]] for name, layer in scores.items()}
     if costs is None:
         sizes = [len(layer) for layer in pool.values()]
-        chosen = dict(zip(pool, _largest(torch.cat(list(pool.values())), rest).split(sizes), strict=True))
+        chosen = dict(zip(pool, _largest(torch.cat(list(pool.values())), rest).split_with_sizes(sizes), strict=True))
     else:
         allowance = (1 - sparsity) * sum(costs.get(name, math.nan) * layer.numel() for name, layer in scores.items())
         allowance -= sum(costs.get(name, math.nan) * int(mask.sum()) for name, mask in forced.items())
