@@ -1,6 +1,7 @@
 """What makes training fast changes nothing but rounding, and on a GPU waits for nothing."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -90,6 +91,13 @@ def test_bf16_on_a_cpu_trains(digits, recipe, small_net, tmp_path):
     plain = trained(copy.deepcopy(small_net), digits, recipe, "cpu", tmp_path / "plain", precision="fp32")
     fast = trained(small_net, digits, recipe, "cpu", tmp_path / "bf16", precision="bf16")
     assert fast["loss"] == pytest.approx(plain["loss"], rel=0.05)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
+def test_a_compiled_training_ends_like_the_plain_one(digits, recipe, small_net, tmp_path):
+    plain = trained(copy.deepcopy(small_net), digits, recipe, "cpu", tmp_path / "plain")
+    compiled = trained(small_net, digits, recipe, "cpu", tmp_path / "compiled", compile=True)
+    assert compiled["loss"] == pytest.approx(plain["loss"], rel=0.01)
 
 
 @pytest.mark.gpu

@@ -137,7 +137,7 @@ class Train(Section):
     validation_steps: Count = Field(10, description="PGD steps on the validation images after every epoch")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="auto is bf16 autocast on GPUs that have it, else fp32; CPUs with AVX512-BF16 or AMX gain too",
+        description="auto is bf16 autocast on GPUs that have it, else fp32; CPUs with AVX512-BF16 are faster in bf16",
     )
     channels_last: bool | Literal["auto"] = Field(
         "auto", description="NHWC memory: true, false, or auto (on a GPU, with bf16, and from 32x32 pixels)"
