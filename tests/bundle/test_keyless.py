@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 
 import pytest
@@ -85,6 +87,53 @@ def test_signing_without_a_network(folder, monkeypatch, trust_config):
         sign_keyless(folder)
     with pytest.raises(UnavailableError, match="Sigstore cannot be reached"):
         sign_keyless(folder, trust_config)
+    assert not (folder / "model.sig").exists()
+
+
+class Servers(BaseHTTPRequestHandler):
+    """An identity provider that is known and a certificate authority that refuses."""
+
+    def do_GET(self):
+        address = f"http://127.0.0.1:{self.server.server_port}"
+        known = {"issuer": address, "authorization_endpoint": address, "token_endpoint": address}
+        self.answer(200, json.dumps(known).encode())
+
+    def do_POST(self):
+        self.answer(400, b"{}")
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments): ...
+
+
+@pytest.fixture
+def servers(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Servers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("authority", "message"),
+    [("http://127.0.0.1:9", "Sigstore cannot be reached"), (None, "Sigstore refused: 400 Client Error")],
+    ids=["unreachable", "refuses"],
+)
+def test_a_certificate_that_is_not_given(folder, monkeypatch, trust_config, servers, authority, message):
+    config = json.loads(trust_config.read_text())
+    for service, address in (("caUrls", authority or servers), ("oidcUrls", servers)):
+        for each in config["signingConfig"][service]:
+            each["url"] = address
+    trust_config.write_text(json.dumps(config))
+    in_gitlab(monkeypatch, token())
+    with pytest.raises(UnavailableError) as caught:
+        sign_keyless(folder, trust_config)
+    assert message in str(caught.value)
     assert not (folder / "model.sig").exists()
 
 

@@ -13,6 +13,7 @@ import torch
 from tests.conftest import invoke
 from tscnc_deploy import open_bundle
 from tscnc_deploy.bundle import Contents, seal
+from tscnc_deploy.bundle.seal import digests
 from tscnc_deploy.engines import export_engine
 from tscnc_deploy.engines.target import read_target
 from tscnc_deploy.models import load_model, save_model
@@ -38,7 +39,19 @@ def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda conte
     manifest = json.loads((folder / "manifest.json").read_text())
     contents = {key: value for key, value in manifest.items() if key not in ("files", "schema", "tscnc_deploy")}
     change(contents)
+    rewrite_provenance(folder)
     seal(folder, Contents.model_validate(contents))
+
+
+def rewrite_provenance(folder: Path) -> None:
+    """Lets it be of the files as they are now; it is only as good as the signature."""
+    path = folder / "provenance.json"
+    if not path.exists():
+        return
+    statement = json.loads(path.read_text())
+    found = {name: entry.sha256 for name, entry in digests(folder).items() if name not in ("manifest.json", path.name)}
+    statement["subject"] = [{"name": name, "digest": {"sha256": digest}} for name, digest in found.items()]
+    path.write_text(json.dumps(statement))
 
 
 def replace_network(folder: Path, change: Callable[[torch.nn.Module], None]) -> None:

@@ -21,6 +21,7 @@ from tests.checkup.forging import (
 )
 from tests.conftest import invoke
 from tscnc_deploy import open_bundle
+from tscnc_deploy.bundle import Contents, seal
 from tscnc_deploy.checkup.origin import check_provenance
 from tscnc_deploy.checkup.reproduction import compare_rebuilt
 from tscnc_deploy.models import load_model
@@ -121,6 +122,13 @@ def test_a_recipe_that_cannot_be_built_here_is_bad_input(copy, tmp_path):
     assert "model.checkpoint = 'weights.pt': cannot be read" in document["findings"][-1]["message"]
 
 
+def seal_again(folder):
+    """Digests that match, and a provenance that nobody has changed to match too."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    contents = {key: value for key, value in manifest.items() if key not in ("files", "schema", "tscnc_deploy")}
+    seal(folder, Contents.model_validate(contents))
+
+
 def provenance(folder):
     (finding,) = check_provenance(open_bundle(folder))
     return finding.outcome, finding.message
@@ -129,7 +137,7 @@ def provenance(folder):
 def test_the_provenance_is_of_these_files(tiny_build, copy):
     assert provenance(tiny_build.bundle) == ("passed", "")
     (copy / "README.md").write_text("changed")
-    reseal(copy)
+    seal_again(copy)
     assert provenance(copy) == (
         "failed", "provenance.json and manifest.json differ on README.md: it is of another build",
     )  # fmt: skip
@@ -138,7 +146,7 @@ def test_the_provenance_is_of_these_files(tiny_build, copy):
 @pytest.mark.parametrize("text", ["{}", "[]", "7", "no JSON", '{"subject": [7], "_type": 1, "predicateType": 2}'])
 def test_a_hostile_provenance_fails(copy, text):
     (copy / "provenance.json").write_text(text)
-    reseal(copy)
+    seal_again(copy)
     assert provenance(copy)[0] == "failed"
 
 

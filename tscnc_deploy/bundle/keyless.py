@@ -113,7 +113,8 @@ def _ambient_token() -> str | None:
 @contextmanager
 def _sigstore_errors(trust_config: Path | None) -> Iterator[None]:
     """What went wrong at Sigstore's, or with the file that stands in for it, in words."""
-    from sigstore.errors import Error, NetworkError, TUFError
+    from requests import RequestException
+    from sigstore.errors import NetworkError, TUFError
     from sigstore.oidc import IdentityError, IssuerError
 
     if trust_config is not None:
@@ -123,15 +124,18 @@ def _sigstore_errors(trust_config: Path | None) -> Iterator[None]:
     except IdentityError as error:
         msg = f"sign --keyless: the identity was refused: {one_line(error)}"
         raise InputError(msg) from error
-    except (NetworkError, TUFError, IssuerError, ConnectionError) as error:
+    except (NetworkError, TUFError, IssuerError, RequestException) as error:
         msg = (
             f"Sigstore cannot be reached: {one_line(error)}; keyless signatures need its servers, or --trust-config "
             "FILE for a deployment of your own; --key works without a network"
         )
         raise UnavailableError(msg) from error
-    except (Error, ValueError, KeyError, TypeError) as error:
+    except OSError:  # the signature's own file
+        raise
+    except Exception as error:  # each of Sigstore's servers has errors of a family of its own
         if trust_config is None:
-            msg = f"Sigstore refused: {one_line(error)}"
+            cause = error.__cause__ if not str(error) and isinstance(error.__cause__, Exception) else error
+            msg = f"Sigstore refused: {one_line(cause)}"
             raise UnavailableError(msg) from error
         msg = f"--trust-config {trust_config}: is no trust configuration of Sigstore: {one_line(error)}"
         raise InputError(msg) from error
