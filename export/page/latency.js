@@ -69,18 +69,22 @@ function difference(now, before) {
 }
 
 /** By interpolation inside the bucket that holds it; null without observations, Infinity beyond the last bound. */
-function quantile({ count, buckets }, share) {
+export function quantile({ count, buckets }, share) {
   if (!count) return null;
   let [lower, below] = [0, 0];
   for (const [bound, within] of buckets) {
-    if (within >= share * count) return bound === Infinity ? Infinity : lower + ((bound - lower) * (share * count - below)) / (within - below);
+    if (within >= share * count) {
+      return bound === Infinity ? Infinity : lower + ((bound - lower) * (share * count - below)) / (within - below);
+    }
     [lower, below] = [bound, within];
   }
   return Infinity;
 }
 
-function time(seconds) {
+/** Two digits are what a histogram gives. */
+export function time(seconds) {
   if (seconds === null) return "–";
   if (seconds === Infinity) return "more than 10 s";
-  return seconds < 1 ? `${(seconds * 1000).toPrecision(2)} ms` : `${seconds.toPrecision(2)} s`;
+  const rounded = Number(seconds.toPrecision(2)); // back to a number, as 150 would be written 1.5e+2
+  return rounded < 1 ? `${Number((rounded * 1000).toPrecision(2))} ms` : `${rounded} s`;
 }

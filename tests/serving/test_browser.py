@@ -184,6 +184,25 @@ def test_speed_is_that_of_the_metrics(page, bundle):
         assert page.problems == []
 
 
+def test_quantiles_lie_inside_their_bucket(page, shown):
+    page.goto(f"http://{shown.http}/")
+    script = """async () => {
+        const { quantile } = await import("./page/latency.js");
+        const seen = { count: 10, buckets: [[0.001, 0], [0.002, 6], [0.004, 9], [Infinity, 10]] };
+        return [0.5, 0.9, 0.95].map((share) => String(quantile(seen, share)));
+    }"""
+    *inside, beyond = page.evaluate(script)
+    assert [float(value) for value in inside] == pytest.approx([0.001 + 0.001 * 5 / 6, 0.004])
+    assert beyond == "Infinity"
+
+
+def test_times_have_two_digits(page, shown):
+    page.goto(f"http://{shown.http}/")
+    script = "async (all) => { const { time } = await import('./page/latency.js'); return all.map(time); }"
+    found = page.evaluate(script, [None, 0.00025, 0.00123, 0.15, 0.999, 1.26, 10])
+    assert found == ["–", "0.25 ms", "1.2 ms", "150 ms", "1 s", "1.3 s", "10 s"]
+
+
 def test_a_new_version_is_announced_and_so_is_the_servers_end(page, bundle, tmp_path):
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(folder) as server:

@@ -42,8 +42,9 @@ def test_lies_get_4xx(server, data, expected):
 
 
 def test_a_wrong_method_hears_which_are_right(server):
-    assert b"allow: POST" in exchange(server.http, b"GET " + INFER.encode() + b" HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert b"allow: GET" in exchange(server.http, b"TRACE /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    for method, path, right in (("GET", INFER, b"POST"), ("TRACE", "/metrics", b"GET")):
+        answer = exchange(server.http, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert right in re.search(rb"allow: (.*)\r\n", answer)[1].split(b", ")
 
 
 def test_a_body_that_ends_early_gets_no_answer_of_the_model(server):
