@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 # Share of its weights that every layer begins with, unless twice the target is more.
 BEGINNING = 0.1
-# The penalty's weight rises by this much at every twentieth of the stage, until the target is met.
+# The penalty's weight rises at every twentieth of the stage until the target is met; by this much, which is the
+# authors', in stages that are long enough for it.
 PENALTY_STEP = 0.01
 STAIRS = 20
+# Fewer steps would end far from the target and leave most of the cut to the last one, which no training follows.
+ENOUGH_STEPS = 800
 
 
 class Harp(StraightThrough):
@@ -27,8 +30,9 @@ class Harp(StraightThrough):
 
     A layer keeps the share floor + (1 - floor) * sigmoid(rate). A rate's gradient is the sum of those in its layer's
     mask, as if each entry were the share itself; to the loss comes gamma * max(kept / target - 1, 0). Gamma rises in
-    stairs and stays where it is once the target is met. Shares are real numbers that end near the target, so after
-    the last step they are scaled to exactly the number of weights that the sparsity leaves.
+    stairs, higher ones where the stage is short, and stays where it is once the target is met. Shares are real numbers
+    that end near the target, so after the last step they are scaled to exactly the number of weights that the sparsity
+    leaves.
 
     Source: Zhao and Wressnegger, "Holistic adversarially robust pruning", ICLR 2023, arXiv 2412.14714. There the
     least share is a tenth of the target; here it is the recipe's floor. Nothing keeps a filter alive, as there.
@@ -94,7 +98,8 @@ class Harp(StraightThrough):
     def _penalty_weight(self) -> float:
         if self._gamma is not None:
             return self._gamma
-        return PENALTY_STEP * (1 + self._step * STAIRS // self._steps)
+        rise = PENALTY_STEP * max(ENOUGH_STEPS / self._steps, 1.0)
+        return rise * (1 + self._step * STAIRS // self._steps)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"gamma": self._gamma}
