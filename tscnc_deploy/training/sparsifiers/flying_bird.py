@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tscnc_deploy.training.sparsifiers.base import Masked
 from tscnc_deploy.training.sparsifiers.straight_through import keep_largest
-from tscnc_deploy.tscnc import Masks, check_budget, magnitude, prunable_weights, rank_globally, update_steps
+from tscnc_deploy.tscnc import Masks, apportion, check_budget, magnitude, prunable_weights, update_steps
 
 if TYPE_CHECKING:
     from tscnc_deploy.training.loop import Training
@@ -23,9 +23,9 @@ class FlyingBird(Masked):
     """Every layer keeps its number of weights; at each update the smallest of them make way for others.
 
     An update drops a share of each layer's weights by magnitude and brings back as many where the gradient of the
-    adversarial loss is largest, at the value zero unless they were dropped a moment ago. The paper begins with a
-    random network; here, where there is a trained one, the first masks are those of its magnitudes, ranked over the
-    whole network.
+    adversarial loss is largest, at the value zero unless they were dropped a moment ago. Layers share the weights by
+    the Erdos-Renyi kernel (Evci et al., arXiv 1911.11134), small ones being dense. The paper begins with random masks;
+    here, where there is a trained network, the first are those of its magnitudes within each layer.
 
     Source: Chen et al., "Sparsity winning twice: better robust generalization from more efficient training",
     arXiv 2202.09844 (Flying Bird; the sparsity of Flying Bird+ moves, and so cannot end at a target).
@@ -33,8 +33,15 @@ class FlyingBird(Masked):
 
     def __init__(self, model: nn.Module, *, steps: int, updates: int, sparsity: float, floor: float) -> None:
         """Args: see `recipe.Prune`; `steps` is the number of training steps of the stage."""
-        check_budget({name: weight.shape for name, weight in prunable_weights(model).items()}, sparsity, floor=floor)
-        super().__init__(model, Masks(rank_globally(magnitude(model), sparsity, floor=floor)))
+        shapes = {name: weight.shape for name, weight in prunable_weights(model).items()}
+        check_budget(shapes, sparsity, floor=floor)
+        sizes = [shape.numel() for shape in shapes.values()]
+        shares = [sum(shape) / shape.numel() for shape in shapes.values()]
+        least = [max(math.ceil(floor * size), 1) for size in sizes]
+        counts = apportion(shares, sizes, sum(sizes) - round(sparsity * sum(sizes)), least)
+        scores = magnitude(model)
+        masks = {name: keep_largest(scores[name], count) for name, count in zip(shapes, counts, strict=True)}
+        super().__init__(model, Masks(masks))
         self.masks.apply_(model)
         self._steps = steps
         self._exchanges = set(update_steps(updates, steps)[1:])

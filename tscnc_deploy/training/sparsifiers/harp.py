@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 # Share of its weights that every layer begins with, unless twice the target is more.
 BEGINNING = 0.1
-# The penalty's weight rises by this much at every twentieth of the stage, until the target is met.
+# The penalty's weight rises at every twentieth of the stage until the target is met; by this much, which is the
+# authors', in stages that are long enough for it.
 PENALTY_STEP = 0.01
 STAIRS = 20
+# Fewer steps would end far from the target and leave most of the cut to the last one, which no training follows.
+ENOUGH_STEPS = 800
+# The last of so many parts of the stage has the shares settled.
+SETTLED = 5
 
 
 class Harp(StraightThrough):
@@ -27,8 +32,9 @@ class Harp(StraightThrough):
 
     A layer keeps the share floor + (1 - floor) * sigmoid(rate). A rate's gradient is the sum of those in its layer's
     mask, as if each entry were the share itself; to the loss comes gamma * max(kept / target - 1, 0). Gamma rises in
-    stairs and stays where it is once the target is met. Shares are real numbers that end near the target, so after
-    the last step they are scaled to exactly the number of weights that the sparsity leaves.
+    stairs, higher ones where the stage is short, and stays where it is once the target is met. Shares are real numbers
+    that end near the target, so for the last fifth of the steps they are scaled to exactly the number of weights that
+    the sparsity leaves, and the scores alone go on: a network whose masks jump at the last step is left at chance.
 
     Source: Zhao and Wressnegger, "Holistic adversarially robust pruning", ICLR 2023, arXiv 2412.14714. There the
     least share is a tenth of the target; here it is the recipe's floor. Nothing keeps a filter alive, as there.
@@ -47,6 +53,7 @@ class Harp(StraightThrough):
         # On the CPU, which asks for the number of weights at every step.
         self._rates = torch.full((len(self._sizes),), math.log(above / (1 - above)))
         self._gamma: float | None = None
+        self._settled: dict[str, int] | None = None
         super().__init__(model, steps=steps, lr=lr)
 
     @classmethod
@@ -62,13 +69,19 @@ class Harp(StraightThrough):
         return self._floor + (1 - self._floor) * self._rates.sigmoid()
 
     def _counts(self) -> Mapping[str, int]:
-        shares, sizes = self._shares().tolist(), list(self._sizes.values())
-        if self._frozen:
+        if self._settled is not None:
+            return self._settled
+        layers = zip(self._sizes.items(), self._shares().tolist(), strict=True)
+        return {name: max(round(share * size), 1) for (name, size), share in layers}
+
+    def before_step(self, step: int) -> None:
+        super().before_step(step)
+        if self._settled is None and step >= self._steps - max(self._steps // SETTLED, 1):
+            sizes = list(self._sizes.values())
             least = [max(math.ceil(self._floor * size), 1) for size in sizes]
-            counts = apportion(shares, sizes, self._kept, least)
-        else:
-            counts = [max(round(share * size), 1) for share, size in zip(shares, sizes, strict=True)]
-        return dict(zip(self._sizes, counts, strict=True))
+            counts = apportion(self._shares().tolist(), sizes, self._kept, least)
+            self._settled = dict(zip(self._sizes, counts, strict=True))
+            self.masks = self._select()
 
     def _excess(self) -> float:
         """Kept weights over the target, less 1."""
@@ -80,6 +93,9 @@ class Harp(StraightThrough):
         # Before the gradients go.
         slopes = torch.stack([_sum_of(weight) for weight in weights.values()]).cpu()
         super().after_backward()
+        if self._settled is not None:
+            self._rates.grad = None
+            return
         if self._excess() > 0:
             sizes = torch.tensor(list(self._sizes.values()))
             slopes = slopes + self._penalty_weight() * sizes / self._kept
@@ -94,14 +110,15 @@ class Harp(StraightThrough):
     def _penalty_weight(self) -> float:
         if self._gamma is not None:
             return self._gamma
-        return PENALTY_STEP * (1 + self._step * STAIRS // self._steps)
+        rise = PENALTY_STEP * max(ENOUGH_STEPS / self._steps, 1.0)
+        return rise * (1 + self._step * STAIRS // self._steps)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"gamma": self._gamma}
+        return super().state_dict() | {"gamma": self._gamma, "settled": self._settled}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._gamma = state["gamma"]
+        self._gamma, self._settled = state["gamma"], state["settled"]
 
 
 def _sum_of(weight: nn.Parameter) -> Tensor:
