@@ -47,7 +47,7 @@ class Page(HTMLParser):
 
 def test_the_page_says_what_was_measured():
     page = Page(render_report(report_data()))
-    assert "✓ Passed resnet18 with 95.0% zeros: the exported engine onnx-cpu classifies 82.5% of 360" in page.text
+    assert "✓ Passed resnet18 with 95.0% zeros, which save 69.4% of its multiply-adds: the exported engine" in page.text
     assert "82.5% (297 of 360, 95% interval 78.2 to 86.3)" in page.text
     assert "onnx-cpu: robust accuracy, lower end 0.7816 ≥ 0.75 ✓ passed" in page.text
     for heading in ("Gates", "Accuracy", "Attacks", "Engines against the twin", "Sparsity", "Conditioning", "Size"):
@@ -226,7 +226,7 @@ def test_every_figure_of_a_measure_may_be_missing():
 
 
 @pytest.mark.parametrize(
-    "missing", ["recipe", "evaluations", "gates", "layers", "history", "sizes", "environment", "seconds"]
+    "missing", ["recipe", "evaluations", "gates", "layers", "history", "sizes", "environment", "seconds", "latency"]
 )
 def test_each_part_may_be_missing(missing):
     bare = record()
@@ -241,10 +241,19 @@ def test_every_figure_may_be_missing():
     holes["history"] = [{"stage": "train", "epoch": 1}]
     holes["sizes"] = [{"name": "x"}]
     holes["seconds"] = {"train": None}
+    holes["latency"] = {"engines": {"a": {}, "b": {"median_ms": 0.0}}}
+    for key in ("multiply_adds", "multiply_adds_left", "multiply_add_sparsity"):
+        holes["model"][key] = None
     holes["evaluations"] = {"dense": {}, "engines": {"a": {}, "b": {"parity": {}, "comparison": {}}}}
     page = Page(render_report(ReportData.from_json(holes)))
     assert "None" not in page.text
     assert "nan" not in page.text.split()
+
+
+def test_latencies_are_shown_beside_the_dense_network():
+    page = Page(render_report(ReportData.from_json(record())))
+    assert "1 image, 1 thread, on A processor: 30 calls of each engine" in page.text
+    assert "sparse-cpu avx512 0.5 0.375 3" in page.text
 
 
 def hostile(value: object, text: str) -> object:

@@ -223,12 +223,13 @@ def _show_summary(summary: dict[str, Any]) -> None:
 
 def _show_latency(latency: dict[str, Any]) -> None:
     from tscnc_deploy.report.data import Latency
+    from tscnc_deploy.report.wording import figure
 
     known = Latency.model_validate(latency)
     print_table(
         ("one image, one thread", "median ms", "fastest ms", "times as fast as dense"),
         [
-            (name, _figure(call.median_ms), _figure(call.min_ms), _figure(known.times_dense(name)))
+            (name, figure(call.median_ms), figure(call.min_ms), figure(known.times_dense(name)))
             for name, call in known.engines.items()
         ],
     )
