@@ -3,9 +3,9 @@
     python -m benchmarks.serving.peers [--rounds 5] [--seconds 2] [--name amd-epyc]
 
 kserve and mlserver are installed from the package index into environments of their own, in a temporary folder unless
-one is named, and serve the same ONNX file by onnxruntime with one thread, mlserver without the pool of processes that it would add. The
-same clients (`clients`) ask all three. In each round every server has its turn in every row; a figure is the median
-over the rounds, and "ahead" compares within rounds.
+one is named, and serve the same ONNX file by onnxruntime with one thread, mlserver without the pool of processes that
+it would add. The same clients (`clients`) ask all three. In each round every server has its turn in every row; a figure
+is the median over the rounds, and "ahead" compares within rounds.
 """
 
 from __future__ import annotations
