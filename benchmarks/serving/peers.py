@@ -2,10 +2,10 @@
 
     python -m benchmarks.serving.peers [--rounds 5] [--seconds 2] [--name amd-epyc]
 
-kserve and mlserver are installed from the package index into environments of their own, in a temporary folder, and
-serve the same ONNX file by onnxruntime with one thread, mlserver without the pool of processes that it would add. The
-same clients (`clients`) ask all three. In each round every server has its turn in every row; a figure is the median
-over the rounds, and "ahead" compares within rounds.
+kserve and mlserver are installed from the package index into environments of their own, in a temporary folder unless
+one is named, and serve the same ONNX file by onnxruntime with one thread, mlserver without the pool of processes that
+it would add. The same clients (`clients`) ask all three. In each round every server has its turn in every row; a figure
+is the median over the rounds, and "ahead" compares within rounds.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ Address = dict[str, str]
 
 
 def environment(folder: Path, peer: str) -> Path:
-    """Python of a fresh environment with a peer."""
-    subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
+    """Python of an environment with a peer, made where there is none."""
     python = folder / peer / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", peer, "onnxruntime"], check=True)
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder / peer], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", peer, "onnxruntime"], check=True)
     return python
 
 
@@ -154,12 +155,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement in each round")
+    parser.add_argument("--environments", type=Path, help="folder that keeps the peers' environments for the next run")
     parser.add_argument("--name", help="of the machine, to write the results")
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         bundle = write_served(folder / "bundle")
-        installed = {peer: environment(folder, peer) for peer in PEERS}
+        installed = {peer: environment((options.environments or folder).absolute(), peer) for peer in PEERS}
         ours = stack.enter_context(serving(bundle))
         servers = {"tscnc-deploy": {"http": ours.http, "grpc": ours.grpc}}
         for peer, python in installed.items():

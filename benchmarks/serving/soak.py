@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import tritonclient.grpc.aio
 import tritonclient.http.aio
+from scipy.stats import theilslopes
 
 from benchmarks.serving import results
 from tests.serving.running import Running, serving
@@ -143,11 +144,20 @@ def memory_mib(pid: int) -> tuple[float, float]:
     return tuple(round(int(found[name].split()[0]) / 1024, 2) for name in ("VmRSS", "RssAnon"))
 
 
-def slope(samples: list[tuple[float, ...]]) -> dict[str, float]:
-    """Of the process's own memory over time, MiB per hour, over the second half, when every pool has filled."""
-    kept = np.array(samples[len(samples) // 2 :])
-    (rate, _), covariance = np.polyfit(kept[:, 0] / 3600, kept[:, 2], 1, cov=True)
-    return {"mib_per_hour": round(float(rate), 2), "standard_error": round(float(np.sqrt(covariance[0, 0])), 2)}
+def growth(samples: list[tuple[float, ...]]) -> dict[str, object]:
+    """Of the process's own memory over the second half, when every pool has filled.
+
+    The slope is Theil's and Sen's, the median of those between all pairs of samples: the kernel takes pages back that
+    hold only zeros, and a call that needs them again is a step, not a slope.
+    """
+    half = len(samples) // 2
+    seconds, _, own = np.array(samples[half:]).T
+    slope, _, low, high = theilslopes(own, seconds / 3600)
+    return {
+        "mib_per_hour": round(float(slope), 2),
+        "interval_95": [round(float(low), 2), round(float(high), 2)],
+        "largest_own_mib": {"first half": max(mib for _, _, mib in samples[:half]), "second half": float(own.max())},
+    }
 
 
 async def run(soak: Soak, seconds: float, clients: int) -> list[tuple[float, ...]]:
@@ -200,9 +210,9 @@ def main() -> None:
         "failures": soak.failures[:10],
         "exit_status": status,
         "log": said[-2000:],
-        "memory": slope(samples) | {"seconds_resident_own_mib": samples},
+        "memory": growth(samples) | {"seconds_resident_own_mib": samples},
     }
-    print({key: value for key, value in figures.items() if key != "memory"}, slope(samples))
+    print({key: value for key, value in figures.items() if key != "memory"}, growth(samples))
     if options.name:
         results.write("soak", options.name, figures)
     sys.exit(0 if not soak.failures and status == 0 and not said else 1)

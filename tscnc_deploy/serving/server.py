@@ -219,7 +219,7 @@ def _files_to_open() -> int:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft - _OTHER_FILES
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(soft - _OTHER_FILES, soft // 2)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
