@@ -131,9 +131,7 @@ def resolve_target(
 def _remote_target(
     url: str, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
 ) -> Target:
-    from tscnc_deploy.bundle.manifest import RECIPE
     from tscnc_deploy.cli.bundles import open_given
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.verification import BundleSource, RemoteSource
     from tscnc_deploy.verification.deployed import compare_with_bundle, engine_of
     from tscnc_deploy.verification.subject import evidence_subject, test_set_subject
@@ -150,7 +148,7 @@ def _remote_target(
         msg = f"--{given[0].replace('_', '-')}: the bundle brings its own recipe and images; leave it out"
         raise InputError(msg)
     bundle = open_given(options["bundle"])
-    recipe = load_recipe(bundle.path / RECIPE, options["overrides"])
+    recipe = bundle.load_recipe(options["overrides"])
     source = replace(source, twin=BundleSource(bundle.path))
     subject = replace(evidence_subject(bundle, engine_of(source, bundle), recipe, samples, seed), source=source)
     return Target(recipe, device, [subject], compare_with_bundle(source, bundle, subject))
@@ -159,9 +157,7 @@ def _remote_target(
 def _bundle_target(
     path: Path, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
 ) -> Target:
-    from tscnc_deploy.bundle.manifest import RECIPE
     from tscnc_deploy.cli.bundles import open_given
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.verification import BundleSource
     from tscnc_deploy.verification.subject import evidence_subject, test_set_subject
 
@@ -170,9 +166,7 @@ def _bundle_target(
         msg = f"--{given[0]}: a bundle brings its own recipe, normalisation, classes and twin; leave it out"
         raise InputError(msg)
     bundle = open_given(path)
-    recipe = load_recipe(
-        bundle.path / RECIPE, options["overrides"], dataset=options["dataset"], data_root=options["data_root"]
-    )
+    recipe = bundle.load_recipe(options["overrides"], dataset=options["dataset"], data_root=options["data_root"])
     names = list(dict.fromkeys(engines)) or _runnable(bundle)
     for name in names:
         _open_one(bundle, name)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
 from tscnc_deploy.errors import InputError, StorageError
+from tscnc_deploy.reading import read_file
 
 MAX_BYTES = 2**31 - 1
 """What protobuf can hold in one file."""
@@ -52,21 +53,9 @@ def read_bytes(path: str | Path) -> bytes:
     """The content of a file that may be an ONNX file.
 
     Raises:
-        InputError: It is missing, unreadable, no regular file, empty, or larger than `MAX_BYTES`.
+        InputError: It is missing, unreadable, no regular file, or larger than `MAX_BYTES`.
     """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            msg = f"{path}: there is no such file"
-            raise InputError(msg)
-        size = path.stat().st_size
-        if not 0 < size <= MAX_BYTES:
-            msg = f"{path}: {size} bytes; an ONNX file has between 1 and {MAX_BYTES}"
-            raise InputError(msg)
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from error
+    return read_file(Path(path), MAX_BYTES)
 
 
 def parse_onnx(data: bytes, source: str | Path) -> ModelProto:

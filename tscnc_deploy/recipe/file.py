@@ -81,6 +81,7 @@ def load_recipe(
     data_root: str | None = None,
     targets: Sequence[str] = (),
     seed: int | None = None,
+    text: str | None = None,
 ) -> Recipe:
     """Reads and validates a recipe. What is given by an argument of its own wins over `overrides`, these over the file.
 
@@ -93,6 +94,7 @@ def load_recipe(
         data_root: Overrides data.root.
         targets: Override export.targets unless empty.
         seed: Overrides seed.
+        text: Content of the file, where it was read already; `recipe` then only names it.
 
     Returns:
         The recipe; its name is the file's, without .toml, unless the file gives one.
@@ -101,10 +103,10 @@ def load_recipe(
         RecipeError: No such recipe, not a file, not TOML, or settings that are unknown, wrong or contradictory; the
             message lists every problem on a line of its own.
     """
-    path = _find(os.fspath(recipe))
+    path = _find(os.fspath(recipe)) if text is None else Path(recipe)
     file = _short(path)
     settings: dict[str, Setting] = {}
-    problems = list(_collect(_read(path), file, settings))
+    problems = list(_collect(_parse(path, text), file, settings))
     for assignment in overrides:
         key, value = parse_assignment(assignment)
         settings[key] = Setting(value, "--set", key, overrides=True)
@@ -187,11 +189,11 @@ def _find(recipe: str) -> Path:
     raise RecipeError(msg)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _parse(path: Path, text: str | None) -> dict[str, Any]:
     file = _short(path)
     try:
         # Editors of some systems begin a UTF-8 file with a byte-order mark, which TOML does not know.
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(path.read_text("utf-8-sig") if text is None else text)
     except UnicodeDecodeError as error:
         msg = f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except tomllib.TOMLDecodeError as error:

@@ -74,7 +74,7 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
     if engine not in bundle.engines:
         msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
         raise BundleError(msg)
-    target = _target(bundle, engine)
+    target = bundle.target(engine)
     artefact = _artefact(bundle, engine, target)
     name, model = bundle.manifest.name, bundle.manifest.model
     labels = "".join(" ".join(label.split()) + "\n" for label in model.classes)
@@ -119,7 +119,7 @@ def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
         "norm": bundle.manifest.threat.norm,
         "epsilon": bundle.manifest.threat.epsilon,
         "robust": found.robust.accuracy if found and found.robust else None,
-        "gpu": _needs_gpu(_target(bundle, engine)),
+        "gpu": _needs_gpu(bundle.target(engine)),
     }
 
 
@@ -144,13 +144,6 @@ def finished_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         msg = f"{folder}: cannot be written: {error.strerror or error}"
         raise StorageError(msg) from error
-
-
-def _target(bundle: Bundle, engine: str) -> Target:
-    from tscnc_deploy.engines.registry import read_exported_target
-
-    bundle.read(f"engines/{engine}/target.json")  # its digest
-    return read_exported_target(bundle.path / "engines" / engine)
 
 
 def _needs_gpu(target: Target) -> bool:

@@ -75,7 +75,5 @@ def _logits(bundle: Bundle, images: torch.Tensor) -> torch.Tensor:
 
 def _tolerance(bundle: Bundle, name: str) -> float:
     """Of the engine's target; the largest of all where the server does not say which it runs."""
-    from tscnc_deploy.engines.registry import read_exported_target
-
     names = bundle.engines if name == "twin" else (name,)
-    return max(read_exported_target(bundle.path / "engines" / each).tolerance for each in names)
+    return max(bundle.target(each).tolerance for each in names)

@@ -14,6 +14,7 @@ from tscnc_deploy.engines.sparse_cpu.library import instructions_for
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import UnavailableError
+from tscnc_deploy.reading import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +32,9 @@ def export_engine(
     return files
 
 
-def open_engine(folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False) -> SparseCpuEngine:
+def open_engine(
+    folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
+) -> SparseCpuEngine:
     """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
     return SparseCpuEngine(
         folder / "model.onnx",
@@ -40,6 +43,7 @@ def open_engine(folder: Path, target: Target, *, threads: int | None = None, reb
         threads=threads,
         batch_min=target.batch_min,
         batch_max=target.batch_max,
+        read=read,
     )
 
 
