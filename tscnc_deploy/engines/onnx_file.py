@@ -40,6 +40,9 @@ _STORAGE: dict[int, tuple[int, str]] = {
 }
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _MAX_RANK = 8
+# What sparse weights may stand for however few are stored, and for each that is: runtimes expand them.
+_FREE_ELEMENTS = 1 << 26
+_EXPANSION = 1000
 # Attributes that kernels divide by, and those in which exporters write the largest integer for "to the end".
 _POSITIVE = {"group", "strides", "dilations", "kernel_shape"}
 _UNBOUNDED = {"starts", "ends", "value_int", "value_ints"}
@@ -162,8 +165,9 @@ def _check_initializers(graph: GraphProto) -> None:
         else:
             _check_sparse(tensor, where)
     total = sum(math.prod(tensor.dims) for tensor in graph.sparse_initializer)
-    if total > MAX_ELEMENTS:
-        _refuse(f"its sparse initializers stand for {total} elements, more than {MAX_ELEMENTS}")
+    limit = min(MAX_ELEMENTS, _FREE_ELEMENTS + _EXPANSION * sum(t.values.dims[0] for t in graph.sparse_initializer))
+    if total > limit:
+        _refuse(f"its sparse initializers stand for {total} elements, more than {limit}")
 
 
 def _named_tensors(graph: GraphProto) -> Iterator[tuple[str, TensorProto | SparseTensorProto]]:

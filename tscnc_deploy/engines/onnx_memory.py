@@ -1,7 +1,7 @@
 """How much memory a network needs for an image, known before it is run.
 
-A few bytes of ONNX can ask for any amount: a padding of a billion pixels, a shape to be filled, a tensor to be repeated.
-Shapes are inferred from the file alone, and what is alive at once is counted.
+A few bytes of ONNX can ask for any amount: a padding of a billion pixels, a shape to be filled, a tensor to be
+repeated. Shapes are inferred from the file alone, and what is alive at once is counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto, helper, shape_inference
 
-from tscnc_deploy.engines.onnx_file import MAX_ELEMENTS, array_of
+from tscnc_deploy.engines.onnx_file import MAX_ELEMENTS
 from tscnc_deploy.engines.onnx_signature import Signature
 from tscnc_deploy.errors import InputError
 
@@ -73,7 +73,7 @@ def _sizes(model: ModelProto, signature: Signature, path: Path) -> Iterator[tupl
 
 
 def _outline(model: ModelProto, signature: Signature) -> ModelProto:
-    """The graph for one batch, with what the file claims of shapes left out, and long constants by their shape alone."""
+    """The graph for one batch, without what the file claims of shapes, and with long constants by their shape alone."""
     outline = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = outline.graph
     graph.name = model.graph.name

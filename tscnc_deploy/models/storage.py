@@ -80,13 +80,13 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
         if length > _MAX_HEADER:
             msg = f"its header has {length} bytes; at most {_MAX_HEADER} are allowed"
             raise ValueError(msg)
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
         entries = [entry for name, entry in header.items() if name != _METADATA]
-        if not all(isinstance(entry["dtype"], str) and isinstance(entry["shape"], list) for entry in entries):
+        if not all(isinstance(entry["dtype"], str) and _is_shape(entry["shape"]) for entry in entries):
             msg = "a tensor has no dtype or no shape"
             raise ValueError(msg)
-        if not isinstance(header.get(_METADATA, {}), dict | None):
-            msg = "its metadata are no object"
+        if not isinstance((header.get(_METADATA) or {}).get(_CONFIG_KEY), str | None):
+            msg = "its config is no text"
             raise ValueError(msg)
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         msg = f"{path}: is no readable safetensors file: {error}"
@@ -103,6 +103,18 @@ def _config(path: Path, text: str | None) -> ModelConfig:
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # The library might take the other one.
+    if len(found := dict(pairs)) != len(pairs):
+        msg = "a key is there twice"
+        raise ValueError(msg)
+    return found
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < 1 << 48 for size in value)
 
 
 def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:

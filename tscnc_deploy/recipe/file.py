@@ -34,6 +34,8 @@ def _keys() -> Iterator[str]:
 
 
 _KEYS = tuple(_keys())
+# More than the numbers of any list in a recipe have.
+_MAX_DOTS = 4000
 _OWN_FILE = "a .toml file of your own"
 _SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in _KEYS if "." in key))
 
@@ -193,7 +195,9 @@ def _parse(path: Path, text: str | None) -> dict[str, Any]:
     file = _short(path)
     try:
         # Editors of some systems begin a UTF-8 file with a byte-order mark, which TOML does not know.
-        return tomllib.loads(path.read_text("utf-8-sig") if text is None else text)
+        text = path.read_text("utf-8-sig") if text is None else text
+        _refuse_long_keys(text)
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         msg = f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
@@ -203,6 +207,14 @@ def _parse(path: Path, text: str | None) -> dict[str, Any]:
     except OSError as error:
         msg = f"{file}: cannot be read: {error.strerror}"
     raise RecipeError(msg)
+
+
+def _refuse_long_keys(text: str) -> None:
+    # The parser's time grows with the square of the number of parts of a dotted key, which is on one line.
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > _MAX_DOTS:
+            msg = f"line {number} holds {line.count('.')} dots; at most {_MAX_DOTS} are allowed"
+            raise ValueError(msg)
 
 
 def _collect(document: Mapping[str, Any], file: str, settings: dict[str, Setting]) -> Iterator[str]:
