@@ -37,6 +37,9 @@ def read_file(path: Path, limit: int) -> bytes:
             raise InputError(msg)
         with path.open("rb") as file:
             data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        msg = f"{path}: there is no such file"
+        raise InputError(msg) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         msg = f"{path}: cannot be read: {reason}"

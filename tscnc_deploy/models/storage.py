@@ -126,7 +126,7 @@ def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:
     for name, tensor in expected.items():
         dtype = "F32" if tensor.is_floating_point() else "I64"
         if header[name]["dtype"] != dtype:
-            msg = f"{path}: {name} has the dtype {header[name]['dtype']!r} instead of {dtype}"
+            msg = f"{path}: {name} has the dtype {ascii(header[name]['dtype'])[1:-1]} instead of {dtype}"
             raise InputError(msg)
 
 
