@@ -6,46 +6,59 @@
 #
 #   docker run --rm -v "$PWD/bundle:/bundle:ro" tscnc-deploy:check check /bundle
 #
-# On x86-64 the index's own torch brings CUDA along, which is most of the image's size; for a CPU image give the address
-# of PyTorch's CPU wheels as TORCH_INDEX. Pin the base with BASE=python:3.13-slim@sha256:...
+# The check image carries the server too, so that the two share every layer; only what they start differs. On x86-64 the
+# index's own torch brings CUDA along, which is most of their size: --build-arg UV_TORCH_BACKEND=cpu leaves it out. Pin
+# the base with BASE=python:3.13-slim@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim
 
-# What is needed to install stays behind in this stage.
-FROM ${BASE} AS build
+# The compiler stays behind in this stage.
+FROM ${BASE} AS wheel
 # For networks with certificates of their own; arguments of a stage leave no trace in the targets.
 ARG PIP_CERT
 ARG SSL_CERT_FILE
-ARG TORCH_INDEX
-# No bytecode and no copies: layers hold each file once.
-ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MODE=copy \
-    VIRTUAL_ENV=/opt/tscnc-deploy
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install uv && /opt/uv/bin/uv venv --seed "$VIRTUAL_ENV"
+# One date for every file: the same sources give the same wheel.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 SOURCE_DATE_EPOCH=1735689600
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* && \
+    python3 -m venv /opt/pip
 WORKDIR /src
-# Dependencies change less often than the code: their layer is kept when only the code has changed.
-COPY pyproject.toml ./
-RUN /opt/uv/bin/uv pip install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX" --index-strategy unsafe-best-match} \
-    -r pyproject.toml --extra sign
-COPY README.md LICENSE ./
+COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE ./
 COPY export export
 COPY pipelines pipelines
 COPY tscnc_deploy tscnc_deploy
-RUN /opt/uv/bin/uv pip install --no-deps . && "$VIRTUAL_ENV/bin/tscnc-deploy" --version
+# The core is optional to pip, but not to an image.
+RUN /opt/pip/bin/pip wheel --no-deps --wheel-dir /wheels . && python3 -m zipfile --list /wheels/*.whl | grep _core.so
 
-FROM build AS build-serve
-RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra serve
+# What is needed to install stays behind in this one.
+FROM ${BASE} AS build
+ARG PIP_CERT
+ARG SSL_CERT_FILE
+# Read by uv where they are given: other indexes, and whose GPUs torch is for ("cpu": none).
+ARG UV_DEFAULT_INDEX
+ARG UV_INDEX
+ARG UV_TORCH_BACKEND
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/tscnc-deploy
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install uv && /opt/uv/bin/uv venv "$VIRTUAL_ENV"
+WORKDIR /src
+# Dependencies change less often than the code: their layer is kept when only the code has changed.
+COPY pyproject.toml ./
+RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra sign --extra serve
+COPY --from=wheel /wheels /wheels
+RUN /opt/uv/bin/uv pip install --no-deps --prefix /opt/package /wheels/*.whl
 
-FROM build-serve AS build-gpu
-RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra serve --extra tensorrt
+FROM build AS build-gpu
+RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra sign --extra serve --extra tensorrt
 
 # What the targets share. The root file system may be read-only: what is written goes to the volume.
 FROM ${BASE} AS runtime
+ARG BASE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="tscnc-deploy" \
       org.opencontainers.image.description="Checks and serves image classifiers that are small and hard to fool" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="${BASE}"
 ENV PATH=/opt/tscnc-deploy/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/scratch TMPDIR=/scratch XDG_CACHE_HOME=/scratch MPLCONFIGDIR=/scratch
 RUN mkdir /scratch && chown 10001:10001 /scratch
@@ -55,12 +68,12 @@ USER 10001:10001
 
 FROM runtime AS check
 COPY --from=build /opt/tscnc-deploy /opt/tscnc-deploy
+COPY --from=build /opt/package /opt/tscnc-deploy
 ENTRYPOINT ["tscnc-deploy"]
 CMD ["--help"]
 
-FROM runtime AS serve
-COPY --from=build-serve /opt/tscnc-deploy /opt/tscnc-deploy
-EXPOSE 8000
+FROM check AS serve
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
 ENTRYPOINT ["tscnc-deploy", "serve"]
@@ -68,7 +81,8 @@ CMD ["/bundle", "--host", "0.0.0.0"]
 
 FROM runtime AS gpu
 COPY --from=build-gpu /opt/tscnc-deploy /opt/tscnc-deploy
-EXPOSE 8000
+COPY --from=build /opt/package /opt/tscnc-deploy
+EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]
 ENTRYPOINT ["tscnc-deploy", "serve"]

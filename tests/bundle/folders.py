@@ -11,6 +11,7 @@ import numpy as np
 
 from tscnc_deploy.bundle import Contents, EngineEntry, ModelFacts, ThreatModel, seal
 from tscnc_deploy.bundle.evidence import Evidence
+from tscnc_deploy.engines.target import Target
 
 CLASSES = ("zero", "one", "two")
 
@@ -51,7 +52,7 @@ def write_files(folder: Path) -> None:
         "report.html": "<!doctype html>\n",
         "README.md": "# tiny\n",
         "engines/onnx-cpu/model.onnx": "the CPU's\n",
-        "engines/onnx-cpu/target.json": "{}\n",
+        "engines/onnx-cpu/target.json": Target(name="onnx-cpu").model_dump_json(),
         "engines/onnx-cuda/model.onnx": "the GPU's\n",
     }
     for path, text in texts.items():

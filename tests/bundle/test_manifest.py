@@ -67,7 +67,7 @@ def test_an_unknown_schema_names_the_known_one():
         (["files", "recipe.toml", "bytes"], -1, "files.recipe.toml.bytes = '-1'"),
         (["files", "recipe.toml", "bytes"], 3.0, "files.recipe.toml.bytes = '3.0'"),
         (["files", "recipe.toml", "bytes"], True, "files.recipe.toml.bytes = 'True'"),
-        (["files", "recipe.toml", "bytes"], 1 << 21, "files.recipe.toml.bytes is 2097152; at most 1048576 are allowed"),
+        (["files", "recipe.toml", "bytes"], 1 << 21, "files.recipe.toml.bytes is 2097152; at most 65536 are allowed"),
         (["files", "twin.safetensors", "bytes"], 10**10, "files.twin.safetensors.bytes is 10000000000; at most"),
         (["files", "recipe.toml", "mode"], 0o777, "files.recipe.toml.mode"),
         (["engines", "onnx-cpu", "folder"], "engines/onnx-cuda", "engines.onnx-cpu.folder is 'engines/onnx-cuda'"),

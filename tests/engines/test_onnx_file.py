@@ -45,7 +45,7 @@ def _with_dims(*dims: int) -> TensorProto:
         (sparse_weight([1.0, 2.0], [3]), "one linear index per value"),
         (sparse_weight([float("nan")], [3]), "not finite"),
         (sparse_weight([1.0], [3], (2**40, 2)), "more elements than an ONNX file can hold"),
-        (sparse_weight([1.0], [3], (2**30, 1)), "stand for 1073741824 elements, more than 536870911"),
+        (sparse_weight([1.0], [3], (2**30, 1)), "stand for 1073741824 elements, more than 67109864"),
     ],
 )
 def test_hostile_weights_are_refused_before_anything_is_allocated(tmp_path, weight, message):
@@ -97,10 +97,10 @@ def test_other_files_are_refused(tmp_path, data):
 
 def test_missing_empty_and_special_files_are_refused(tmp_path):
     (tmp_path / "empty.onnx").touch()
-    with pytest.raises(InputError, match="0 bytes"):
+    with pytest.raises(InputError, match="it holds no graph"):
         read_onnx(tmp_path / "empty.onnx")
     for path in (tmp_path / "missing.onnx", tmp_path, "/dev/zero"):
-        with pytest.raises(InputError, match="no such file"):
+        with pytest.raises(InputError, match=r"no such file|is not a regular file"):
             read_onnx(path)
 
 

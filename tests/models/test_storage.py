@@ -128,7 +128,7 @@ def test_files_that_are_no_safetensors(tmp_path, content):
 
 def test_missing_files_and_folders(tmp_path):
     for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(InputError, match="is no readable safetensors file"):
+        with pytest.raises(InputError, match=r"there is no such file|is not a regular file"):
             load_model(path)
 
 

@@ -184,9 +184,9 @@ def test_what_is_no_file_of_a_model_is_refused(files, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
     (tmp_path / "folder.onnx").mkdir()
     for name, message in {
-        "empty.onnx": "0 bytes",
+        "empty.onnx": "it holds no graph",
         "cut.onnx": "truncated",
-        "folder.onnx": "no such file",
+        "folder.onnx": "is not a regular file",
         "none.onnx": "no such file",
     }.items():
         with pytest.raises(InputError, match=rf"{name}: .*{message}"):

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _ADVERSARIAL = "adversarial."
 OUTCOME = "outcome."
+# Names and shapes of a few arrays for each engine and each attack.
+_MAX_HEADER = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +115,9 @@ def parse_evidence(arrays: bytes, record: bytes, model: ModelFacts) -> Evidence 
     Raises:
         BundleError: One of them is damaged, or an array is missing or has the wrong type, shape or values.
     """
+    if (length := int.from_bytes(arrays[:8], "little")) > _MAX_HEADER:
+        msg = f"{ARRAYS} has a header of {length} bytes; at most {_MAX_HEADER} are allowed"
+        raise BundleError(msg)
     try:
         tensors = safetensors.numpy.load(arrays)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:

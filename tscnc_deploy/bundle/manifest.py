@@ -28,7 +28,7 @@ SCRIPT = "reproduce.sh"
 REQUIRED = (RECIPE, TWIN, RECORD, ARRAYS, REPORT, CARD)
 
 # Bounds on the time and the memory that an opened bundle can cost; JSON takes up to forty times its length.
-MAX_BYTES = {RECIPE: 1 << 20, RECORD: 8 << 20, PROVENANCE: 1 << 20, SBOM: 8 << 20}
+MAX_BYTES = {RECIPE: 1 << 16, RECORD: 4 << 20, PROVENANCE: 1 << 20, SBOM: 4 << 20}
 MAX_FILE_BYTES = 4 << 30
 MAX_BUNDLE_BYTES = 16 << 30
 

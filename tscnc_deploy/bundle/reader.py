@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle.evidence import Evidence
     from tscnc_deploy.bundle.withheld import WithheldEvidence
     from tscnc_deploy.engines.base import Engine
+    from tscnc_deploy.engines.target import Target
+    from tscnc_deploy.recipe import Recipe
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
 
@@ -53,18 +55,22 @@ class Bundle:
     manifest: Manifest
     supplied: Evidence | None = None
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, limit: int | None = None) -> bytes:
         """The bytes of one file, checked against the manifest as they are read.
 
         Args:
             path: Relative to the bundle, as the manifest lists it, such as "report.html".
+            limit: Most bytes that it may have; None leaves it to the manifest.
 
         Raises:
-            BundleError: The manifest lists no such file, or the file has changed.
+            BundleError: The manifest lists no such file, it has more bytes, or it has changed.
         """
         entry = self.manifest.files.get(path)
         if entry is None:
             msg = f"{self.path}: {MANIFEST} lists no file {quoted(path)}"
+            raise BundleError(msg)
+        if limit is not None and entry.bytes > limit:
+            msg = f"{self.path}: {path} has {entry.bytes} bytes; at most {limit} are allowed"
             raise BundleError(msg)
         with _refusals(self.path):
             return b"".join(chunks(self.path, path, entry))
@@ -78,10 +84,35 @@ class Bundle:
             msg = f"{self.path}: {RECIPE} is not text in UTF-8"
             raise BundleError(msg) from None
 
+    def load_recipe(self, overrides: Sequence[str] = (), **options: Any) -> Recipe:
+        """The recipe of the build, validated.
+
+        Args:
+            overrides: Assignments such as "gates.robust=0.5", see `recipe.file.load_recipe`.
+            options: Passed on to it.
+
+        Raises:
+            RecipeError: It is none, or the overrides ask for something impossible.
+        """
+        from tscnc_deploy.recipe.file import load_recipe
+
+        return load_recipe(self.path / RECIPE, overrides, text=self.recipe, **options)
+
     @property
     def engines(self) -> tuple[str, ...]:
         """Names of the engines in it."""
         return tuple(sorted(self.manifest.engines))
+
+    def target(self, engine: str) -> Target:
+        """The target that an engine was exported for.
+
+        Raises:
+            BundleError: There is no such engine, or its target is damaged.
+        """
+        from tscnc_deploy.engines.registry import read_exported_target
+
+        with _refusals(self.path):
+            return read_exported_target(self.path / self._folder(engine), self._read_listed)
 
     def engine(self, name: str, **options: Any) -> Engine:
         """Opens an engine.
@@ -97,13 +128,9 @@ class Bundle:
         """
         from tscnc_deploy.engines import open_engine
 
-        if name not in self.manifest.engines:
-            msg = f"{self.path}: there is no engine {quoted(name)}; there is {', '.join(self.engines) or 'none'}"
-            raise BundleError(msg)
-        folder = self.manifest.engines[name].folder
+        folder = self._folder(name)
         with _refusals(self.path):
-            self._check_again(folder)
-            engine = open_engine(self.path / folder, **options)
+            engine = open_engine(self.path / folder, read=self._read_listed, **options)
         if engine.spec.name != name:
             msg = f"{self.path}: {folder} holds the engine {quoted(engine.spec.name)} instead of {name}"
             raise BundleError(msg)
@@ -116,8 +143,7 @@ class Bundle:
         from tscnc_deploy.models import load_model
 
         with _refusals(self.path):
-            self._check_again(TWIN)
-            model = load_model(self.path / TWIN)
+            model = load_model(self.path / TWIN, self._read_listed)
         self._check_form(TWIN, model.config.input_shape, model.config.classes)
         return model
 
@@ -136,15 +162,11 @@ class Bundle:
         """
         from tscnc_deploy.models import load_model
 
-        if engine not in self.manifest.engines:
-            msg = f"{self.path}: there is no engine {quoted(engine)}; there is {', '.join(self.engines) or 'none'}"
-            raise BundleError(msg)
-        path = f"{self.manifest.engines[engine].folder}/{TWIN}"
+        path = f"{self._folder(engine)}/{TWIN}"
         if path not in self.manifest.files:
             return self.twin
         with _refusals(self.path):
-            self._check_again(path)
-            model = load_model(self.path / path)
+            model = load_model(self.path / path, self._read_listed)
         self._check_form(path, model.config.input_shape, model.config.classes)
         return model
 
@@ -206,6 +228,12 @@ class Bundle:
         with _refusals(self.path):
             return parse_record(self.read(RECORD))
 
+    def _folder(self, engine: str) -> str:
+        if engine not in self.manifest.engines:
+            msg = f"{self.path}: there is no engine {quoted(engine)}; there is {', '.join(self.engines) or 'none'}"
+            raise BundleError(msg)
+        return self.manifest.engines[engine].folder
+
     def _check_form(self, path: str, input_shape: tuple[int, int, int], classes: int) -> None:
         model = self.manifest.model
         if (input_shape, classes) != (model.input_shape, len(model.classes)):
@@ -215,11 +243,9 @@ class Bundle:
             )
             raise BundleError(msg)
 
-    def _check_again(self, place: str) -> None:
-        # For what is opened by its path: the digests are compared once more, as late as possible.
-        for path, entry in self.manifest.files.items():
-            if path == place or path.startswith(place + "/"):
-                check_file(self.path, path, entry)
+    def _read_listed(self, path: Path, limit: int) -> bytes:
+        """`reading.Read` of the bundle's own files."""
+        return self.read(path.relative_to(self.path).as_posix(), limit)
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:

@@ -94,13 +94,13 @@ def _integer(digits: str) -> int:
 
 def _is_deeper(document: Any, limit: int) -> bool:
     # Level by level, so that the check itself needs no recursion.
-    level = [document]
+    level = _containers([document])
     for _ in range(limit):
-        level = [child for node in level for child in _children(node)]
-    return any(isinstance(node, dict | list) for node in level)
+        level = [child for node in level for child in _containers(node.values() if type(node) is dict else node)]
+        if not level:
+            return False
+    return True
 
 
-def _children(node: Any) -> Iterable[Any]:
-    if isinstance(node, dict):
-        return node.values()
-    return node if isinstance(node, list) else ()
+def _containers(nodes: Iterable[Any]) -> list[Any]:
+    return [node for node in nodes if type(node) is dict or type(node) is list]

@@ -30,16 +30,14 @@ def bring(bundle: Bundle, baseline: Bundle | None, request: Request) -> tuple[Bu
 
 
 def _complete(bundle: Bundle, request: Request) -> Bundle:
-    from tscnc_deploy.bundle.manifest import RECIPE
     from tscnc_deploy.recipe import Data
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.verification.withheld_images import bring_images
 
     if bundle.withheld is None:
         return bundle
     # The maker of the bundle does not say where on this machine data are read, and written when they are downloaded.
     root = request.data_root or Data().root
-    recipe = load_recipe(bundle.path / RECIPE, dataset=request.dataset, data_root=root)
+    recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
     return bring_images(bundle, recipe.data)
 
 

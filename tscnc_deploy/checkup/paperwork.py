@@ -41,11 +41,10 @@ def _version(distribution: str) -> str:
 
 def check_record(bundle: Bundle) -> Iterator[Finding]:
     """Whether recipe, record and manifest tell the same story, and whether it is one of gates that were passed."""
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.report.data import ReportData
 
     record = ReportData.from_json(bundle.record)
-    recipe = load_recipe(bundle.path / RECIPE)
+    recipe = bundle.load_recipe()
     changed = list(_changed(record.recipe, recipe))
     yield holds("recipe: the one of the record", not changed, "; ".join(changed))
     failed = [gate.name for gate in record.gates if not gate.passed]
@@ -71,7 +70,6 @@ def check_evidence(bundle: Bundle) -> Iterator[Finding]:
     """Whether there is evidence for every engine that is said to have been attacked, and whether it is any."""
     import torch
 
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.robustness import Threat
 
@@ -81,7 +79,7 @@ def check_evidence(bundle: Bundle) -> Iterator[Finding]:
     adversarial = {} if withheld else bundle.evidence.adversarial
     twin = ReportData.from_json(bundle.record).evaluations.twin
     evaluated = twin.clean.total if twin and twin.clean else 0
-    wanted = min(load_recipe(bundle.path / RECIPE).verify.evidence_images, evaluated) or 1
+    wanted = min(bundle.load_recipe().verify.evidence_images, evaluated) or 1
     count = len(withheld.index if withheld else bundle.evidence.labels)
     said = f"there are {count} evidence images, the record promises {wanted}"
     yield holds("evidence: all images are there", count >= wanted, said, count, wanted)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tscnc_deploy.bundle.manifest import RECIPE
 from tscnc_deploy.checkup.finding import Finding, holds
 from tscnc_deploy.recipe.file import load_recipe
 
@@ -62,7 +61,7 @@ def choose_policy(
         return Policy(load_recipe(recipe, overrides), "recipe")
     chosen = bundle if baseline is None else baseline
     return Policy(
-        load_recipe(chosen.path / RECIPE, overrides),
+        chosen.load_recipe(overrides),
         "bundle" if baseline is None else "baseline",
     )
 
@@ -78,7 +77,7 @@ def compare_policy(bundle: Bundle, policy: Policy) -> Iterator[Finding]:
         message = "chosen by whoever made the bundle; --recipe or --baseline holds it to yours"
         yield Finding("gates: whose they are", "note", message)
         return
-    own = load_recipe(bundle.path / RECIPE)
+    own = bundle.load_recipe()
     lowered = [
         f"gates.{key} is {have:g} in the bundle's recipe, {want:g} by {policy.says}"
         for key, have, want in (

@@ -97,8 +97,8 @@ def _as_twin(
 
 def _tolerance(bundle: Bundle, name: str) -> float:
     """That of the shipped target of this name, which the bundle's maker cannot have widened; else the bundle's."""
-    from tscnc_deploy.engines.target import list_targets, read_target
+    from tscnc_deploy.engines.target import list_targets
 
     shipped = {target.name: target.tolerance for target in list_targets()}
-    own = read_target(bundle.path / bundle.manifest.engines[name].folder / "target.json").tolerance
+    own = bundle.target(name).tolerance
     return min(own, shipped.get(name, own))

@@ -117,7 +117,6 @@ def _engines(
     import numpy as np
 
     from tscnc_deploy.engines import ExportAids, export_engine, open_engine
-    from tscnc_deploy.engines.target import read_target
     from tscnc_deploy.errors import UnavailableError
 
     found: dict[str, Engine] = {}
@@ -131,7 +130,7 @@ def _engines(
                 raise
             unavailable[name] = str(error)
             continue
-        target = read_target(bundle.path / bundle.manifest.engines[name].folder / "target.json")
+        target = bundle.target(name)
         # For this GPU, whichever the bundle was built for, as that is where both are timed.
         here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
         # Values of the images do not change the time that 8 bits take, and a bundle may hold none.

@@ -31,10 +31,9 @@ def rebuild(folder: Path, request: Request, progress: Progress, bundle: Bundle) 
     import torch
 
     from tscnc_deploy.bundle import open_bundle
-    from tscnc_deploy.bundle.manifest import MANIFEST, RECIPE
+    from tscnc_deploy.bundle.manifest import MANIFEST
     from tscnc_deploy.pipeline.run import Run
     from tscnc_deploy.recipe import Data
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.stages import STAGES
     from tscnc_deploy.training.device import describe_device
 
@@ -43,7 +42,7 @@ def rebuild(folder: Path, request: Request, progress: Progress, bundle: Bundle) 
         return open_bundle(finished)
     # The place of data is this machine's affair, not the bundle's.
     root = request.data_root or Data().root
-    recipe = load_recipe(bundle.path / RECIPE, dataset=request.dataset, data_root=root)
+    recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
     device = describe_device(torch.device(request.device))
     run = Run(folder, STAGES, device=request.device, device_class=device)
     run.prepare(0)

@@ -184,12 +184,10 @@ def _with_recipe(bundle: Bundle, options: dict[str, Any]) -> tuple[Bundle, Recip
 
     Where it withholds its evidence images, a data set that is named completes it instead.
     """
-    from tscnc_deploy.bundle.manifest import RECIPE
-    from tscnc_deploy.recipe.file import load_recipe
     from tscnc_deploy.verification.withheld_images import bring_images
 
     dataset, root, overrides = options["dataset"], options["data_root"], options["overrides"]
-    recipe = load_recipe(bundle.path / RECIPE, overrides, dataset=dataset, data_root=root)
+    recipe = bundle.load_recipe(overrides, dataset=dataset, data_root=root)
     elsewhere = bool(dataset or root or any(each.startswith("data.") for each in overrides))
     if elsewhere and bundle.withheld:
         return bring_images(bundle, recipe.data), recipe, False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tscnc_deploy.engines.base import Array, Engine
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.reading import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -68,7 +69,7 @@ class EngineKind(Protocol):
     ) -> EngineFiles: ...
 
     def open_engine(
-        self, folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False
+        self, folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
     ) -> Engine: ...
 
     def can_export(self, target: Target) -> str | None: ...

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
 from tscnc_deploy.errors import InputError, StorageError
+from tscnc_deploy.reading import read_file
 
 MAX_BYTES = 2**31 - 1
 """What protobuf can hold in one file."""
@@ -39,6 +40,9 @@ _STORAGE: dict[int, tuple[int, str]] = {
 }
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _MAX_RANK = 8
+# What sparse weights may stand for however few are stored, and for each that is: runtimes expand them.
+_FREE_ELEMENTS = 1 << 26
+_EXPANSION = 1000
 # Attributes that kernels divide by, and those in which exporters write the largest integer for "to the end".
 _POSITIVE = {"group", "strides", "dilations", "kernel_shape"}
 _UNBOUNDED = {"starts", "ends", "value_int", "value_ints"}
@@ -52,21 +56,9 @@ def read_bytes(path: str | Path) -> bytes:
     """The content of a file that may be an ONNX file.
 
     Raises:
-        InputError: It is missing, unreadable, no regular file, empty, or larger than `MAX_BYTES`.
+        InputError: It is missing, unreadable, no regular file, or larger than `MAX_BYTES`.
     """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            msg = f"{path}: there is no such file"
-            raise InputError(msg)
-        size = path.stat().st_size
-        if not 0 < size <= MAX_BYTES:
-            msg = f"{path}: {size} bytes; an ONNX file has between 1 and {MAX_BYTES}"
-            raise InputError(msg)
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from error
+    return read_file(Path(path), MAX_BYTES)
 
 
 def parse_onnx(data: bytes, source: str | Path) -> ModelProto:
@@ -173,8 +165,9 @@ def _check_initializers(graph: GraphProto) -> None:
         else:
             _check_sparse(tensor, where)
     total = sum(math.prod(tensor.dims) for tensor in graph.sparse_initializer)
-    if total > MAX_ELEMENTS:
-        _refuse(f"its sparse initializers stand for {total} elements, more than {MAX_ELEMENTS}")
+    limit = min(MAX_ELEMENTS, _FREE_ELEMENTS + _EXPANSION * sum(t.values.dims[0] for t in graph.sparse_initializer))
+    if total > limit:
+        _refuse(f"its sparse initializers stand for {total} elements, more than {limit}")
 
 
 def _named_tensors(graph: GraphProto) -> Iterator[tuple[str, TensorProto | SparseTensorProto]]:

@@ -9,12 +9,14 @@ import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
 from tscnc_deploy.engines.kind import EngineFiles, ExportAids
-from tscnc_deploy.engines.onnx_file import parse_onnx, read_bytes, read_onnx, write_onnx
+from tscnc_deploy.engines.onnx_file import MAX_BYTES, parse_onnx, read_onnx, write_onnx
+from tscnc_deploy.engines.onnx_memory import largest_batch
 from tscnc_deploy.engines.onnx_session import CPU, one_line, open_session, require
 from tscnc_deploy.engines.onnx_signature import signature_of
 from tscnc_deploy.engines.structure import structure_of
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.reading import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,7 +33,9 @@ class OnnxRuntimeEngine(CheckedEngine):
         provider: "CPUExecutionProvider" or "CUDAExecutionProvider"; no other is used in its place.
         threads: Threads of one call; None takes one per physical core.
         batch_min: Shorter batches are padded to this many images.
-        batch_max: Longer batches are split. A file with a fixed batch size overrides both.
+        batch_max: Longer batches are split, and sooner where they would take too much memory, see `onnx_memory`. A file
+            with a fixed batch size overrides both.
+        read: Gives the file's content.
 
     Raises:
         InputError: The file is missing, no ONNX file, truncated, hostile, or has other inputs or outputs.
@@ -47,11 +51,13 @@ class OnnxRuntimeEngine(CheckedEngine):
         threads: int | None = None,
         batch_min: int = 1,
         batch_max: int = 256,
+        read: Read = read_file,
     ) -> None:
         self._path = Path(path)
-        data = read_bytes(path)
+        data = read(self._path, MAX_BYTES)
         model = parse_onnx(data, path)
         self._signature = signature_of(model, self._path)
+        fits = largest_batch(model, self._signature, self._path)
         self._session = open_session(data, self._path, provider, threads)
         batch = self._signature.batch
         super().__init__(
@@ -63,7 +69,7 @@ class OnnxRuntimeEngine(CheckedEngine):
                 precision=structure_of(model).precision,
                 provider=provider,
                 batch_min=batch or batch_min,
-                batch_max=batch or batch_max,
+                batch_max=min(batch or batch_max, fits),
             )
         )
 
@@ -103,7 +109,7 @@ def export_engine(
 
 
 def open_engine(
-    folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False
+    folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
 ) -> OnnxRuntimeEngine:
     """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
     return OnnxRuntimeEngine(
@@ -113,6 +119,7 @@ def open_engine(
         threads=threads,
         batch_min=target.batch_min,
         batch_max=target.batch_max,
+        read=read,
     )
 
 

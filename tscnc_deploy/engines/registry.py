@@ -13,6 +13,7 @@ from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import EngineFiles, EngineKind, ExportAids
 from tscnc_deploy.engines.target import Target, read_target, write_target
 from tscnc_deploy.errors import InputError, StorageError
+from tscnc_deploy.reading import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +55,12 @@ def export_engine(
 
 
 def open_engine(
-    folder: str | Path, target: Target | None = None, *, threads: int | None = None, rebuild: bool = False
+    folder: str | Path,
+    target: Target | None = None,
+    *,
+    threads: int | None = None,
+    rebuild: bool = False,
+    read: Read = read_file,
 ) -> Engine:
     """Opens an exported engine.
 
@@ -64,6 +70,7 @@ def open_engine(
         threads: CPU threads of one call; None leaves it to the runtime.
         rebuild: An engine that was built for other GPUs or by another version is built anew from the ONNX file beside
             it and compared with that file before it is used, as if its target were portable. TensorRT only.
+        read: Gives the content of every file that is used.
 
     Raises:
         InputError: A file is missing, damaged or hostile, or the precision read back from it is not the target's.
@@ -71,8 +78,8 @@ def open_engine(
     """
     folder = Path(folder)
     if target is None:
-        target = read_exported_target(folder)
-    engine = _kind(target).open_engine(folder, target, threads=threads, rebuild=rebuild)
+        target = read_exported_target(folder, read)
+    engine = _kind(target).open_engine(folder, target, threads=threads, rebuild=rebuild, read=read)
     if engine.spec.precision != target.precision:
         msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
         raise InputError(msg)
@@ -84,13 +91,13 @@ def can_export(target: Target) -> str | None:
     return _kind(target).can_export(target)
 
 
-def read_exported_target(folder: Path) -> Target:
+def read_exported_target(folder: Path, read: Read = read_file) -> Target:
     """The target that an exported engine was written for.
 
     Raises:
-        RecipeError: The folder holds none.
+        InputError: The folder holds none.
     """
-    return read_target(folder / _TARGET)
+    return read_target(folder / _TARGET, read)
 
 
 def can_run(target: Target) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from tscnc_deploy.errors import RecipeError, StorageError
+from tscnc_deploy.reading import Read, read_file
 from tscnc_deploy.recipe.problems import Setting, explain
 from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
@@ -24,7 +25,7 @@ _ONLY_FOR = {
     "batch_opt": ("tensorrt", "tensorrt-rtx"),
     "portable": ("tensorrt", "tensorrt-rtx"),
 }
-# No target is larger; the rest of a hostile file is not read.
+# No target is larger.
 _MAX_JSON = 65536
 
 
@@ -150,18 +151,14 @@ def write_target(target: Target, path: Path) -> None:
         raise StorageError(msg) from error
 
 
-def read_target(path: Path) -> Target:
+def read_target(path: Path, read: Read = read_file) -> Target:
     """Reads what `write_target` wrote.
 
     Raises:
-        RecipeError: The file is missing, no JSON, or no target.
+        InputError: The file is missing, too large, no JSON, or no target.
     """
     try:
-        with path.open("rb") as file:
-            return Target.model_validate_json(file.read(_MAX_JSON))
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise RecipeError(msg) from error
+        return Target.model_validate_json(read(path, _MAX_JSON))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -30,4 +30,5 @@ def describe_non_finite(tensors: Mapping[str, Tensor]) -> str:
 
 def _listed(names: list[str]) -> str:
     more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    # Names come from files, whose makers could steer a terminal with them.
+    return ", ".join(ascii(name[:200])[1:-1] for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

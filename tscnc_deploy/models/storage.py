@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models.classifier import Classifier, Normalize, skeleton
 from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.models.fit import describe_misfit, describe_non_finite
+from tscnc_deploy.reading import Read, read_file
 
 _CONFIG_KEY = "config"
+_METADATA = "__metadata__"
+_MAX_BYTES = 1 << 32
+# The config, and a hundred bytes for each tensor.
+_MAX_HEADER = 4 << 20
 _NORMALIZATION = ("normalize.mean", "normalize.std")
 
 
@@ -34,8 +40,12 @@ def save_model(model: Classifier, path: Path | str) -> None:
     Path(path).write_bytes(safetensors.torch.save(state, {_CONFIG_KEY: model.config.to_json()}))
 
 
-def load_model(path: Path | str) -> Classifier:
-    """Opens a file that `save_model` wrote; memory is allocated only for tensors that the config explains.
+def load_model(path: Path | str, read: Read = read_file) -> Classifier:
+    """Opens a file that `save_model` wrote.
+
+    Args:
+        path: Of the file.
+        read: Gives its content.
 
     Returns:
         The classifier in evaluation mode on the CPU, every tensor as it was saved, to the bit.
@@ -45,19 +55,43 @@ def load_model(path: Path | str) -> Classifier:
             or dtypes than the config says, are not finite, or contradict it.
     """
     path = Path(path)
+    data = read(path, _MAX_BYTES)
+    header = _header(path, data)
+    config = _config(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY))
+    model = skeleton(config)
+    _check_form(path, header, model)
     try:
-        with safe_open(path, framework="pt") as file:
-            config = _config(path, (file.metadata() or {}).get(_CONFIG_KEY))
-            model = skeleton(config)
-            _check_form(path, file, model)
-            state = {name: file.get_tensor(name) for name in model.state_dict()}
-    except (SafetensorError, OSError) as error:
+        state = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, RuntimeError) as error:
         msg = f"{path}: is no readable safetensors file: {error}"
         raise InputError(msg) from error
     _check_values(path, state, config)
-    # A copy: the tensors of an open safetensors file may be mapped, and would change with it.
     model.to_empty(device="cpu").load_state_dict(state)
     return model.eval()
+
+
+def _header(path: Path, data: bytes) -> dict[str, Any]:
+    """Names, dtypes and shapes, so that no tensor is made that the config does not explain.
+
+    The library checks the rest of the file's form, and does so again when it makes the tensors.
+    """
+    length = int.from_bytes(data[:8], "little")
+    try:
+        if length > _MAX_HEADER:
+            msg = f"its header has {length} bytes; at most {_MAX_HEADER} are allowed"
+            raise ValueError(msg)
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=_unique)
+        entries = [entry for name, entry in header.items() if name != _METADATA]
+        if not all(isinstance(entry["dtype"], str) and _is_shape(entry["shape"]) for entry in entries):
+            msg = "a tensor has no dtype or no shape"
+            raise ValueError(msg)
+        if not isinstance((header.get(_METADATA) or {}).get(_CONFIG_KEY), str | None):
+            msg = "its config is no text"
+            raise ValueError(msg)
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        msg = f"{path}: is no readable safetensors file: {error}"
+        raise InputError(msg) from error
+    return dict(header)
 
 
 def _config(path: Path, text: str | None) -> ModelConfig:
@@ -71,17 +105,28 @@ def _config(path: Path, text: str | None) -> ModelConfig:
         raise InputError(msg) from error
 
 
-def _check_form(path: Path, file: Any, model: Classifier) -> None:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # The library might take the other one.
+    if len(found := dict(pairs)) != len(pairs):
+        msg = "a key is there twice"
+        raise ValueError(msg)
+    return found
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < 1 << 48 for size in value)
+
+
+def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:
     expected = model.state_dict()
-    slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    shapes = {name: tuple(tensor.get_shape()) for name, tensor in slices.items()}
+    shapes = {name: tuple(tensor["shape"]) for name, tensor in header.items()}
     if misfit := describe_misfit(expected, shapes):
         msg = f"{path}: does not hold the {model.config.arch} that its config describes; {misfit}"
         raise InputError(msg)
     for name, tensor in expected.items():
         dtype = "F32" if tensor.is_floating_point() else "I64"
-        if slices[name].get_dtype() != dtype:
-            msg = f"{path}: {name} has the dtype {slices[name].get_dtype()} instead of {dtype}"
+        if header[name]["dtype"] != dtype:
+            msg = f"{path}: {name} has the dtype {ascii(header[name]['dtype'])[1:-1]} instead of {dtype}"
             raise InputError(msg)
 
 

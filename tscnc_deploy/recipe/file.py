@@ -35,6 +35,8 @@ def _keys() -> Iterator[str]:
 
 
 _KEYS = tuple(_keys())
+# More than the numbers of any list in a recipe have.
+_MAX_DOTS = 4000
 _OWN_FILE = "a .toml file of your own"
 _SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in _KEYS if "." in key))
 
@@ -82,6 +84,7 @@ def load_recipe(
     data_root: str | None = None,
     targets: Sequence[str] = (),
     seed: int | None = None,
+    text: str | None = None,
 ) -> Recipe:
     """Reads and validates a recipe. What is given by an argument of its own wins over `overrides`, these over the file.
 
@@ -94,6 +97,7 @@ def load_recipe(
         data_root: Overrides data.root.
         targets: Override export.targets unless empty.
         seed: Overrides seed.
+        text: Content of the file, where it was read already; `recipe` then only names it.
 
     Returns:
         The recipe; its name is the file's, without .toml, unless the file gives one.
@@ -102,10 +106,10 @@ def load_recipe(
         RecipeError: No such recipe, not a file, not TOML, or settings that are unknown, wrong or contradictory; the
             message lists every problem on a line of its own.
     """
-    path = _find(os.fspath(recipe))
+    path = _find(os.fspath(recipe)) if text is None else Path(recipe)
     file = _short(path)
     settings: dict[str, Setting] = {}
-    problems = list(_collect(_read(path), file, settings))
+    problems = list(_collect(_parse(path, text), file, settings))
     for assignment in overrides:
         key, value = parse_assignment(assignment)
         settings[key] = Setting(value, "--set", key, overrides=True)
@@ -188,11 +192,13 @@ def _find(recipe: str) -> Path:
     raise RecipeError(msg)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _parse(path: Path, text: str | None) -> dict[str, Any]:
     file = _short(path)
     try:
         # Editors of some systems begin a UTF-8 file with a byte-order mark, which TOML does not know.
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig") if text is None else text
+        _refuse_long_keys(text)
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         msg = f"{file}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
@@ -202,6 +208,14 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         msg = f"{file}: cannot be read: {error.strerror}"
     raise RecipeError(msg)
+
+
+def _refuse_long_keys(text: str) -> None:
+    # The parser's time grows with the square of the number of parts of a dotted key, which is on one line.
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > _MAX_DOTS:
+            msg = f"line {number} holds {line.count('.')} dots; at most {_MAX_DOTS} are allowed"
+            raise ValueError(msg)
 
 
 def _collect(document: Mapping[str, Any], file: str, settings: dict[str, Setting]) -> Iterator[str]:

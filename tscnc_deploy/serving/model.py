@@ -113,6 +113,8 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
         BundleError: There is no such engine, or none at all.
         GateFailedError: The bundle failed its gates, or what is asked for was never attacked.
     """
+    from tscnc_deploy.report.data import ReportData
+
     if engine is not None and engine not in bundle.engines:
         msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
         raise BundleError(msg)
@@ -123,7 +125,7 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
     if allow_failed:
         return names
     if not bundle.manifest.passed:
-        failed = [gate["name"] for gate in bundle.record.get("gates", []) if not gate["passed"]]
+        failed = [gate.name for gate in ReportData.from_json(bundle.record).gates if not gate.passed]
         which = f" ({', '.join(failed)})" if failed else ""
         msg = f"{bundle.path}: the bundle failed its gates{which}; --allow-failed takes it nevertheless"
         raise GateFailedError(msg)

@@ -6,7 +6,7 @@ config.pbtxt follows model_config.proto of https://github.com/triton-inference-s
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy import __version__
+from tscnc_deploy.bundle import strict_json
 from tscnc_deploy.errors import BundleError, InputError, StorageError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
 
@@ -27,6 +28,7 @@ RUNTIME = "onnxruntime 1.22"
 # What every onnxruntime from 1.20 on reads, the one of that release included.
 MAX_OPSET = 21
 MAX_IR = 10
+_MAX_FACTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
     if engine not in bundle.engines:
         msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
         raise BundleError(msg)
-    target = _target(bundle, engine)
+    target = bundle.target(engine)
     artefact = _artefact(bundle, engine, target)
     name, model = bundle.manifest.name, bundle.manifest.model
     labels = "".join(" ".join(label.split()) + "\n" for label in model.classes)
@@ -119,7 +121,7 @@ def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
         "norm": bundle.manifest.threat.norm,
         "epsilon": bundle.manifest.threat.epsilon,
         "robust": found.robust.accuracy if found and found.robust else None,
-        "gpu": _needs_gpu(_target(bundle, engine)),
+        "gpu": _needs_gpu(bundle.target(engine)),
     }
 
 
@@ -146,13 +148,6 @@ def finished_folder(folder: Path) -> Iterator[Path]:
         raise StorageError(msg) from error
 
 
-def _target(bundle: Bundle, engine: str) -> Target:
-    from tscnc_deploy.engines.registry import read_exported_target
-
-    bundle.read(f"engines/{engine}/target.json")  # its digest
-    return read_exported_target(bundle.path / "engines" / engine)
-
-
 def _needs_gpu(target: Target) -> bool:
     return target.engine != "onnxruntime" or target.provider != "CPUExecutionProvider"
 
@@ -162,17 +157,26 @@ def _artefact(bundle: Bundle, engine: str, target: Target) -> _Artefact:
     if bundle.manifest.engines[engine].kind == "onnxruntime":
         return _Artefact(_onnx(bundle, inside), "model.onnx", "onnxruntime")
     if bundle.manifest.engines[engine].kind == "tensorrt":
-        facts = json.loads(bundle.read(f"{inside}engine.json"))
-        capabilities = tuple(_dotted(name) for name in facts["made_for"])
+        capabilities = _capabilities(bundle, f"{inside}engine.json")
         return _Artefact(f"{inside}model.engine", "model.plan", "tensorrt", capabilities)
     msg = f"{bundle.path}: Triton cannot run the engine {engine} ({target.engine}); choose another with --engine"
     raise InputError(msg)
 
 
-def _dotted(capability: str) -> str:
-    """The compute capability SM89 as Triton writes it, 8.9."""
-    digits = capability.removeprefix("SM")
-    return f"{digits[:-1]}.{digits[-1]}"
+def _capabilities(bundle: Bundle, path: str) -> tuple[str, ...]:
+    """The GPUs that an engine was built for as Triton writes them: 8.9 for SM89."""
+    try:
+        facts = strict_json.loads(bundle.read(path, _MAX_FACTS))
+    except ValueError as error:
+        msg = f"{bundle.path}: {path} {error}"
+        raise BundleError(msg) from error
+    made_for = facts.get("made_for") if isinstance(facts, dict) else None
+    matches = [re.fullmatch(r"SM(\d{1,3})(\d)", str(name)) for name in made_for] if isinstance(made_for, list) else []
+    found = tuple(f"{match[1]}.{match[2]}" for match in matches if match)
+    if not found or len(found) != len(matches):
+        msg = f"{bundle.path}: {path} does not say for which GPUs the engine was built"
+        raise BundleError(msg)
+    return found
 
 
 def _onnx(bundle: Bundle, inside: str) -> str:

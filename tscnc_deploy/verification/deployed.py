@@ -39,6 +39,7 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
 
     import numpy as np
 
+    from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.robustness import compare_logits
 
     engine = source.engine()
@@ -56,13 +57,13 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
     parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
     digest = hashlib.sha256(bundle.manifest.to_bytes()).hexdigest()
-    evaluations = bundle.record.get("evaluations") or {}
-    recorded = evaluations.get("twin") if name == "twin" else (evaluations.get("engines") or {}).get(name)
+    evaluations = ReportData.from_json(bundle.record).evaluations
+    recorded = evaluations.twin if name == "twin" else evaluations.engines.get(name)
     return {
         "bundle_sha256": said if isinstance(said, str) else None,
         "same_bundle": said == digest if isinstance(said, str) else None,
         "parity": parity.to_json(),
-        "evidence": {key: recorded.get(key) for key in ("clean", "robust")} if recorded else None,
+        "evidence": recorded.model_dump(mode="json", include={"clean", "robust"}) if recorded else None,
     }
 
 
@@ -75,7 +76,5 @@ def _logits(bundle: Bundle, images: torch.Tensor) -> torch.Tensor:
 
 def _tolerance(bundle: Bundle, name: str) -> float:
     """Of the engine's target; the largest of all where the server does not say which it runs."""
-    from tscnc_deploy.engines.registry import read_exported_target
-
     names = bundle.engines if name == "twin" else (name,)
-    return max(read_exported_target(bundle.path / "engines" / each).tolerance for each in names)
+    return max(bundle.target(each).tolerance for each in names)

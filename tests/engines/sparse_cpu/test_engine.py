@@ -135,7 +135,7 @@ def test_activations_beyond_memory_are_an_error_and_no_crash(tmp_path):
     ]
     constants = {"w": sparse_array((300, 1, 1, 1), 1.0, 0)}
     path = write_graph(tmp_path / "large.onnx", nodes, constants, (1, 2048, 2048), 300)
-    with pytest.raises(InputError, match=r"large\.onnx: (a tensor is too large|.*exceed 4 GiB)"):
+    with pytest.raises(InputError, match=r"large\.onnx: needs \d+ numbers at once"):
         SparseCpuEngine(path)
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
-from tscnc_deploy.engines.onnx_file import parse_onnx, read_bytes
+from tscnc_deploy.engines.onnx_file import MAX_BYTES, parse_onnx
+from tscnc_deploy.engines.onnx_memory import largest_batch
 from tscnc_deploy.engines.onnx_signature import signature_of
 from tscnc_deploy.engines.sparse_cpu.library import Core
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.program import write_program
 from tscnc_deploy.engines.structure import structure_of
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.reading import Read, read_file
 
 
 class SparseCpuEngine(CheckedEngine):
@@ -30,7 +32,9 @@ class SparseCpuEngine(CheckedEngine):
         instructions: "auto", or one of `library.INSTRUCTIONS` to force it.
         threads: Threads of one call; None takes one per core that this process may use.
         batch_min: Shorter batches are padded to this many images.
-        batch_max: Longer batches are split. A file with a fixed batch size overrides both.
+        batch_max: Longer batches are split, and sooner where they would take too much memory, see `onnx_memory`. A file
+            with a fixed batch size overrides both.
+        read: Gives the file's content.
 
     Raises:
         InputError: The file is missing, no ONNX file, truncated, hostile, no image classifier, or holds an operator
@@ -47,10 +51,12 @@ class SparseCpuEngine(CheckedEngine):
         threads: int | None = None,
         batch_min: int = 1,
         batch_max: int = 256,
+        read: Read = read_file,
     ) -> None:
         self._path = Path(path)
-        model = parse_onnx(read_bytes(path), path)
+        model = parse_onnx(read(self._path, MAX_BYTES), path)
         signature = signature_of(model, self._path)
+        fits = largest_batch(model, signature, self._path)
         program = write_program(lower(model, self._path))
         try:
             self._core = Core(program, instructions, threads or _usable_cores())
@@ -67,7 +73,7 @@ class SparseCpuEngine(CheckedEngine):
                 precision=structure_of(model).precision,
                 provider=self._core.instructions,
                 batch_min=batch or batch_min,
-                batch_max=batch or batch_max,
+                batch_max=min(batch or batch_max, fits),
             )
         )
 

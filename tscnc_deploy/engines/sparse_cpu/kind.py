@@ -15,6 +15,7 @@ from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.structure import full_structure_of
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import UnavailableError
+from tscnc_deploy.reading import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +35,9 @@ def export_engine(
     return files
 
 
-def open_engine(folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False) -> SparseCpuEngine:
+def open_engine(
+    folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
+) -> SparseCpuEngine:
     """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
     return SparseCpuEngine(
         folder / "model.onnx",
@@ -43,6 +46,7 @@ def open_engine(folder: Path, target: Target, *, threads: int | None = None, reb
         threads=threads,
         batch_min=target.batch_min,
         batch_max=target.batch_max,
+        read=read,
     )
 
 

@@ -17,6 +17,7 @@ from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.trt import library
 from tscnc_deploy.engines.trt.facts import Facts, read_facts
 from tscnc_deploy.errors import UnavailableError
+from tscnc_deploy.reading import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,11 +47,13 @@ def export_engine(
     return EngineFiles(model=build_into(folder, graph, target, aids), graph=graph, dense=dense)
 
 
-def open_engine(folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False) -> Engine:
+def open_engine(
+    folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
+) -> Engine:
     """Opens the engine, see `registry.open_engine`; `threads` is for engines on the CPU."""
     from tscnc_deploy.engines.trt.store import open_stored
 
-    return open_stored(folder, target, rebuild=rebuild or target.portable)
+    return open_stored(folder, target, rebuild=rebuild or target.portable, read=read)
 
 
 def can_export(target: Target) -> str | None:

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto
 
 from tscnc_deploy.engines.kind import ExportAids
-from tscnc_deploy.engines.onnx_file import array_of, parse_onnx, read_bytes
+from tscnc_deploy.engines.onnx_file import MAX_BYTES, array_of, parse_onnx
 from tscnc_deploy.engines.onnx_signature import Signature, signature_of
 from tscnc_deploy.engines.structure import input_channel_axis, stored_weights, weighted_nodes
 from tscnc_deploy.engines.target import Target
@@ -23,6 +23,7 @@ from tscnc_deploy.engines.trt.facts import Facts, LayerFacts, digest
 from tscnc_deploy.engines.trt.inspector import InspectedLayer, inspect, layer_precisions, read_log
 from tscnc_deploy.engines.trt.log import new_logger, reasons
 from tscnc_deploy.errors import InputError, StorageError
+from tscnc_deploy.reading import Read, read_file
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Built:
     facts: Facts
 
 
-def build(graph: Path, target: Target, aids: ExportAids) -> Built:
+def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file) -> Built:
     """Builds the engine of an ONNX file.
 
     The graph alone says which types are computed in (the network is strongly typed), and TF32 is off. The batch is
@@ -43,6 +44,7 @@ def build(graph: Path, target: Target, aids: ExportAids) -> Built:
         graph: Dense ONNX file with one float32 input and one float32 output; TensorRT's parser knows no sparse ones.
         target: Says which library, which GPUs and which batches; its precision is not read here.
         aids: Timing cache and progress.
+        read: Gives the file's content.
 
     Raises:
         InputError: The file is refused, by this package or by TensorRT's parser, or no engine can be built from it.
@@ -51,7 +53,7 @@ def build(graph: Path, target: Target, aids: ExportAids) -> Built:
     """
     lib = library.load(target.engine)
     library.check_capabilities(lib, target)
-    data = read_bytes(graph)
+    data = read(graph, MAX_BYTES)
     model = parse_onnx(data, graph)
     signature = signature_of(model, graph)
     log = new_logger(lib)

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tscnc_deploy.errors import InputError, StorageError
+from tscnc_deploy.reading import Read, read_file
 
-# No engine of a network that this package builds has more layers than fit; the rest of a hostile file is not read.
+# No engine of a network that this package builds has more layers than fit.
 _MAX_JSON = 1 << 20
 
 Name = Annotated[str, Field(max_length=1000)]
@@ -95,18 +96,14 @@ def write_facts(facts: Facts, path: Path) -> None:
         raise StorageError(msg) from error
 
 
-def read_facts(path: Path) -> Facts:
+def read_facts(path: Path, read: Read = read_file) -> Facts:
     """Reads what `write_facts` wrote.
 
     Raises:
         InputError: The file is missing, no JSON, or not of this form.
     """
     try:
-        with path.open("rb") as file:
-            return Facts.model_validate_json(file.read(_MAX_JSON))
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from error
+        return Facts.model_validate_json(read(path, _MAX_JSON))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(str(part) for part in first["loc"])

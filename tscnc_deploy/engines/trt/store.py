@@ -12,20 +12,22 @@ import numpy as np
 
 from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import ExportAids
-from tscnc_deploy.engines.onnx_file import parse_onnx, read_bytes
+from tscnc_deploy.engines.onnx_file import MAX_BYTES, parse_onnx
 from tscnc_deploy.engines.structure import overall_precision
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.trt import can_run, library
 from tscnc_deploy.engines.trt.facts import Facts, digest, read_facts, write_facts
 from tscnc_deploy.engines.trt.log import new_logger
 from tscnc_deploy.errors import InputError, StorageError, UnavailableError
+from tscnc_deploy.reading import Read, read_file
 
 _ENGINE, _FACTS, _DENSE, _GRAPH = "model.engine", "engine.json", "model.dense.onnx", "model.graph.onnx"
 # Images on which a rebuilt engine is compared with the ONNX file that it was built from.
 _COMPARED = 32
+_MAX_PLAN = 1 << 32
 
 
-def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids) -> Path:
+def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids, read: Read = read_file) -> Path:
     """Builds the engine of an ONNX file and writes it, with engine.json, to a folder.
 
     Returns:
@@ -38,7 +40,7 @@ def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids) -> P
     """
     from tscnc_deploy.engines.trt.builder import build
 
-    built = build(graph, target, aids)
+    built = build(graph, target, aids, read)
     _check_precision(built.facts, target, graph)
     path = folder / _ENGINE
     try:
@@ -50,24 +52,25 @@ def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids) -> P
     return path
 
 
-def open_stored(folder: Path, target: Target, *, rebuild: bool) -> Engine:
+def open_stored(folder: Path, target: Target, *, rebuild: bool, read: Read = read_file) -> Engine:
     """Opens the engine of a folder.
 
     Args:
         folder: What `build_into` wrote to, with its ONNX files.
         target: What it was built for.
         rebuild: Whether an engine that does not open here is built anew, see `_rebuilt`.
+        read: Gives the content of every file that is used.
 
     Raises:
         InputError: A file is missing or is not the one that engine.json describes, or a rebuilt engine does not agree
             with its ONNX file.
         UnavailableError: The engine is truncated, or this machine lacks the library or the GPU that it was built for.
     """
-    facts = read_facts(folder / _FACTS)
+    facts = read_facts(folder / _FACTS, read)
     if facts.library != target.engine:
         msg = f"{folder}: {_FACTS} is of an engine for {facts.library}, its target is for {target.engine}"
         raise InputError(msg)
-    plan = _read_plan(folder / _ENGINE)
+    plan = read(folder / _ENGINE, _MAX_PLAN)
     problem = _damage(plan, facts, folder / _ENGINE)
     # A GPU that it was not built for is what `_mismatch` tells, with the way out.
     missing = can_run(target.model_copy(update={"portable": True}))
@@ -78,7 +81,7 @@ def open_stored(folder: Path, target: Target, *, rebuild: bool) -> Engine:
     if problem is None:
         return _opened(plan, facts, target, str(folder / _ENGINE))
     if rebuild:
-        return _rebuilt(folder, target, facts)
+        return _rebuilt(folder, target, facts, read)
     msg = (
         f"{folder / _ENGINE}: {problem}; to build it anew from the ONNX file beside it, on this machine and for it, "
         "open it with rebuild=True (tscnc-deploy bench BUNDLE --rebuild)"
@@ -108,14 +111,6 @@ def _check_precision(facts: Facts, target: Target, graph: Path) -> None:
         f"{len(wrong)} of {len(precisions)} layers otherwise: {', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
     )
     raise InputError(msg)
-
-
-def _read_plan(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise InputError(msg) from error
 
 
 def _damage(plan: bytes, facts: Facts, path: Path) -> str | None:
@@ -155,14 +150,14 @@ def _mismatch(facts: Facts) -> str | None:
     return None if fits else f"{_built(facts)}{f' on {facts.gpu}' if facts.gpu else ''}, here is {name} ({gpu})"
 
 
-def _rebuilt(folder: Path, target: Target, facts: Facts) -> Engine:
+def _rebuilt(folder: Path, target: Target, facts: Facts, read: Read) -> Engine:
     """The engine, built anew for this machine's GPU and compared with the ONNX file that it comes from.
 
     It is kept in the user's cache folder, by the digest of everything that determines it; the comparison is made before
     it is put there.
     """
     graph = folder / (_GRAPH if (folder / _GRAPH).exists() else _DENSE)
-    data = read_bytes(graph)
+    data = read(graph, MAX_BYTES)
     if digest(data) != facts.graph:
         msg = f"{graph}: is not the file that the engine was built from: its SHA-256 is {digest(data)}"
         raise InputError(msg)
@@ -174,8 +169,8 @@ def _rebuilt(folder: Path, target: Target, facts: Facts) -> Engine:
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=place.parent))
         try:
-            build_into(draft, graph, here, ExportAids())
-            _compare(_from_cache(draft, here), folder / _DENSE, target)
+            build_into(draft, graph, here, ExportAids(), read)
+            _compare(_from_cache(draft, here), folder / _DENSE, target, read)
             if not place.is_dir():
                 draft.rename(place)
         finally:
@@ -185,7 +180,7 @@ def _rebuilt(folder: Path, target: Target, facts: Facts) -> Engine:
 
 def _from_cache(place: Path, target: Target) -> Engine:
     facts = read_facts(place / _FACTS)
-    plan = _read_plan(place / _ENGINE)
+    plan = read_file(place / _ENGINE, _MAX_PLAN)
     problem = _damage(plan, facts, place / _ENGINE) or _mismatch(facts)
     if problem:
         msg = f"{place / _ENGINE}: {problem}; delete the folder {place}, and it is built anew"
@@ -193,11 +188,11 @@ def _from_cache(place: Path, target: Target) -> Engine:
     return _opened(plan, facts, target, str(place / _ENGINE))
 
 
-def _compare(engine: Engine, dense: Path, target: Target) -> None:
+def _compare(engine: Engine, dense: Path, target: Target, read: Read) -> None:
     from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
 
     images = np.random.default_rng(0).random((_COMPARED, *engine.spec.input_shape), np.float32)
-    difference = float(np.abs(engine.logits(images) - OnnxRuntimeEngine(dense).logits(images)).max())
+    difference = float(np.abs(engine.logits(images) - OnnxRuntimeEngine(dense, read=read).logits(images)).max())
     if not difference <= target.tolerance:
         msg = (
             f"{dense}: the engine that was built anew differs from it by {difference:g} in a logit; "

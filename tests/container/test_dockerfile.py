@@ -1,0 +1,37 @@
+"""What can be known of the images without building them; tests/container/run builds and runs them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "Dockerfile").read_text()
+COPIED = [source for line in re.findall(r"^COPY (?!--from)(.*)$", TEXT, re.MULTILINE) for source in line.split()[:-1]]
+
+
+@pytest.mark.parametrize("source", COPIED)
+def test_what_is_copied_is_there_and_sent_to_the_builder(source):
+    assert (ROOT / source).exists()
+    assert f"!{source}" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_the_version_is_that_of_the_package():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"ARG VERSION={version}\n" in TEXT
+
+
+def test_older_builders_can_read_it():
+    assert "<<" not in TEXT
+    assert "--link" not in TEXT
+    assert "--mount" not in TEXT
+
+
+def test_images_do_not_run_as_root():
+    for target in ("check", "serve", "gpu"):
+        base = re.search(rf"^FROM (\S+) AS {target}$", TEXT, re.MULTILINE)
+        assert base and base[1] in ("runtime", "check")
+    assert "USER 10001:10001" in TEXT[TEXT.index("AS runtime") : TEXT.index("AS check")]

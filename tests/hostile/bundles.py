@@ -1,0 +1,116 @@
+"""A small bundle that passes `check`, and how somebody seals it again who has changed files in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tscnc_deploy.bundle import Contents, EngineEntry, ModelFacts, ThreatModel, seal
+from tscnc_deploy.bundle.evidence import Evidence
+from tscnc_deploy.engines import export_engine, load_target, open_engine
+from tscnc_deploy.engines.target import write_target
+from tscnc_deploy.models import build, save_model
+from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.recipe.file import load_recipe, to_toml
+from tscnc_deploy.tscnc.layers import prunable_weights
+
+SHAPE, COUNT = (1, 8, 8), 12
+CLASSES = tuple("0123456789")
+ENGINES = ("onnx-cpu", "sparse-cpu")
+SETTINGS = (
+    *("model.width=0.125", "prune.sparsity=0.5", "threat.epsilon=0.05", "verify.evidence_images=12"),
+    *("gates.clean=0", "gates.robust=0", "gates.pruning_loss=none"),
+)
+
+
+def write_bundle(folder: Path) -> Path:
+    """Untrained: the evidence says of each image what the network says, and its examples are the images."""
+    folder.mkdir(parents=True)
+    recipe = load_recipe("digits", SETTINGS)
+    (folder / "recipe.toml").write_text(to_toml(recipe))
+    (folder / "report.html").write_text("<!doctype html>\n")
+    (folder / "README.md").write_text("# hostile\n")
+    model = _model()
+    save_model(model, folder / "twin.safetensors")
+    first, second = (folder / "engines" / name for name in ENGINES)
+    export_engine(model, load_target("onnx-cpu"), first, input_shape=SHAPE)
+    shutil.copytree(first, second)
+    write_target(load_target("sparse-cpu"), second / "target.json")
+    images = torch.rand(COUNT, *SHAPE, generator=torch.Generator().manual_seed(1)).numpy()
+    labels = open_engine(first).logits(images).argmax(1)
+    contents = _contents(model)
+    Evidence(
+        images=images,
+        labels=labels,
+        adversarial=dict.fromkeys(("twin", *ENGINES), images),
+        outcomes={f"{name}.{attack}": labels >= 0 for name in ("twin", *ENGINES) for attack in ("clean", "fgsm")},
+        record=_record(contents, recipe),
+    ).write(folder)
+    seal(folder, contents)
+    return folder
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
+    """Lists what is there now, whatever it is, so that digests agree and the readers behind them are reached."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    manifest["files"] = {path.relative_to(folder).as_posix(): _entry(path) for path in paths}
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def _model() -> Any:
+    model = build("resnet18", classes=10, input_shape=SHAPE, mean=(0.3,), std=(0.4,), width=0.125).eval()
+    with torch.no_grad():
+        for weight in prunable_weights(model).values():
+            weight[weight.abs() < weight.abs().median()] = 0
+            weight.view(-1)[::2] = 0
+    return model
+
+
+def _contents(model: Any) -> Contents:
+    weights = prunable_weights(model).values()
+    total, nonzero = sum(w.numel() for w in weights), sum(int(w.count_nonzero()) for w in weights)
+    return Contents(
+        name="hostile",
+        model=ModelFacts(
+            arch="resnet18",
+            parameters=sum(p.numel() for p in model.parameters()),
+            prunable=total,
+            nonzero=nonzero,
+            sparsity=1 - nonzero / total,
+            input_shape=SHAPE,
+            classes=CLASSES,
+        ),
+        threat=ThreatModel(epsilon=0.05),
+        engines={
+            "onnx-cpu": EngineEntry(folder="engines/onnx-cpu", kind="onnxruntime", precision="fp32", attacked=True),
+            "sparse-cpu": EngineEntry(folder="engines/sparse-cpu", kind="sparse-cpu", precision="fp32", attacked=True),
+        },
+        passed=True,
+    )
+
+
+def _record(contents: Contents, recipe: Recipe) -> dict[str, Any]:
+    share = {"correct": COUNT, "total": COUNT, "accuracy": 1.0, "low": 0.7, "high": 1.0}
+    evaluation = {"clean": share, "robust": share, "attacks": {"fgsm": share}}
+    return {
+        "name": contents.name,
+        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "model": contents.model.model_dump(mode="json"),
+        "threat": contents.threat.model_dump(mode="json"),
+        "evaluations": {"twin": evaluation, "engines": dict.fromkeys(ENGINES, evaluation)},
+        "gates": [{"name": "robust accuracy, lower end", "value": 0.7, "limit": 0.0, "passed": True}],
+        "passed": True,
+    }

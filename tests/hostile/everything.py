@@ -1,0 +1,74 @@
+"""Opens everything in a bundle that any command opens; a refusal of one part does not keep the others from it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tscnc_deploy.errors import TscncError
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+
+
+def use_everything(argv: list[str]) -> int:
+    """Exit status 0 if all of it could be used, 2 if something was refused; what else is raised is a defect."""
+    from tscnc_deploy.bundle import open_bundle
+
+    try:
+        bundle = open_bundle(Path(argv[1]))
+    except TscncError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    refused = [use for use in _uses(bundle) if not _passes(use)]
+    return 2 if refused else 0
+
+
+def _passes(use: Callable[[], Any]) -> bool:
+    try:
+        use()
+    except TscncError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _uses(bundle: Bundle) -> list[Callable[[], Any]]:
+    from tscnc_deploy.checkup.counting import check_structure
+    from tscnc_deploy.checkup.paperwork import check_environment, check_evidence, check_record
+    from tscnc_deploy.checkup.policy import choose_policy, compare_policy
+    from tscnc_deploy.report.data import ReportData
+    from tscnc_deploy.report.html import render_report
+    from tscnc_deploy.serving.model import open_model
+    from tscnc_deploy.serving.triton import describe
+    from tscnc_deploy.verification import BundleSource
+
+    return [
+        lambda: render_report(ReportData.from_json(bundle.record)),
+        lambda: check_environment(bundle),
+        lambda: list(check_record(bundle)),
+        lambda: list(check_evidence(bundle)),
+        lambda: list(compare_policy(bundle, choose_policy(bundle))),
+        lambda: list(check_structure(bundle, choose_policy(bundle))),
+        lambda: _answers(bundle.twin, bundle),
+        *(lambda name=name: BundleSource(bundle.path, name, threads=1).open("cpu") for name in bundle.engines),
+        *(lambda name=name: describe(bundle, name) for name in bundle.engines),
+        *(lambda name=name: _run(bundle, name) for name in bundle.engines),
+        lambda: open_model(bundle, threads=1).warm_up(16),
+    ]
+
+
+def _answers(model: Any, bundle: Bundle) -> None:
+    import torch
+
+    with torch.no_grad():
+        model(torch.from_numpy(bundle.evidence.images))
+
+
+def _run(bundle: Bundle, name: str) -> None:
+    engine = bundle.engine(name, threads=1)
+    engine.logits(np.zeros((3, *engine.spec.input_shape), np.float32))
