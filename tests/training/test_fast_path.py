@@ -83,6 +83,7 @@ def test_the_average_begins_at_the_first_values_and_follows():
 def trained(model, digits, recipe, device, tmp_path, on_step=lambda *_: None, **settings):
     train = recipe.train.model_copy(update=settings)
     recipe = recipe.model_copy(update={"train": train, "constrain": recipe.constrain.model_copy(update={"weight": 0})})
+    tmp_path.mkdir(exist_ok=True)
     training = Training(model, digits, recipe, PHASE, torch.device(device), tmp_path / "c.pt")
     return training.run(Dense(), on_step)[0]
 
