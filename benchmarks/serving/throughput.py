@@ -53,9 +53,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def served(
-    server: Running, shape: tuple[int, ...], way: tuple[str, int], clients: int, seconds: float
-) -> dict[str, Any]:
+def served(server: Running, shape: tuple[int, ...], way: tuple[str, int], clients: int, seconds: float) -> Figures:
     """Images per second of many clients, and what each image cost."""
     kind, images = way
     address = server.grpc if kind == "grpc" else server.http
@@ -91,10 +89,10 @@ def main() -> None:
             found = {"engine": alone}
             for way in WAYS:
                 ours = served(server, engine.spec.input_shape, way, options.clients, options.seconds)
-                share = {"share": round(ours["images_per_second"] / found["best"], 3)}
-                found["{}, images {}".format(*way)] = (
-                    ours | share | {"bound_share": round(ours["bound"] / found["best"], 3)}
-                )
+                needed = ours["server_cpu_ms_per_image"] + ours["client_cpu_ms_per_image"]
+                ours["share"] = round(ours["images_per_second"] / alone["best"], 3)
+                ours["bound"] = round(min(1.0, CORES * alone["cpu_ms_per_image"] / needed), 3)
+                found["{}, images {}".format(*way)] = ours
             rounds.append(found)
             print(json.dumps(found), flush=True)
     names = [name for name in rounds[0] if name != "engine"]
