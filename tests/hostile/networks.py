@@ -153,7 +153,10 @@ NETWORKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "10 GB sparse": (in_network(declare_sparse(2500, 1000, 1000)), "more elements than an ONNX file can hold"),
     "2 GB sparse": (in_network(declare_sparse(500, 1000, 1000)), "sparse initializers stand for 500"),
     "10 GB by ConstantOfShape": (in_network(beside("ConstantOfShape", ("n", [2500, 1000, 1000]))), "numbers at once"),
-    "10 GB by Range": (in_network(beside("Range", ("a", [0]), ("b", [HUGE]), ("c", [1]))), "cannot be known before it is run"),
+    "10 GB by Range": (
+        in_network(beside("Range", ("a", [0]), ("b", [HUGE]), ("c", [1]))),
+        "cannot be known before it is run",
+    ),
     "10 GB by RandomNormal": (in_network(beside("RandomNormal", shape=[2500, 1000, 1000])), "numbers at once"),
     "10 GB by Tile": (in_network(through("Tile", ("n", [1, 1, 6000, 6000]))), "numbers at once"),
     "10 GB by Expand": (in_network(through("Expand", ("n", [1, 40_000_000, 8, 8]))), "numbers at once"),
