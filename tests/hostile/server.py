@@ -20,6 +20,9 @@ from typing import Any
 MEMORY = 1 << 30
 """Bytes of address space that a child may ask for on top of what it starts with."""
 SECONDS = 60
+"""CPU time that a child may take."""
+PATIENCE = 300
+"""Seconds until one that waits for something is ended; long, as the machine may be busy."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 _NEVER = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect"}
@@ -66,7 +69,7 @@ def _child(run: Callable[[list[str]], int], argv: list[str], scratch: Path) -> d
             traceback.print_exc()
             sys.stderr.flush()
         os._exit(status)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + PATIENCE
     done, status, usage = os.wait4(child, os.WNOHANG)
     while not done:
         if time.monotonic() > end:

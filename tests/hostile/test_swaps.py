@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +10,42 @@ import torch
 
 from tests.hostile.bundles import ENGINES, SHAPE
 from tscnc_deploy import open_bundle
-from tscnc_deploy.engines import open_engine
+from tscnc_deploy.engines import can_run, open_engine
+from tscnc_deploy.errors import BundleError
 from tscnc_deploy.models import load_model
 from tscnc_deploy.reading import read_file
 
 IMAGES = np.random.default_rng(0).random((4, *SHAPE), np.float32)
 
 
-@pytest.fixture
-def swapping(folder: Path) -> Iterator[list[Path]]:
+class Swapping:
     """`read_file`, after which another file stands under the same name at once."""
-    swapped: list[Path] = []
 
-    def read(path: Path, limit: int) -> bytes:
+    def __init__(self) -> None:
+        self.swapped: list[str] = []
+
+    def __call__(self, path: Path, limit: int) -> bytes:
         data = read_file(path, limit)
         path.unlink()
         path.write_bytes(b"other")
-        swapped.append(path)
+        self.swapped.append(path.name)
         return data
-
-    read.swapped = swapped  # type: ignore[attr-defined]
-    yield read  # type: ignore[misc]
-    assert swapped
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_is_what_was_read(folder, swapping, name):
+def test_an_engine_is_what_was_read(folder, name):
+    if reason := can_run(open_bundle(folder).target(name)):
+        pytest.skip(reason)
     expected = open_bundle(folder).engine(name).logits(IMAGES)
+    swapping = Swapping()
     engine = open_engine(folder / "engines" / name, read=swapping)
     assert np.array_equal(engine.logits(IMAGES), expected)
-    assert [path.name for path in swapping.swapped] == ["target.json", "model.onnx"]
+    assert swapping.swapped == ["target.json", "model.onnx"]
 
 
-def test_a_twin_is_what_was_read(folder, swapping):
+def test_a_twin_is_what_was_read(folder):
     expected = open_bundle(folder).twin(torch.from_numpy(IMAGES))
-    model = load_model(folder / "twin.safetensors", swapping)
+    model = load_model(folder / "twin.safetensors", Swapping())
     assert torch.equal(model(torch.from_numpy(IMAGES)), expected)
 
 
@@ -56,5 +56,5 @@ def test_a_bundle_opened_before_gives_what_was_listed_or_nothing(folder):
     target = folder / "engines/onnx-cpu/target.json"
     target.write_text(target.read_text().replace("0.001", "1000.0"))
     for use in (bundle.load_recipe, lambda: bundle.target("onnx-cpu")):
-        with pytest.raises(Exception, match="has changed: its SHA-256 is"):
+        with pytest.raises(BundleError, match="has changed: its SHA-256 is"):
             use()
