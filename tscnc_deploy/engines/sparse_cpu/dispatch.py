@@ -37,7 +37,7 @@ class LayerCost:
 
     @property
     def runs(self) -> str:
-        """ "sparse", "transformed" (dense, by Winograd's algorithm, where that is less work), or "dense" above the crossover.
+        """ "sparse", "transformed" (dense by Winograd's algorithm, where that is less work), or "dense".
 
         An estimate: the core decides with a finer one, which also depends on the batch.
         """
