@@ -1,22 +1,34 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from tests.engines.nets import small_net
 from tscnc_deploy.engines import export_engine, load_target
-from tscnc_deploy.engines.sparse_cpu.dispatch import dispatch
-from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.sparse_cpu.dispatch import LayerCost, layer_costs, multiply_add_density
+from tscnc_deploy.engines.sparse_cpu.lowering import lower
 
 pytestmark = pytest.mark.without_core
 
 
 def test_multiply_adds_are_those_of_the_dense_layers(small_files):
-    said = dispatch(recount(small_files.model))
+    costs = layer_costs(lower(read_onnx(small_files.model), small_files.model))
     # 16 filters of 1x3x3 on 8x8, 32 filters of 8x3x3 on 4x4, 3 rows of 32.
-    assert [layer["multiply_adds"] for layer in said["layers"]] == [16 * 9 * 64, 32 * 72 * 16, 3 * 32]
-    assert said["multiply_add_density"] == pytest.approx(0.25, abs=0.05)
+    assert [cost.multiply_adds for cost in costs] == [16 * 9 * 64, 32 * 72 * 16, 3 * 32]
+    assert multiply_add_density(costs) == pytest.approx(0.25, abs=0.05)
+
+
+def test_dense_3x3_layers_with_enough_channels_are_transformed(small_files):
+    few_channels, stride_2, linear = layer_costs(lower(read_onnx(small_files.model), small_files.model))
+    assert few_channels.transformed == pytest.approx(0.25 * (1 + 9 / 16 + 6 / 1))
+    assert stride_2.transformed == linear.transformed == math.inf
+    assert LayerCost("a", 1, 0.2, 0.3).runs == "sparse"
+    assert LayerCost("a", 1, 0.4, 0.3).runs == "transformed"
+    assert LayerCost("a", 1, 0.7).runs == "dense"
+    assert [LayerCost("a", 1, density, 0.3).work for density in (0.2, 0.7)] == [0.2, 0.3]
 
 
 @pytest.mark.parametrize(("sparsity", "faster"), [(0.9, "this engine is the faster one"), (0.0, "the target onnx-cpu")])

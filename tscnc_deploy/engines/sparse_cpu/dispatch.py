@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tscnc_deploy.engines.structure import Structure
+from tscnc_deploy.engines.sparse_cpu.network import Kind, Layer, Network
 from tscnc_deploy.errors import StorageError
 
 CROSSOVER = 0.6
@@ -16,38 +18,105 @@ Measured with benchmarks/sparse_cpu.py on an AMD EPYC with AVX-512; see its resu
 """
 
 
-def dispatch(structure: Structure) -> dict[str, Any]:
-    """How the layers of a network will run, and why, as JSON.
+@dataclass(frozen=True)
+class LayerCost:
+    """The work of a convolution or a fully connected layer.
 
-    Args:
-        structure: Of the exported file, multiply-adds counted. All operators that this engine runs have known shapes.
+    Attributes:
+        name: Of its node.
+        multiply_adds: Per image, of the dense layer.
+        density: Share of its weights that are not zero.
+        transformed: Work of the dense layer in the transformed domain, as a share of its multiply-adds; infinity where
+            the kernels for that do not apply.
     """
-    density = 1 - (structure.multiply_add_sparsity or 0.0)
-    rest = f"{density:.1%} of the multiply-adds are left"
-    if density < CROSSOVER:
+
+    name: str
+    multiply_adds: int
+    density: float
+    transformed: float = math.inf
+
+    @property
+    def runs(self) -> str:
+        """ "sparse", "transformed" (dense by Winograd's algorithm, where that is less work), or "dense".
+
+        An estimate: the core decides with a finer one, which also depends on the batch.
+        """
+        if self.density >= self.transformed:
+            return "transformed"
+        return "sparse" if self.density < CROSSOVER else "dense"
+
+    @property
+    def work(self) -> float:
+        """What is left of the dense layer's work, as a share."""
+        return min(self.density, self.transformed)
+
+
+def layer_costs(network: Network) -> list[LayerCost]:
+    """The work of all layers that have weights, in the order in which they run."""
+    return [
+        LayerCost(
+            layer.name,
+            layer.weight.fan_in * network.shapes[layer.target].size,
+            layer.weight.density,
+            _transformed(layer, network),
+        )
+        for layer in network.layers
+        if layer.kind is Kind.CONV and layer.weight is not None
+    ]
+
+
+def _transformed(layer: Layer, network: Network) -> float:
+    """Winograd's F(4x4, 3x3) leaves 36 of 144 multiply-adds; the transforms cost as much as a few more channels."""
+    applies = all((axis.kernel, axis.stride, axis.dilation) == (3, 1, 1) for axis in (layer.y, layer.x))
+    if not applies or layer.groups != 1:
+        return math.inf
+    channels, filters = network.shapes[layer.sources[0]].c, network.shapes[layer.target].c
+    return 0.25 * (1 + 9 / filters + 6 / channels)
+
+
+def multiply_add_density(costs: list[LayerCost]) -> float:
+    """Share of a network's multiply-adds that are not with zeros, in [0, 1]."""
+    total = sum(cost.multiply_adds for cost in costs)
+    return sum(cost.multiply_adds * cost.density for cost in costs) / total if total else 0.0
+
+
+def dispatch(network: Network) -> dict[str, Any]:
+    """How the layers of a network will run, and why, as JSON."""
+    costs = layer_costs(network)
+    density = multiply_add_density(costs)
+    total = sum(cost.multiply_adds for cost in costs)
+    work = sum(cost.multiply_adds * cost.work for cost in costs) / total if total else 0.0
+    rest = f"{work:.1%} of the work is left"
+    if work < CROSSOVER:
         advice = f"{rest}: this engine is the faster one"
     else:
         advice = f"{rest}, above the crossover of {CROSSOVER:.0%}: the target onnx-cpu is likely to be faster"
     layers = [
         {
-            "name": layer.name,
-            "multiply_adds": layer.multiply_adds,
-            "density": round(1 - layer.sparsity, 6),
-            "runs": "sparse" if 1 - layer.sparsity < CROSSOVER else "dense",
+            "name": cost.name,
+            "multiply_adds": cost.multiply_adds,
+            "density": round(cost.density, 6),
+            "runs": cost.runs,
         }
-        for layer in structure.layers
+        for cost in costs
     ]
-    return {"multiply_add_density": round(density, 6), "crossover": CROSSOVER, "advice": advice, "layers": layers}
+    return {
+        "multiply_add_density": round(density, 6),
+        "work": round(work, 6),
+        "crossover": CROSSOVER,
+        "advice": advice,
+        "layers": layers,
+    }
 
 
-def write_dispatch(structure: Structure, path: Path) -> None:
+def write_dispatch(network: Network, path: Path) -> None:
     """Writes `dispatch` as a JSON file.
 
     Raises:
         StorageError: The file cannot be written.
     """
     try:
-        path.write_text(json.dumps(dispatch(structure), indent=1) + "\n", "utf-8")
+        path.write_text(json.dumps(dispatch(network), indent=1) + "\n", "utf-8")
     except OSError as error:
         msg = f"{path}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error

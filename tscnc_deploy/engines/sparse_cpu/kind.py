@@ -12,7 +12,6 @@ from tscnc_deploy.engines.sparse_cpu.dispatch import write_dispatch
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 from tscnc_deploy.engines.sparse_cpu.library import instructions_for
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
-from tscnc_deploy.engines.structure import full_structure_of
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import UnavailableError
 from tscnc_deploy.reading import Read, read_file
@@ -30,8 +29,8 @@ def export_engine(
     """
     files = onnx_runtime.export_engine(model, target, folder, input_shape=input_shape, aids=aids)
     written = read_onnx(files.model)
-    lower(written, files.model)  # refuses here, not on the machine that opens it, what the engine does not run
-    write_dispatch(full_structure_of(written), folder / "dispatch.json")
+    # Lowering refuses here, not on the machine that opens it, what the engine does not run.
+    write_dispatch(lower(written, files.model), folder / "dispatch.json")
     return files
 
 

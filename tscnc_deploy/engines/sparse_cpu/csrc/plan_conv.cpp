@@ -14,7 +14,6 @@ constexpr int64_t kBlocks[] = {kFirstCache, 2 * kFirstCache, 4 * kFirstCache, 8 
 // Cycles, as in costs.hpp.
 constexpr double kRow = 30.0;      // a row's end is rarely foreseen
 constexpr double kTouch = 1.0;     // the first load of a line by a tile
-constexpr double kPressed = 1.12;  // times as long as the parts alone: records and sums take room in the first cache
 constexpr int kWidths[] = {8, 6, 4, 3, 2, 1};
 constexpr int kHeights[] = {4, 3, 2, 1};
 
@@ -138,7 +137,7 @@ void choose_tiles(Part& part, const Op& op, const Shape& from, const Layout& out
       }
     }
   }
-  part.cycles = least * kPressed;
+  part.cycles = least;
 }
 
 void fill(Part& part, const Filters& filters, const Layout& in, const Kernels& kernels) {
