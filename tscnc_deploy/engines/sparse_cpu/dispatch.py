@@ -45,11 +45,6 @@ class LayerCost:
             return "transformed"
         return "sparse" if self.density < CROSSOVER else "dense"
 
-    @property
-    def work(self) -> float:
-        """What is left of the dense layer's work, as a share."""
-        return min(self.density, self.transformed)
-
 
 def layer_costs(network: Network) -> list[LayerCost]:
     """The work of all layers that have weights, in the order in which they run."""
@@ -84,10 +79,8 @@ def dispatch(network: Network) -> dict[str, Any]:
     """How the layers of a network will run, and why, as JSON."""
     costs = layer_costs(network)
     density = multiply_add_density(costs)
-    total = sum(cost.multiply_adds for cost in costs)
-    work = sum(cost.multiply_adds * cost.work for cost in costs) / total if total else 0.0
-    rest = f"{work:.1%} of the work is left"
-    if work < CROSSOVER:
+    rest = f"{density:.1%} of the multiply-adds are left"
+    if density < CROSSOVER:
         advice = f"{rest}: this engine is the faster one"
     else:
         advice = f"{rest}, above the crossover of {CROSSOVER:.0%}: the target onnx-cpu is likely to be faster"
@@ -102,7 +95,6 @@ def dispatch(network: Network) -> dict[str, Any]:
     ]
     return {
         "multiply_add_density": round(density, 6),
-        "work": round(work, 6),
         "crossover": CROSSOVER,
         "advice": advice,
         "layers": layers,
