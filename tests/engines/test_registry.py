@@ -54,7 +54,7 @@ def test_another_precision_than_the_targets_is_refused(tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"target\.json: cannot be read"):
+    with pytest.raises(InputError, match=r"target\.json: there is no such file"):
         open_engine(tmp_path)
     with pytest.raises(InputError, match=r"model\.onnx: there is no such file"):
         open_engine(tmp_path, load_target("onnx-cpu"))

@@ -66,6 +66,8 @@ def _layers() -> list[dict[str, Any]]:
                 "parameters": parameters,
                 "nonzero": round(keep * parameters),
                 "sparsity": 1 - round(keep * parameters) / parameters,
+                "multiply_adds": 16 * parameters,
+                "multiply_adds_left": 16 * round(keep * parameters),
                 "kappa": 4.5 * 1.35**position if position != 6 else None,
                 "rank": full_rank - position // 3,
                 "full_rank": full_rank,
@@ -93,6 +95,7 @@ def _history() -> list[dict[str, Any]]:
                     "robust": 0.85 - 0.8 * (1 - done) ** 4 - 1.5 * dip,
                     "sparsity": sparsity,
                     "lr": lr,
+                    "lambda": None if stage == "train" else 1e-3,
                     "seconds": 3.2,
                     "kappa": {
                         name: (3 + position) * (1 + 40 * done if stage == "train" else 34 / (0.4 + done))

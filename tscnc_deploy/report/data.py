@@ -222,7 +222,10 @@ class Layer(Part):
 
 
 class Epoch(Part):
-    """What was measured after an epoch; `clean` and `robust` are accuracies on validation images."""
+    """What was measured after an epoch; `clean` and `robust` are accuracies on validation images.
+
+    `weight` is lambda, the weight of the constraint, where it sets itself.
+    """
 
     stage: Text
     epoch: int
@@ -231,6 +234,7 @@ class Epoch(Part):
     robust: Figure = None
     sparsity: Figure = None
     lr: Figure = None
+    weight: Figure = Field(None, alias="lambda")
     seconds: Figure = None
     kappa: dict[Text, Figure] = Field({}, max_length=2000)
 

@@ -61,7 +61,10 @@ def test_a_foreign_file_is_2_even_with_its_digest(folder):
 @needs_rtx
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("model.engine", r"model\.engine: cannot be read"), ("engine.json", r"engine\.json: cannot be read")],
+    [
+        ("model.engine", r"model\.engine: there is no such file"),
+        ("engine.json", r"engine\.json: there is no such file"),
+    ],
 )
 def test_a_missing_file_is_named(folder, name, message):
     (folder / name).unlink()
