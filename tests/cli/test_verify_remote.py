@@ -79,7 +79,6 @@ def test_without_a_bundle_it_is_a_black_box(server):
     [
         (["--engine", "twin"], "--engine: a live server"),
         (["--mean", "0.5"], "--mean: a live server"),
-        (["--bundle", ".", "--dataset", "digits"], "--dataset: the bundle brings its own"),
         ([], "on which images"),
         (["--dataset", "digits", "--max-queries", "20", "--samples", "10", "--attack", "square-50"], "of 20 queries"),
     ],
@@ -88,6 +87,12 @@ def test_bad_input(server, arguments, words):
     done = invoke("verify", url(server), *arguments)
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+def test_a_bundle_with_images_takes_no_data_set(server, tiny_build):
+    done = invoke("verify", url(server), "--bundle", tiny_build.bundle, "--dataset", "digits")
+    assert done.exit_code == 2
+    assert "--dataset: the bundle brings its own" in done.stderr
 
 
 def test_options_of_a_server_go_with_an_address(tiny_build):
