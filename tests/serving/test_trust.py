@@ -95,11 +95,21 @@ def test_allowing_without_a_key_is_no_option(served_bundle):
     assert "changes nothing without --key" in done.stderr
 
 
+def test_an_identity_is_asked_for_like_a_key(served_bundle, keys):
+    whose = ("--identity", "me@example.org", "--issuer", "https://issuer.example.org")
+    done = invoke("serve", served_bundle, "--port", 0, *whose)
+    assert done.exit_code == 2
+    assert "is not signed: it holds no" in done.stderr
+    done = invoke("serve", served_bundle, "--port", 0, *whose, "--key", keys[1])
+    assert done.exit_code == 2
+    assert "a bundle has one signature" in done.stderr
+
+
 def test_signed_files_that_changed_are_refused(signed, keys):
     bundle = open_bundle(signed)
     (signed / "README.md").write_text("# another\n")
     with pytest.raises(BundleError, match="the signature is not one of"):
-        open_model(bundle, key=keys[1])
+        open_model(bundle, signer=keys[1])
 
 
 def unsigned(folder, private):

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from tscnc_deploy.bundle.files import SIGNATURE
-from tscnc_deploy.bundle.signature import hashing, library, one_line, require_file, require_signature, require_signed_by
+from tscnc_deploy.bundle.signature import (
+    hashing,
+    library,
+    one_line,
+    require_file,
+    require_signature,
+    require_signed_by,
+    verify_signature,
+)
 from tscnc_deploy.errors import InputError, StorageError, UnavailableError
 
 
@@ -73,6 +81,18 @@ def sign_keyless(folder: Path, trust_config: Path | None = None, *, interactive:
         msg = f"{place}: cannot be written: {error.strerror or error}"
         raise StorageError(msg) from error
     return place
+
+
+def verify_signer(folder: Path, signer: Path | Identity) -> None:
+    """Refuses a bundle that is not signed by the owner of a public key (its file), or by an identity.
+
+    Raises:
+        TscncError: As `verify_signature` and `verify_identity` do.
+    """
+    if isinstance(signer, Identity):
+        verify_identity(folder, signer)
+    else:
+        verify_signature(folder, signer)
 
 
 def verify_identity(folder: Path, identity: Identity) -> None:

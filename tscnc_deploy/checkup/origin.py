@@ -23,15 +23,11 @@ def check_signature(bundle: Bundle, request: Request) -> Finding:
         BundleError: It is not.
         UnavailableError: A package is missing, or Sigstore cannot be reached.
     """
-    from tscnc_deploy.bundle.keyless import verify_identity
-    from tscnc_deploy.bundle.signature import verify_signature
+    from tscnc_deploy.bundle.keyless import verify_signer
 
-    if request.identity is not None:
-        verify_identity(bundle.path, request.identity)
-        return Finding("signature", "passed", f"of {request.identity}")
-    if request.key is not None:
-        verify_signature(bundle.path, request.key)
-        return Finding("signature", "passed", f"of {request.key}")
+    if (signer := request.identity or request.key) is not None:
+        verify_signer(bundle.path, signer)
+        return Finding("signature", "passed", f"of {signer}")
     signed = (bundle.path / SIGNATURE).exists()
     whose = "signed, but by whom was not checked: give --key PUBLIC.pem, or --identity NAME and --issuer URL"
     return Finding("signature", "skipped", whose if signed else "not signed")

@@ -13,6 +13,7 @@ import click
 from tscnc_deploy.cli.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.output import json_option, print_json
 from tscnc_deploy.cli.serve_options import check_together, limit_options, place_options, trust_options
+from tscnc_deploy.cli.signers import chosen_identity, signer_options
 
 if TYPE_CHECKING:
     from tscnc_deploy.serving.model import Model
@@ -31,6 +32,7 @@ TOKEN = "TSCNC_SERVE_TOKEN"
     "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: the runtime's]"
 )
 @trust_options
+@signer_options
 @place_options
 @limit_options
 @click.option("--access-log", is_flag=True, help="Log each request as a line of JSON on standard error.")
@@ -39,13 +41,15 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     """Serve an engine of a bundle.
 
     Speaks the Open Inference Protocol (KServe, Triton) over HTTP and gRPC. Only a bundle that passed its gates is
-    served, and with --key only one that its owner signed. Requests are gathered into batches. If the environment has
-    TSCNC_SERVE_TOKEN, clients must send it as their bearer token. SIGHUP opens the bundle again, without losing a
-    request; SIGTERM and Ctrl-C let what was taken finish and end with exit status 0.
+    served, and with --key (or --identity and --issuer) only one that its owner signed. Requests are gathered into
+    batches. If the environment has TSCNC_SERVE_TOKEN, clients must send it as their bearer token. SIGHUP opens the
+    bundle again, without losing a request; SIGTERM and Ctrl-C let what was taken finish and end with exit status 0.
 
     GET /v2/models/NAME says what protects the model, / shows it to browsers; /metrics is for Prometheus.
     """
     check_together(options)
+    whose = chosen_identity(*(options[name] for name in ("key", "identity", "issuer", "trust_config")))
+    signer = whose or options["key"]
     from tscnc_deploy.serving.packages import require_packages
 
     require_packages()
@@ -64,7 +68,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             instances=options["instances"],
             threads=options["threads"],
             allow_failed=options["allow_failed"],
-            key=options["key"],
+            signer=signer,
             allow_unsigned=options["allow_unsigned"],
             page=options["page"],
         )

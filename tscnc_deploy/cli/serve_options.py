@@ -20,10 +20,7 @@ def trust_options(command: Command) -> Command:
         click.option(
             "--allow-failed", is_flag=True, help="Serve what failed its gates or was never attacked; clients are told."
         ),
-        click.option(
-            "--key", type=_FILE, metavar="PUBLIC.pem", help="Refuse what the owner of this key has not signed."
-        ),
-        click.option("--allow-unsigned", is_flag=True, help="Serve it nevertheless; clients are told."),
+        click.option("--allow-unsigned", is_flag=True, help="Serve what is not signed as asked for; clients are told."),
     )
     return _add(options, command)
 
@@ -119,8 +116,8 @@ def check_together(options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: Names what is missing.
     """
-    if options["allow_unsigned"] and options["key"] is None:
-        msg = "--allow-unsigned changes nothing without --key, as no signature is asked for"
+    if options["allow_unsigned"] and options["key"] is None and options["identity"] is None:
+        msg = "--allow-unsigned changes nothing without --key or --identity, as no signature is asked for"
         raise click.UsageError(msg)
     if (options["tls_key"] is None) != (options["tls_cert"] is None):
         msg = "--tls-cert and --tls-key belong together; give both"

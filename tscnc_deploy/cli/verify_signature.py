@@ -24,21 +24,18 @@ def verify_signature(
     Give --key, or --identity and --issuer for a keyless signature. Exit status 2 if it is not signed, signed by
     somebody else, or any file is not the one that was signed; 3 if a package is missing or Sigstore cannot be reached.
     """
-    from tscnc_deploy.bundle.keyless import verify_identity
-    from tscnc_deploy.bundle.signature import verify_signature as verify
+    from tscnc_deploy.bundle.keyless import verify_signer
 
     whose = chosen_identity(key, identity, issuer, trust_config)
-    if key is None and whose is None:
+    signer = whose or key
+    if signer is None:
         msg = "whose must the signature be? Give --key PUBLIC.pem, or --identity NAME and --issuer URL"
         raise InputError(msg)
     opened = open_given(bundle)
-    if whose is not None:
-        verify_identity(opened.path, whose)
-    elif key is not None:
-        verify(opened.path, key)
+    verify_signer(opened.path, signer)
     if as_json:
-        signer = {"key": str(key)} if whose is None else {"identity": whose.name, "issuer": whose.issuer}
-        print_json({"bundle": str(opened.path), **signer, "valid": True})
+        told = {"key": str(key)} if whose is None else {"identity": whose.name, "issuer": whose.issuer}
+        print_json({"bundle": str(opened.path), **told, "valid": True})
     else:
         by = f"with the key of {key}" if whose is None else f"by {whose}"
         click.echo(f"{opened.path}: signed {by}, every file as it was signed")

@@ -15,6 +15,7 @@ from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.bundle.keyless import Identity
     from tscnc_deploy.serving.page import Page
 
 
@@ -30,7 +31,7 @@ class Model:
         classes: Names of the classes, in the order of the logits.
         passed: Whether the bundle passed its gates and this engine was attacked.
         facts: What protects it: threat model, accuracies, gates; for the model's metadata.
-        signed: Whether the bundle's signature is of the key that it was opened with; None where none was given.
+        signed: Whether the bundle's signature is of whom it had to be; None where nobody was named.
         page: What browsers are shown; None shows them nothing.
     """
 
@@ -64,7 +65,7 @@ def open_model(
     instances: int = 1,
     threads: int | None = None,
     allow_failed: bool = False,
-    key: Path | None = None,
+    signer: Path | Identity | None = None,
     allow_unsigned: bool = False,
     page: bool = True,
 ) -> Model:
@@ -77,18 +78,18 @@ def open_model(
         instances: Number of times that it is opened.
         threads: CPU threads of one call; None leaves it to the runtime.
         allow_failed: Whether a bundle that failed its gates, or an engine that was never attacked, is served.
-        key: Public key of whom the bundle's signature must be; None takes unsigned bundles too.
-        allow_unsigned: Whether a bundle that the owner of the key has not signed is served.
+        signer: Whose the bundle's signature must be, by a public key or without; None takes unsigned bundles too.
+        allow_unsigned: Whether a bundle that is not signed so is served.
         page: Whether browsers are shown a page.
 
     Raises:
         BundleError: The engine is damaged, there is none of that name, or the bundle is not signed as it must be.
         GateFailedError: It did not pass.
         InputError: The key cannot be read.
-        UnavailableError: This machine cannot run it, or lacks the package that checks signatures.
+        UnavailableError: This machine cannot run it, or lacks what checks the signature: the package, or Sigstore.
     """
     manifest = bundle.manifest
-    signed = None if key is None else _signed(bundle, key, allow_unsigned)
+    signed = None if signer is None else _signed(bundle, signer, allow_unsigned)
     names = choose_engines(bundle, engine, allow_failed=allow_failed)
     opened = _first_that_runs(bundle, names, threads)
     name = opened.spec.name
@@ -137,11 +138,11 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
     return attacked
 
 
-def _signed(bundle: Bundle, key: Path, allow_unsigned: bool) -> bool:
-    from tscnc_deploy.bundle.signature import verify_signature
+def _signed(bundle: Bundle, signer: Path | Identity, allow_unsigned: bool) -> bool:
+    from tscnc_deploy.bundle.keyless import verify_signer
 
     try:
-        verify_signature(bundle.path, key)
+        verify_signer(bundle.path, signer)
     except BundleError as error:
         if allow_unsigned:
             return False

@@ -68,7 +68,7 @@ class Service:
         metrics: Are told of everything.
         token: Clients must show it; None lets everybody in.
         allow_failed: Whether the user asked to serve what did not pass; clients are told.
-        allow_unsigned: Whether the user asked to serve what is not signed with the key; clients are told.
+        allow_unsigned: Whether the user asked to serve what is not signed as asked for; clients are told.
     """
 
     def __init__(
