@@ -66,6 +66,8 @@ def _layers() -> list[dict[str, Any]]:
                 "parameters": parameters,
                 "nonzero": round(keep * parameters),
                 "sparsity": 1 - round(keep * parameters) / parameters,
+                "multiply_adds": 16 * parameters,
+                "multiply_adds_left": 16 * round(keep * parameters),
                 "kappa": 4.5 * 1.35**position if position != 6 else None,
                 "rank": full_rank - position // 3,
                 "full_rank": full_rank,
