@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tscnc_deploy import models
+from tscnc_deploy.engines.processor import processor
 from tscnc_deploy.robustness import Evaluation, ModelVictim, Threat, evaluate, parse_attacks
 
 RESULTS = Path(__file__).parent / "results"
@@ -217,7 +218,7 @@ def trained_digits(name: str, seed: int, device: str) -> tuple[nn.Module, Tensor
 
 def machine(device: str) -> dict[str, object]:
     return {
-        "cpu": processor(),
+        "cpu": processor()["model"],
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if device.startswith("cuda") else None,
         "torch": torch.__version__,
@@ -227,17 +228,8 @@ def machine(device: str) -> dict[str, object]:
 
 
 def machine_name(device: str) -> str:
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else processor()["model"]
     return "-".join(name.lower().replace("(r)", "").replace("(tm)", "").split())
-
-
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

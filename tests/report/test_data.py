@@ -7,7 +7,8 @@ import pytest
 from tests.report.records import record, report_data
 from tests.robustness.victims import linear
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.report.data import Evaluation, Gate, ReportData
+from tscnc_deploy.report.data import Gate, ReportData
+from tscnc_deploy.report.evaluations import Evaluation
 from tscnc_deploy.robustness import FGSM, ModelVictim, Parity, Replay, Square, Threat, accuracy, evaluate
 from tscnc_deploy.robustness import Gate as MeasuredGate
 from tscnc_deploy.tscnc.conditioning import LayerCondition

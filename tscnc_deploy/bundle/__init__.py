@@ -1,7 +1,8 @@
 """The bundle: the directory that ships, and how to open one that may come from anyone."""
 
 from tscnc_deploy.bundle.manifest import Contents, EngineEntry, FileEntry, Manifest, ModelFacts, ThreatModel
-from tscnc_deploy.bundle.reader import Bundle, open_bundle
+from tscnc_deploy.bundle.opening import open_bundle
+from tscnc_deploy.bundle.reader import Bundle
 from tscnc_deploy.bundle.seal import seal
 
 __all__ = [

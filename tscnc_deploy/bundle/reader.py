@@ -1,28 +1,18 @@
-"""Opening a bundle: every byte is checked first, nothing in it is ever executed or unpickled."""
+"""What an opened bundle gives: every byte is checked as it is read, nothing is ever executed or unpickled."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tscnc_deploy.bundle.files import check_file, check_tree, chunks, open_regular
-from tscnc_deploy.bundle.manifest import (
-    ARRAYS,
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    RECIPE,
-    RECORD,
-    TWIN,
-    Manifest,
-    parse_manifest,
-)
+from tscnc_deploy.bundle.files import chunks
+from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, Manifest
+from tscnc_deploy.bundle.refusals import refusals
 from tscnc_deploy.bundle.strict_json import quoted
-from tscnc_deploy.errors import BundleError, InputError
+from tscnc_deploy.errors import BundleError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,12 +25,10 @@ if TYPE_CHECKING:
     from tscnc_deploy.engines.target import Target
     from tscnc_deploy.recipe import Recipe
 
-_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
-
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle; made by `open_bundle`.
+    """An opened bundle; made by `opening.open_bundle`.
 
     What is in it is loaded when it is first asked for, and its digest is checked again then: the bytes that are used
     are the bytes that the manifest lists, even if a file was exchanged since the bundle was opened.
@@ -72,7 +60,7 @@ class Bundle:
         if limit is not None and entry.bytes > limit:
             msg = f"{self.path}: {path} has {entry.bytes} bytes; at most {limit} are allowed"
             raise BundleError(msg)
-        with _refusals(self.path):
+        with refusals(self.path):
             return b"".join(chunks(self.path, path, entry))
 
     @property
@@ -111,7 +99,7 @@ class Bundle:
         """
         from tscnc_deploy.engines.registry import read_exported_target
 
-        with _refusals(self.path):
+        with refusals(self.path):
             return read_exported_target(self.path / self._folder(engine), self._read_listed)
 
     def engine(self, name: str, **options: Any) -> Engine:
@@ -129,7 +117,7 @@ class Bundle:
         from tscnc_deploy.engines import open_engine
 
         folder = self._folder(name)
-        with _refusals(self.path):
+        with refusals(self.path):
             engine = open_engine(self.path / folder, read=self._read_listed, **options)
         if engine.spec.name != name:
             msg = f"{self.path}: {folder} holds the engine {quoted(engine.spec.name)} instead of {name}"
@@ -142,7 +130,7 @@ class Bundle:
         """The PyTorch model that the engines were exported from, in evaluation mode, on the CPU."""
         from tscnc_deploy.models import load_model
 
-        with _refusals(self.path):
+        with refusals(self.path):
             model = load_model(self.path / TWIN, self._read_listed)
         self._check_form(TWIN, model.config.input_shape, model.config.classes)
         return model
@@ -165,7 +153,7 @@ class Bundle:
         path = f"{self._folder(engine)}/{TWIN}"
         if path not in self.manifest.files:
             return self.twin
-        with _refusals(self.path):
+        with refusals(self.path):
             model = load_model(self.path / path, self._read_listed)
         self._check_form(path, model.config.input_shape, model.config.classes)
         return model
@@ -198,7 +186,7 @@ class Bundle:
     def _stored(self) -> Evidence | WithheldEvidence:
         from tscnc_deploy.bundle.evidence import parse_evidence
 
-        with _refusals(self.path):
+        with refusals(self.path):
             return parse_evidence(self.read(ARRAYS), self.read(RECORD), self.manifest.model)
 
     def with_images(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Bundle:
@@ -217,7 +205,7 @@ class Bundle:
         if images.shape[1:] != (shape := self.manifest.model.input_shape):
             msg = f"{self.path}: takes images {list(shape)}, those of the data set given are {list(images.shape[1:])}"
             raise BundleError(msg)
-        with _refusals(self.path):
+        with refusals(self.path):
             return replace(self, supplied=withheld.complete(images, labels))
 
     @cached_property
@@ -225,7 +213,7 @@ class Bundle:
         """The record of the build alone, without the arrays of the evidence."""
         from tscnc_deploy.bundle.evidence import parse_record
 
-        with _refusals(self.path):
+        with refusals(self.path):
             return parse_record(self.read(RECORD))
 
     def _folder(self, engine: str) -> str:
@@ -246,72 +234,3 @@ class Bundle:
     def _read_listed(self, path: Path, limit: int) -> bytes:
         """`reading.Read` of the bundle's own files."""
         return self.read(path.relative_to(self.path).as_posix(), limit)
-
-
-def open_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Opens a bundle after checking every file in it against its manifest.
-
-    Safe for bundles from anyone: sizes are compared before anything is read, files are read in bounded memory, links
-    are not followed, and nothing is executed, unpickled or written.
-
-    Args:
-        path: The folder that holds manifest.json.
-
-    Raises:
-        BundleError: It is no bundle, it is damaged or hostile, or its schema is unknown to this version; the message
-            names the bundle, the file and what differs.
-    """
-    root = Path(path).absolute()
-    with _refusals(root):
-        _refuse_other_than_folder(root)
-        manifest = _read_manifest(root)
-        check_tree(root, manifest.files)
-        for name, entry in manifest.files.items():
-            check_file(root, name, entry)
-    return Bundle(root, manifest)
-
-
-def _refuse_other_than_folder(root: Path) -> None:
-    if root.is_dir():
-        return
-    if not root.exists():
-        msg = f"{root}: there is no such bundle"
-    elif root.suffix in _ARCHIVES:
-        msg = f"{root}: is an archive; unpack it and give the folder that holds {MANIFEST}"
-    else:
-        msg = f"{root}: is no folder; a bundle is the folder that holds {MANIFEST}"
-    raise BundleError(msg)
-
-
-def _read_manifest(root: Path) -> Manifest:
-    try:
-        with open_regular(root, MANIFEST) as file:
-            data = file.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
-        msg = f"{root}: is no bundle: it holds no {MANIFEST}"
-        raise BundleError(msg) from None
-    if len(data) > MAX_MANIFEST_BYTES:
-        msg = f"{root}: {MANIFEST} is longer than {MAX_MANIFEST_BYTES} bytes"
-        raise BundleError(msg)
-    try:
-        return parse_manifest(data)
-    except ValueError as error:
-        msg = f"{root}: {MANIFEST} {error}"
-        raise BundleError(msg) from None
-
-
-@contextmanager
-def _refusals(root: Path) -> Iterator[None]:
-    """Gives whatever goes wrong with a file the one form that names the bundle."""
-    try:
-        yield
-    except OSError as error:
-        inside = isinstance(error.filename, str) and Path(error.filename).is_relative_to(root)
-        where = f" {quoted(os.path.relpath(error.filename, root))}" if inside and error.filename != str(root) else ""
-        msg = f"{root}:{where} cannot be read: {error.strerror or error}"
-        raise BundleError(msg) from error
-    except InputError as error:
-        if isinstance(error, BundleError) and str(error).startswith(str(root)):
-            raise
-        msg = f"{root}: {error}"
-        raise BundleError(msg) from error

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.checkup.policy import Policy
     from tscnc_deploy.robustness import Comparison
-    from tscnc_deploy.verification.assessment import Assessment, Plan
+    from tscnc_deploy.verification.assessment import Assessment
+    from tscnc_deploy.verification.plan import Plan
     from tscnc_deploy.verification.subject import Subject
 
 # The first has the twin's gradient, the second only the engine's answers, which no masked gradient can mislead.
@@ -157,7 +158,7 @@ def _stands(one: Assessment, other: Assessment, count: int, plan: Plan) -> Tenso
     """bool [count], whether one model stands its own examples and those of the other."""
     import torch
 
-    from tscnc_deploy.verification.assessment import open_victim
+    from tscnc_deploy.verification.sharing import open_victim
 
     victim = open_victim(one.subject.source, None, plan.device)
     labels, examples = one.subject.labels[:count], other.evaluation.adversarial[:count]

@@ -39,7 +39,7 @@ def check_replay(bundle: Bundle, name: str) -> Iterator[Finding]:
 
     evidence = bundle.evidence
     engine = None if name == "twin" else bundle.engine(name)
-    victim = ModelVictim(bundle.twin) if engine is None else EngineVictim(engine, bundle.twin)
+    victim = ModelVictim(bundle.twin) if engine is None else EngineVictim(engine, bundle.twin_of(name))
     adversarial = evidence.adversarial.get(name)
     with deterministic(tf32=False):
         clean = _logits(victim, evidence.images)
@@ -84,7 +84,7 @@ def _as_twin(
 ) -> Finding:
     from tscnc_deploy.robustness import ModelVictim, compare_logits
 
-    twin = ModelVictim(bundle.twin)
+    twin = ModelVictim(bundle.twin_of(engine.spec.name))
     limit = _tolerance(bundle, engine.spec.name)
     parity = compare_logits(clean, _logits(twin, bundle.evidence.images), attacked, _logits(twin, adversarial), limit)
     said = (

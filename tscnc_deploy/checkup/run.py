@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.checkup.attack import Baseline
     from tscnc_deploy.checkup.policy import Policy
     from tscnc_deploy.stages.base import Progress
-    from tscnc_deploy.verification.assessment import Assessment, Plan
+    from tscnc_deploy.verification.assessment import Assessment
+    from tscnc_deploy.verification.plan import Plan
 
 
 def check_bundle(request: Request, progress: Progress) -> Checkup:
@@ -141,8 +142,8 @@ def _attack(
 
 def _plan(policy: Policy, request: Request, victims: int) -> Plan:
     """The same for all; each victim has its part of the budget."""
-    from tscnc_deploy.verification.assessment import Plan
     from tscnc_deploy.verification.budget import Budget
+    from tscnc_deploy.verification.plan import Plan
 
     whole = request.budget
     part = whole and Budget(

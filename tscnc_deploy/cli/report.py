@@ -19,9 +19,9 @@ from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout
     help="File to write. Default: report.html, or comparison.html.",
     metavar="FILE",
 )
-@click.option("--title", default="Comparison", show_default=True, help="Heading of a comparison.", metavar="TEXT")
+@click.option("--title", help="Heading of a comparison.  [default: Comparison]", metavar="TEXT")
 @json_option
-def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str, as_json: bool) -> None:
+def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str | None, as_json: bool) -> None:
     """Write a bundle's report as one HTML page, or compare runs.
 
     With --compare, runs of equal settings that differ in their seeds are put together, and what every recipe loses to
@@ -33,7 +33,7 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str, 
         with reserve_stdout(as_json):
             comparison = comparing.compare(runs)
             comparing.show_comparison(comparison)
-            comparing.write_page(comparison, out or Path("comparison.html"), title)
+            comparing.write_page(comparison, out or Path("comparison.html"), title or "Comparison")
         if as_json:
             print_json(comparison.to_json())
         return
@@ -42,6 +42,9 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str, 
         raise click.UsageError(msg)
     if as_json:
         msg = "--json goes with --compare; `tscnc-deploy inspect --json` prints what a bundle holds"
+        raise click.UsageError(msg)
+    if title is not None:
+        msg = "--title goes with --compare; a report is headed by its bundle's name"
         raise click.UsageError(msg)
     _report(runs[0], out or Path("report.html"))
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.robustness.shards import ShardProgress
     from tscnc_deploy.robustness.workers import Torchrun
     from tscnc_deploy.stages.base import Progress
-    from tscnc_deploy.verification.assessment import Assessment, Plan
+    from tscnc_deploy.verification.assessment import Assessment
+    from tscnc_deploy.verification.plan import Plan
     from tscnc_deploy.verification.subject import Subject
 
 

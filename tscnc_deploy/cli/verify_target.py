@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
     from tscnc_deploy.verification import OnnxSource, Source
-    from tscnc_deploy.verification.assessment import Plan
+    from tscnc_deploy.verification.plan import Plan
     from tscnc_deploy.verification.subject import Subject
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
@@ -54,7 +54,7 @@ class Target:
         """
         from tscnc_deploy.robustness import MEASURES, Threat
         from tscnc_deploy.verification import parse_budget, parse_epsilon
-        from tscnc_deploy.verification.assessment import Plan
+        from tscnc_deploy.verification.plan import Plan
 
         for name in options["measures"]:
             if name not in MEASURES:

@@ -11,18 +11,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tscnc_deploy.recipe.contradictions import of_constrain, of_prune
 from tscnc_deploy.recipe.section import Section, without
+from tscnc_deploy.recipe.training import Constrain, Finetune, Prune, Train
 from tscnc_deploy.recipe.values import (
     OF_ENGINES,
     Attacks,
     Count,
-    Criterion,
     Epochs,
     Epsilon,
     License,
     Measures,
-    NonNegative,
     Norm,
     OptionalCount,
     OptionalPositive,
@@ -32,11 +30,27 @@ from tscnc_deploy.recipe.values import (
     RecipeName,
     Share,
     SomeAttacks,
-    Stages,
     Targets,
     Text,
 )
 from tscnc_deploy.suggest import not_among
+
+__all__ = [
+    "ARCHITECTURES",
+    "DATASETS",
+    "Card",
+    "Constrain",
+    "Data",
+    "Export",
+    "Finetune",
+    "Gates",
+    "Model",
+    "Prune",
+    "Recipe",
+    "Threat",
+    "Train",
+    "Verify",
+]
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2")
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagefolder", "npz")
@@ -107,113 +121,6 @@ class Threat(Section):
         # In L2 the default would be next to nothing, and every network robust.
         if self.norm == "L2" and "epsilon" not in self.model_fields_set:
             yield 'threat.norm = "L2" needs threat.epsilon, whose default is one for Linf; write, for example, 0.5'
-
-
-class Train(Section):
-    """Adversarial training of the dense network with TRADES (arXiv 1901.08573); also the loop of later stages."""
-
-    epochs: Epochs = Field(100, description="passes over the training images; 0 only with model.checkpoint")
-    batch_size: Annotated[int, Field(ge=2, lt=2**31)] = Field(128, description="images per step, at least 2")
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with momentum) or adamw")
-    lr: Positive = Field(0.1, description="peak learning rate")
-    momentum: Share = Field(0.9, description="momentum of sgd")
-    nesterov: bool = Field(True, description="Nesterov momentum for sgd")
-    weight_decay: NonNegative = Field(5e-4, description="weight decay")
-    schedule: Literal["cosine", "one-cycle", "constant"] = Field(
-        "cosine", description="learning rate over the steps of this stage; prune is constant, finetune cosine"
-    )
-    warmup: Share = Field(0.2, description="one-cycle: share of the steps in which the rate rises")
-    beta: NonNegative = Field(6.0, description="weight of the TRADES term KL(adversarial || clean)")
-    clean_epochs: Epochs = Field(0, description="epochs on clean images before adversarial ones")
-    ramp_epochs: Epochs = Field(0, description="epochs over which epsilon and beta then rise linearly")
-    inner_steps: Count = Field(10, description="steps of the inner PGD from a random start")
-    inner_step_size: Positive = Field(
-        0.25, description="its step as a share of epsilon; 1 step of 1.25 is fast FGSM training (arXiv 2001.03994)"
-    )
-    clip_norm: NonNegative = Field(0.0, description="largest norm of the gradient; 0 does not clip")
-    ema: Share = Field(0.0, description="decay per step of the weight average; 0 keeps the raw weights")
-    norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="momentum of batch-norm statistics")
-    early_stop: bool = Field(True, description="keep the epoch of the best robust accuracy on validation images")
-    validation_steps: Count = Field(10, description="PGD steps on the validation images after every epoch")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto",
-        description="auto is bf16 autocast on GPUs that have it, else fp32; CPUs with AVX512-BF16 are faster in bf16",
-    )
-    channels_last: bool | Literal["auto"] = Field(
-        "auto", description="NHWC memory: true, false, or auto (on a GPU, with bf16, and from 32x32 pixels)"
-    )
-    compile: bool = Field(False, description="torch.compile training and inner attack: for long trainings on a GPU")
-
-    @model_validator(mode="after")
-    def _settings_agree(self) -> Self:
-        return without(self._contradictions(), self)
-
-    def _contradictions(self) -> Iterator[str]:
-        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
-            yield "train.nesterov = true needs momentum and train.momentum = 0; write train.nesterov = false"
-        # Without epochs, weights come from a checkpoint and no ramp applies.
-        if 0 < self.epochs < self.clean_epochs + self.ramp_epochs:
-            yield (
-                f"train.clean_epochs + train.ramp_epochs = {self.clean_epochs + self.ramp_epochs} "
-                f"exceeds train.epochs = {self.epochs}"
-            )
-
-
-class Constrain(Section):
-    """The condition-number constraint lambda * L_CC of arXiv 2503.20454, beside the adversarial loss."""
-
-    constraint: Literal["none", "log-frobenius", "kaporin", "tscnc"] = Field(
-        "tscnc", description="none, log-frobenius (the paper's), kaporin (sees the spectrum), or tscnc (both)"
-    )
-    weight: NonNegative = Field(1e-3, alias="lambda", description="lambda, the weight of the constraint")
-    gradient_share: OptionalPositive = Field(
-        None, description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed"
-    )
-    tau: Positive = Field(1e-4, description="tau inside the logarithm of log-frobenius")
-    jitter: Positive = Field(1e-4, description="kaporin: jitter relative to the mean eigenvalue of the Gram matrix")
-    interval: Count = Field(1, description="apply it every so many steps, with lambda times as large")
-    stages: Stages = Field(("prune", "finetune"), description="stages in which it is applied")
-
-    @model_validator(mode="after")
-    def _settings_agree(self) -> Self:
-        return without(of_constrain(self), self)
-
-
-class Prune(Section):
-    """The sparse constraint: which weights become zero, and when."""
-
-    sparsity: Share = Field(0.95, description="share of zeros among all conv and linear weights, met to the weight")
-    criterion: Criterion = Field(
-        "adversarial-taylor",
-        description="saliency that weights are ranked by (adversarial-taylor is TSCNC's), masks learned as scores "
-        "beside frozen weights (hydra, harp), or moved by prune-and-regrow (flying-bird)",
-    )
-    pattern: Literal["unstructured", "2:4"] = Field(
-        "unstructured", description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores"
-    )
-    budget: Literal["parameters", "macs", "latency"] = Field(
-        "parameters",
-        description="what else shrinks to the share of weights that stays: nothing (parameters), the multiply-adds "
-        "(macs), or the time of one image in the engine sparse-cpu, by its cost model (latency)",
-    )
-    floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
-    epochs: Count = Field(10, description="passes over the training images while the sparsity rises")
-    lr: Positive = Field(0.01, description="learning rate while pruning, constant")
-    score_lr: Positive = Field(0.1, description="hydra and harp: peak learning rate of the scores, for SGD")
-    updates: Count = Field(10, description="number of mask updates, on the cubic schedule where weights are ranked")
-    saliency_batches: Count = Field(10, description="batches that a Taylor saliency is averaged over at each update")
-    regrow: bool = Field(True, description="masked weights keep learning and may come back until the last update")
-
-    @model_validator(mode="after")
-    def _settings_agree(self) -> Self:
-        return without(of_prune(self), self)
-
-
-class Finetune(Section):
-    """Adversarial training of the pruned network with its masks frozen."""
-
-    epochs: Epochs = Field(20, description="passes over the training images; 0 leaves the pruned weights as they are")
-    lr: Positive = Field(0.01, description="peak learning rate, falling to zero along a cosine")
 
 
 class Verify(Section):

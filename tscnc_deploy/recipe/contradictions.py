@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tscnc_deploy.recipe import Constrain, Prune
+    from tscnc_deploy.recipe.training import Constrain, Prune
 
 _LEARNED = {
     "budget": "which finds every layer's share by itself",

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 import tscnc_deploy
 from tscnc_deploy.report import curves, plots
-from tscnc_deploy.report.data import Evaluations, ReportData
+from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.report.evaluations import Evaluations
 from tscnc_deploy.report.measures import Measures
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import tscnc_deploy
 from tscnc_deploy import resources
-from tscnc_deploy.report.data import Evaluations, Gate, ReportData
+from tscnc_deploy.report.data import Gate, ReportData
+from tscnc_deploy.report.evaluations import Evaluations
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 from tscnc_deploy.serving.examples import Example, choose_examples

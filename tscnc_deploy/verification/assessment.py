@@ -2,77 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe.values import ENSEMBLES
-from tscnc_deploy.verification.budget import Budget
-from tscnc_deploy.verification.source import Source
-from tscnc_deploy.verification.stopping import Share, Stopping
+from tscnc_deploy.verification.plan import Plan
+from tscnc_deploy.verification.sharing import chosen_workers, open_victim, shard_size, shard_store
+from tscnc_deploy.verification.stopping import Stopping
 from tscnc_deploy.verification.subject import REPLAY, Subject
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tscnc_deploy.robustness import Attack, Evaluation, Threat, Victim
+    from tscnc_deploy.robustness import Attack, Evaluation, Victim
     from tscnc_deploy.robustness.shards import ShardProgress
     from tscnc_deploy.robustness.workers import Workers
 
-# Small shards, where an evaluation may end after any of them.
-_SHARD_TO_STOP = 32
 MASKING_IMAGES = 128
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How subjects are attacked.
-
-    Attributes:
-        threat: How far images may be moved.
-        limits: Least clean and robust accuracy, each in [0, 1); 0 is no bound.
-        attacks: Names of attacks and ensembles; empty takes the subject's.
-        seed: Of everything random.
-        batch_size: Images per forward pass.
-        device: "cpu", "cuda", or one GPU such as "cuda:1".
-        workers: Number of processes; 1 evaluates in this one.
-        backend: "loky" or "ray", see `Joblib`.
-        budget: What each subject may cost.
-        until_decided: Whether to end as soon as every gate is decided.
-        eot: Calls whose logits are averaged, for a model that answers at random; None for one call.
-        masking: Whether to look for signs of gradient masking.
-        measures: What to measure besides, see `MEASURES`.
-        store: Folder for finished shards; None takes one of the user's cache until all are finished.
-    """
-
-    threat: Threat
-    limits: Mapping[Share, float]
-    attacks: tuple[str, ...] = ()
-    seed: int = 0
-    batch_size: int = 256
-    device: str = "cpu"
-    workers: int = 1
-    backend: str = "loky"
-    budget: Budget | None = None
-    until_decided: bool = False
-    eot: int | None = None
-    masking: bool = True
-    measures: tuple[str, ...] = ()
-    store: Path | None = None
-
-    @property
-    def may_stop(self) -> bool:
-        """Whether the evaluation may end before the last image."""
-        return self.until_decided or self.budget is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,10 +87,10 @@ def assess(
     from tscnc_deploy.robustness import evaluate_in_shards
     from tscnc_deploy.training.device import deterministic
 
-    workers = workers or _workers(subject.source, plan)
+    workers = workers or chosen_workers(subject.source, plan)
     victim = open_victim(subject.source, plan.eot, plan.device)
-    shard_size = _shard_size(len(subject.labels), plan, workers.count)
-    stopping = _stopping(len(subject.labels), plan, shard_size, workers.count)
+    size = shard_size(len(subject.labels), plan, workers.count)
+    stopping = _stopping(len(subject.labels), plan, size, workers.count)
     if plan.may_stop:
         subject = _shuffled(subject, plan.seed)
     names = plan.attacks or subject.attacks
@@ -153,7 +103,7 @@ def assess(
             subject.labels,
             plan.threat,
             attacks,
-            shard_size=shard_size,
+            shard_size=size,
             store=store,
             identity=f"{subject.source.digest()} {plan.eot}" if store else "",
             workers=workers,
@@ -177,55 +127,6 @@ def assess(
             stopped=_stopped(stopping, evaluation, len(subject.labels)),
             gradient=victim.has_gradient,
         )
-
-
-def open_victim(source: Source, eot: int | None, device: str) -> Victim:
-    """Opens what is attacked; a module's function, so that other processes can be told to do it."""
-    from tscnc_deploy.robustness import EOTVictim
-
-    victim = source.open(device)
-    return victim if eot is None else EOTVictim(victim, eot)
-
-
-@contextmanager
-def shard_store(source: Source, plan: Plan) -> Iterator[Path | None]:
-    """The folder for finished shards: the user's, or one of the cache that is removed when all went well.
-
-    None where there is no cache, as in a container without a home, or where another process evaluates the same.
-    """
-    if plan.store is not None:
-        yield plan.store
-        return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tscnc-deploy" / "verify"
-    folder = cache / source.digest()[:16]
-    lock = FileLock(cache / f"{folder.name}.lock", blocking=False)
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError:  # a lock's timeout is one too
-        yield None
-        return
-    with lock:
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _workers(source: Source, plan: Plan) -> Workers:
-    from tscnc_deploy.robustness.workers import InProcess, Joblib
-
-    if plan.workers == 1:
-        return InProcess()
-    devices = [plan.device]
-    if plan.device == "cuda":
-        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return Joblib(partial(open_victim, source, plan.eot), plan.workers, backend=plan.backend, devices=devices)
-
-
-def _shard_size(total: int, plan: Plan, workers: int) -> int:
-    """Whole batches, but at least a shard for each worker, and small ones where any may be the last."""
-    if plan.may_stop:
-        return min(_SHARD_TO_STOP, plan.batch_size)
-    return max(min(plan.batch_size, -(-total // workers)), 1)
 
 
 def _stopping(total: int, plan: Plan, shard_size: int, workers: int) -> Stopping:

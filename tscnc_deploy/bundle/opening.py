@@ -1,0 +1,66 @@
+"""Opening a bundle: what it must be before anything in it is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tscnc_deploy.bundle.files import check_file, check_tree, open_regular
+from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from tscnc_deploy.bundle.reader import Bundle
+from tscnc_deploy.bundle.refusals import refusals
+from tscnc_deploy.errors import BundleError
+
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
+
+
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Opens a bundle after checking every file in it against its manifest.
+
+    Safe for bundles from anyone: sizes are compared before anything is read, files are read in bounded memory, links
+    are not followed, and nothing is executed, unpickled or written.
+
+    Args:
+        path: The folder that holds manifest.json.
+
+    Raises:
+        BundleError: It is no bundle, it is damaged or hostile, or its schema is unknown to this version; the message
+            names the bundle, the file and what differs.
+    """
+    root = Path(path).absolute()
+    with refusals(root):
+        _refuse_other_than_folder(root)
+        manifest = _read_manifest(root)
+        check_tree(root, manifest.files)
+        for name, entry in manifest.files.items():
+            check_file(root, name, entry)
+    return Bundle(root, manifest)
+
+
+def _refuse_other_than_folder(root: Path) -> None:
+    if root.is_dir():
+        return
+    if not root.exists():
+        msg = f"{root}: there is no such bundle"
+    elif root.suffix in _ARCHIVES:
+        msg = f"{root}: is an archive; unpack it and give the folder that holds {MANIFEST}"
+    else:
+        msg = f"{root}: is no folder; a bundle is the folder that holds {MANIFEST}"
+    raise BundleError(msg)
+
+
+def _read_manifest(root: Path) -> Manifest:
+    try:
+        with open_regular(root, MANIFEST) as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError:
+        msg = f"{root}: is no bundle: it holds no {MANIFEST}"
+        raise BundleError(msg) from None
+    if len(data) > MAX_MANIFEST_BYTES:
+        msg = f"{root}: {MANIFEST} is longer than {MAX_MANIFEST_BYTES} bytes"
+        raise BundleError(msg)
+    try:
+        return parse_manifest(data)
+    except ValueError as error:
+        msg = f"{root}: {MANIFEST} {error}"
+        raise BundleError(msg) from None
