@@ -11,7 +11,7 @@ def share(correct):
     return Accuracy(**accuracy(correct, 360).to_json())
 
 
-def result(name, seed, *, robust=300, clean=350, constraint="tscnc", sparsity=0.95, size=400_000):
+def result(name, seed, *, robust=300, clean=350, constraint="tscnc", sparsity=0.95, size=400_000, milliseconds=None):
     return Result(
         folder=Path(f"runs/{name}-{seed}"),
         name=name,
@@ -25,7 +25,9 @@ def result(name, seed, *, robust=300, clean=350, constraint="tscnc", sparsity=0.
         sparsity=sparsity,
         median_kappa=5.0 + seed,
         kappas=(("train", 9.0), ("prune", 7.0), ("finetune", 5.0 + seed)),
+        multiply_add_sparsity=0.7,
         bytes=size,
+        milliseconds=milliseconds,
         seconds={"train": 60.0, "prune": 30.0, "finetune": 90.0},
         environment={"torch": "2.11"},
     )

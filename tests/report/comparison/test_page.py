@@ -39,6 +39,11 @@ def test_sparsities_and_sizes_are_drawn_where_they_differ():
     assert "Robust accuracy against size of the smallest form, MB" in text
 
 
+def test_latencies_are_drawn_where_they_differ():
+    runs = [result("a", 0, milliseconds=1.0), result("b", 0, milliseconds=0.5, constraint="none")]
+    assert "Robust accuracy against milliseconds of the fastest engine, one image" in Text(page(*runs)).text
+
+
 def test_what_comes_from_a_bundle_is_escaped():
     assert "<script>alert" not in page(result("<script>alert(1)</script>", 0))
 

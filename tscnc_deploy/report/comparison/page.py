@@ -20,7 +20,12 @@ def render_comparison(comparison: Comparison, title: str) -> str:
     Raises:
         UnavailableError: The installation lacks its templates.
     """
-    costs = [plots.pareto_plot(comparison, "size", "size of the smallest form, MB", lambda run: run.bytes, 1e6)]
+    costs = [
+        plots.pareto_plot(comparison, "size", "size of the smallest form, MB", lambda run: run.bytes, 1e6),
+        plots.pareto_plot(
+            comparison, "latency", "milliseconds of the fastest engine, one image", lambda run: run.milliseconds
+        ),
+    ]
     figures = {
         "robust": Markup(plots.robust_plot(comparison)),
         "sparsity": Markup(plots.sparsity_plot(comparison)),

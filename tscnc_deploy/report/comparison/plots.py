@@ -115,7 +115,12 @@ def pareto_plot(
         drawing, axes = new_drawing(3.4)
         for position, (label, (cost, robust)) in enumerate(costs.items()):
             colour, marker = LOOKS[position % len(LOOKS)]
-            axes.plot([cost], [robust], marker=marker, color=colour, markersize=7, linestyle="", label=short(label))
+            # After the last of the looks they come again, hollow.
+            filled = "full" if position < len(LOOKS) else "none"
+            axes.plot(
+                [cost], [robust], marker=marker, color=colour, fillstyle=filled, markersize=7, linestyle="",
+                label=short(label),
+            )  # fmt: skip
         axes.set_xlim(0, 1.06 * max(known))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
         axes.set_xlabel(what)

@@ -32,7 +32,9 @@ class Result:
         sparsity: Share of zeros, counted in the file.
         median_kappa: Of the layers, at the end.
         kappas: Median of the layers after every epoch, with the stage.
+        multiply_add_sparsity: Share of the multiply-adds that the zeros save.
         bytes: Of the model's smallest form.
+        milliseconds: Median call of the fastest engine, one image on one thread of the machine that built it.
         seconds: Each stage took, copied stages included; empty for a bundle outside its run.
         environment: Versions and hardware.
     """
@@ -49,7 +51,9 @@ class Result:
     sparsity: float
     median_kappa: float | None
     kappas: tuple[tuple[str, float | None], ...]
+    multiply_add_sparsity: float | None
     bytes: int | None
+    milliseconds: float | None
     seconds: Mapping[str, float]
     environment: Mapping[str, str]
 
@@ -64,7 +68,9 @@ class Result:
             "sparsity": self.sparsity,
             "median_kappa": self.median_kappa,
             "median_kappa_by_epoch": [kappa for _, kappa in self.kappas],
+            "multiply_add_sparsity": self.multiply_add_sparsity,
             "bytes": self.bytes,
+            "milliseconds": self.milliseconds,
             "seconds": dict(self.seconds),
         }
 
@@ -103,10 +109,18 @@ def read_run(folder: Path) -> Result:
         sparsity=data.model.sparsity,
         median_kappa=data.median_kappa,
         kappas=tuple((epoch.stage, _middle(epoch.kappa)) for epoch in data.history),
+        multiply_add_sparsity=data.model.multiply_add_sparsity,
         bytes=min(sizes, default=None),
+        milliseconds=_fastest(data),
         seconds=_seconds(folder / "stages"),
         environment=data.environment,
     )
+
+
+def _fastest(data: ReportData) -> float | None:
+    times = data.latency.engines if data.latency else {}
+    calls = [call.median_ms for name, call in times.items() if name in data.evaluations.engines and call.median_ms]
+    return min(calls, default=None)
 
 
 def _middle(kappas: Mapping[str, float | None]) -> float | None:
