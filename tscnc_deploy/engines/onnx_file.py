@@ -25,6 +25,7 @@ MAX_BYTES = 2**31 - 1
 """What protobuf can hold in one file."""
 MAX_ELEMENTS = MAX_BYTES // 4
 """Elements of all sparse weights of a file together: more could never have been a dense file."""
+_MAX_NODES = 20_000
 
 # Bytes per element in raw_data, and the typed field that holds the same elements otherwise.
 _STORAGE: dict[int, tuple[int, str]] = {
@@ -70,8 +71,9 @@ def parse_onnx(data: bytes, source: str | Path) -> ModelProto:
 
     Raises:
         InputError: The bytes are no ONNX model (or a truncated one), or the model has external data, subgraphs,
-            functions, operators outside the ONNX standard, tensors whose data do not match their dimensions, values
-            that are not finite, or sparse initializers without sorted linear indices inside the tensor.
+            functions, more than 20,000 nodes, operators outside the ONNX standard, tensors whose data do not match
+            their dimensions, values that are not finite, or sparse initializers without sorted linear indices inside
+            the tensor.
     """
     try:
         model = ModelProto.FromString(data)
@@ -119,6 +121,9 @@ def indices_of(tensor: SparseTensorProto) -> NDArray[np.int64]:
 
 
 def _check_model(model: ModelProto) -> None:
+    # First, because everything after it takes a time in proportion.
+    if len(model.graph.node) > _MAX_NODES:
+        _refuse(f"has {len(model.graph.node)} nodes; at most {_MAX_NODES} are allowed")
     if not model.HasField("graph") or not model.graph.node or not model.graph.output:
         _refuse("not an ONNX file: it holds no graph")
     if model.functions:

@@ -18,7 +18,6 @@ from tscnc_deploy.errors import InputError
 
 MAX_ALIVE = 1 << 26
 """Numbers that may be alive at once in one call; 256 MB as float32."""
-_MAX_NODES = 20_000
 # What decides a shape is short; longer constants are replaced by their shape alone.
 _SHORT = 1024
 # Their results are as large as the values of their inputs say, so nothing is known of them unless those are constants.
@@ -39,12 +38,9 @@ def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
         path: Its file, for messages.
 
     Raises:
-        InputError: Not even one image fits (or the fixed batch of the file does not fit into `MAX_ELEMENTS`), a result
-            is of a size that only running it would tell, or there are more than 20,000 nodes.
+        InputError: Not even one image fits (or the fixed batch of the file does not fit into `MAX_ELEMENTS`), or a
+            result is of a size that only running it would tell.
     """
-    if len(model.graph.node) > _MAX_NODES:
-        msg = f"{path}: has {len(model.graph.node)} nodes; at most {_MAX_NODES} are allowed"
-        raise InputError(msg)
     sizes = dict(_sizes(model, signature, path))
     for node in model.graph.node:
         if node.op_type in _SIZED_BY_VALUES and any(name and name not in sizes for name in node.output):
