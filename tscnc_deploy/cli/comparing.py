@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.cli.output import print_table
+from tscnc_deploy.cli.output import print_table, write_page
 
 if TYPE_CHECKING:
     from tscnc_deploy.report.comparison import Comparison, Mean
@@ -40,24 +40,15 @@ def show_comparison(comparison: Comparison) -> None:
     print_table(("recipe", "seeds", "clean [95%]", "robust [95%]", "robust lost [95%]", "median kappa"), rows)
 
 
-def write_page(comparison: Comparison, out: Path, title: str) -> None:
+def write_comparison(comparison: Comparison, out: Path, title: str) -> None:
     """Writes the comparison as one HTML page and says where.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    import click
-
-    from tscnc_deploy.errors import StorageError
     from tscnc_deploy.report.comparison.page import render_comparison
 
-    page = render_comparison(comparison, title)
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        msg = f"{out}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
-    click.echo(f"{out}: {len(page):,} characters")
+    write_page(render_comparison(comparison, title), out)
 
 
 def _share(mean: Mean) -> str:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -66,6 +67,22 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def write_page(page: str, out: Path) -> None:
+    """Writes a page to the file that --out names, and says so.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    from tscnc_deploy.errors import StorageError
+
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        msg = f"--out {out}: cannot be written: {error.strerror}"
+        raise StorageError(msg) from error
+    click.echo(f"{out}: {len(page):,} characters")
 
 
 def _print_ruled(columns: Sequence[str], cells: list[list[str]]) -> None:

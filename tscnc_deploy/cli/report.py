@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tscnc_deploy.cli.bundles import open_given
-from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout
+from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout, write_page
 
 
 @click.command()
@@ -33,7 +33,7 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str |
         with reserve_stdout(as_json):
             comparison = comparing.compare(runs)
             comparing.show_comparison(comparison)
-            comparing.write_page(comparison, out or Path("comparison.html"), title or "Comparison")
+            comparing.write_comparison(comparison, out or Path("comparison.html"), title or "Comparison")
         if as_json:
             print_json(comparison.to_json())
         return
@@ -50,14 +50,7 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str |
 
 
 def _report(bundle: Path, out: Path) -> None:
-    from tscnc_deploy.errors import StorageError
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.report.html import render_report
 
-    page = render_report(ReportData.from_json(open_given(bundle).record))
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        msg = f"--out {out}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
-    click.echo(f"{out}: {len(page):,} characters")
+    write_page(render_report(ReportData.from_json(open_given(bundle).record)), out)

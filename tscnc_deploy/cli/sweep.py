@@ -63,7 +63,7 @@ def sweep(sweep: str | None, out: Path | None, device: str, plan: bool, as_json:
 
 
 def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
-    from tscnc_deploy.cli.comparing import compare, show_comparison, write_page
+    from tscnc_deploy.cli.comparing import compare, show_comparison, write_comparison
     from tscnc_deploy.cli.progress import build_progress
     from tscnc_deploy.pipeline.run import Run
     from tscnc_deploy.stages import STAGES
@@ -81,7 +81,7 @@ def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
             run.build(recipe, progress)
     comparison = compare(list(folders.values()))
     show_comparison(comparison)
-    write_page(comparison, folder / "comparison.html", loaded.description)
+    write_comparison(comparison, folder / "comparison.html", loaded.description)
     return comparison.to_json()
 
 
