@@ -53,12 +53,13 @@ def images(number, count=1):
     pauses=st.lists(st.booleans(), min_size=40, max_size=40),
     instances=st.integers(1, 3),
     delay=st.sampled_from([0, 0.001]),
+    in_place=st.booleans(),
 )
-def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, instances, delay):
+def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, instances, delay, in_place):
     engines = [Echo() for _ in range(instances)]
 
     async def body():
-        made = batcher(*engines, max_delay=delay, max_queue=1000)
+        made = batcher(*engines, max_delay=delay, max_queue=1000, in_place=in_place)
         made.start()
         asked = []
         for number, size in enumerate(sizes):
@@ -75,7 +76,7 @@ def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, insta
     assert max(max(engine.sizes, default=0) for engine in engines) <= 8
 
 
-def test_requests_that_wait_share_a_call_and_the_next_call_waits_for_as_many():
+def test_requests_that_wait_share_a_call_and_the_next_call_waits_for_half_of_those_under_way():
     engine = Echo()
 
     async def body():
@@ -89,12 +90,50 @@ def test_requests_that_wait_share_a_call_and_the_next_call_waits_for_as_many():
         await asyncio.sleep(0)
         engine.go.set()
         await asyncio.gather(first, *others)
-        # Five seconds are not over when as many have come as last time.
-        await asyncio.gather(*(made.logits(images(number)) for number in range(4)))
+        # Four have been answered and may ask again. Two of them are too few to begin with, three are enough.
+        asked = [asyncio.create_task(made.logits(images(number))) for number in range(2)]
+        await asyncio.sleep(0.05)
+        assert engine.sizes == [1, 4]
+        await asyncio.gather(made.logits(images(2)), *asked)
         await made.close()
 
     run(body)
-    assert engine.sizes == [1, 4, 4]
+    assert engine.sizes == [1, 4, 3]
+
+
+def test_in_place_the_event_loop_computes_single_images_while_nothing_else_does():
+    class Watched(Echo):
+        threads = []
+
+        def logits(self, images):
+            self.threads.append(threading.current_thread())
+            return super().logits(images)
+
+    engine = Watched()
+
+    async def body():
+        made = batcher(engine, in_place=True)
+        made.start()
+        await made.logits(images(0))
+        await made.logits(images(1, 2))
+        engine.go.clear()
+        held = asyncio.create_task(made.logits(images(2, 2)))
+        while len(engine.sizes) < 3:
+            await asyncio.sleep(0)
+        behind = asyncio.create_task(made.logits(images(3)))
+        await asyncio.sleep(0)
+        engine.go.set()
+        await asyncio.gather(held, behind)
+        await made.close()
+
+    run(body)
+    here = threading.main_thread()
+    assert list(zip(engine.sizes, (thread is here for thread in engine.threads), strict=True)) == [
+        (1, True),
+        (2, False),
+        (2, False),
+        (1, False),
+    ]
 
 
 def test_a_lone_client_never_waits_for_others():

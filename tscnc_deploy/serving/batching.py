@@ -45,14 +45,17 @@ class Batcher:
 
     An engine's thread takes its next batch by itself, so the engine never waits for an event loop that is busy with the
     requests after it. A call waits for the next requests only as long as there are reasons to expect them: until it has
-    as many images as the call before it, `max_batch` images, or the oldest has waited `max_delay`. A single client that
-    waits for its answers is therefore never delayed, and many clients meet in one call.
+    half of the images that are under way (those of the call before it, whose clients will ask again, and those that
+    wait), `max_batch` images, or the oldest has waited `max_delay`. A single client that waits for its answers is
+    therefore never delayed, and many clients meet in two calls, of which one is computed while the other is gathered.
 
     Args:
         engines: One per instance; each is called by one thread at a time.
         max_batch: Most images of one call; no request may have more.
         max_delay: Seconds.
         max_queue: Most images that wait; further requests are refused.
+        in_place: Whether a request of one image that finds nothing waiting and no engine at work is computed in the
+            event loop: right for engines that are quicker than the way to their thread and back.
         observe: Is told of every call, in the event loop.
     """
 
@@ -63,15 +66,18 @@ class Batcher:
         max_batch: int,
         max_delay: float,
         max_queue: int,
+        in_place: bool = False,
         observe: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self._engines = engines
         self._max_batch = max_batch
         self._max_delay = max_delay
         self._max_queue = max(max_queue, max_batch)
+        self._in_place = in_place
         self._observe = observe
         self._waiting: deque[_Job] = deque()
         self._images = 0
+        self._at_work = 0
         self._last = 1
         self._wanted = 1
         self._closing = False
@@ -116,6 +122,10 @@ class Batcher:
             Refusal: The queue is full, the deadline has passed, the engine failed, or the batcher is closed.
         """
         job = _Job(images, asyncio.get_running_loop().create_future(), time.monotonic())
+        if self._in_place and len(images) == 1 and self._idle():
+            # Only this thread adds jobs, so no engine finds work before the call is over.
+            self._answer(*self._call(self._engines[0], [job]))
+            return await job.answer
         self._add(job)
         try:
             async with asyncio.timeout_at(deadline):
@@ -126,6 +136,10 @@ class Batcher:
         finally:
             if job.answer.cancelled():
                 self._give_up(job)
+
+    def _idle(self) -> bool:
+        with self._enough:
+            return not (self._waiting or self._at_work or self._closing)
 
     def _add(self, job: _Job) -> None:
         count = len(job.images)
@@ -149,10 +163,10 @@ class Batcher:
 
     def _work(self, engine: Engine, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
         while batch := self._gather():
-            started = time.monotonic()
-            logits = self._run(engine, batch)
-            call = Call(len(logits), tuple(started - job.arrived for job in batch), time.monotonic() - started)
-            loop.call_soon_threadsafe(self._answer, batch, logits, call)
+            answer = self._call(engine, batch)
+            with self._enough:
+                self._at_work -= 1
+            loop.call_soon_threadsafe(self._answer, *answer)
         loop.call_soon_threadsafe(ended.set_result, None)
 
     def _gather(self) -> list[_Job]:
@@ -162,10 +176,12 @@ class Batcher:
             while not batch and (self._waiting or not self._closing):
                 self._until(1, None)
                 if self._waiting:
-                    self._until(min(self._last, self._max_batch), self._waiting[0].arrived + self._max_delay)
+                    half = -(-(self._last + self._images) // 2)
+                    self._until(min(half, self._max_batch), self._waiting[0].arrived + self._max_delay)
                     batch = self._take()
             if batch:
                 self._last = sum(len(job.images) for job in batch)
+                self._at_work += 1
             return batch
 
     def _until(self, images: int, deadline: float | None) -> None:
@@ -185,6 +201,12 @@ class Batcher:
             self._images -= len(job.images)
             batch.append(job)
         return batch
+
+    def _call(self, engine: Engine, batch: list[_Job]) -> tuple[list[_Job], Array, Call]:
+        started = time.monotonic()
+        logits = self._run(engine, batch)
+        call = Call(len(logits), tuple(started - job.arrived for job in batch), time.monotonic() - started)
+        return batch, logits, call
 
     def _run(self, engine: Engine, batch: list[_Job]) -> Array:
         images = batch[0].images if len(batch) == 1 else np.concatenate([job.images for job in batch])
