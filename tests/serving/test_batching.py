@@ -102,11 +102,11 @@ def test_requests_that_wait_share_a_call_and_the_next_call_waits_for_half_of_tho
 
 
 def test_in_place_the_event_loop_computes_single_images_while_nothing_else_does():
-    class Watched(Echo):
-        threads = []
+    threads = []
 
+    class Watched(Echo):
         def logits(self, images):
-            self.threads.append(threading.current_thread())
+            threads.append(threading.current_thread())
             return super().logits(images)
 
     engine = Watched()
@@ -128,7 +128,7 @@ def test_in_place_the_event_loop_computes_single_images_while_nothing_else_does(
 
     run(body)
     here = threading.main_thread()
-    assert list(zip(engine.sizes, (thread is here for thread in engine.threads), strict=True)) == [
+    assert list(zip(engine.sizes, (thread is here for thread in threads), strict=True)) == [
         (1, True),
         (2, False),
         (2, False),

@@ -22,7 +22,7 @@ from tscnc_deploy.serving.request import InferRequest
 
 _log = logging.getLogger(__name__)
 
-# An engine that answers one image sooner than this does so in the event loop: the way to its thread and back takes 0.1 ms.
+# An engine that is quicker with one image answers in the event loop: the way to its thread and back takes 0.1 ms.
 _IN_PLACE_SECONDS = 1e-4
 EXTENSIONS = ("binary_tensor_data", "classification")
 
