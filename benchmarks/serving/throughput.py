@@ -109,7 +109,8 @@ def main() -> None:
     }
     print(json.dumps(figures["share_of_best"]))
     if options.name:
-        results.write(f"throughput, {options.engine}", options.name, figures)
+        pixels = engine.spec.input_shape[-1]
+        results.write(f"throughput, {options.engine}, {pixels} pixels", options.name, figures)
 
 
 if __name__ == "__main__":
