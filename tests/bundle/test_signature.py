@@ -14,6 +14,7 @@ from tests.bundle.folders import contents
 from tests.conftest import invoke
 from tscnc_deploy import open_bundle
 from tscnc_deploy.bundle import seal
+from tscnc_deploy.bundle.keyless import verify_signer
 from tscnc_deploy.bundle.signature import sign, verify_signature
 from tscnc_deploy.errors import BundleError, InputError
 
@@ -101,6 +102,23 @@ def test_a_signature_that_is_a_link_or_huge_is_refused(signed, keys):
     os.truncate(path, 1 << 30)
     with pytest.raises(BundleError, match="is longer than"):
         verify_signature(signed, keys[1])
+
+
+def test_what_was_signed_is_the_bundle_that_was_opened(signed, keys):
+    good = open_bundle(signed)
+    verify_signer(good, keys[1])
+    original = {path: path.read_bytes() for path in (signed / "README.md", signed / "manifest.json")}
+    kept = (signed / "model.sig").read_bytes()
+    (signed / "README.md").write_text("another bundle")
+    seal(signed, contents())
+    other = open_bundle(signed)
+    # The signed files are back when they are compared with the signature.
+    for path, data in original.items():
+        path.write_bytes(data)
+    (signed / "model.sig").write_bytes(kept)
+    verify_signer(good, keys[1])
+    with pytest.raises(BundleError, match=r"for another manifest\.json than the one that was opened"):
+        verify_signer(other, keys[1])
 
 
 def test_keys_that_are_none(folder, keys, tmp_path):

@@ -10,19 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.bundle.files import SIGNATURE
 from tscnc_deploy.bundle.signature import (
     hashing,
     library,
     one_line,
+    read_signature,
     require_file,
-    require_signature,
     require_signed_by,
     verify_signature,
 )
 from tscnc_deploy.errors import InputError, StorageError, UnavailableError
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle.reader import Bundle
 
 
 @dataclass(frozen=True)
@@ -83,24 +86,27 @@ def sign_keyless(folder: Path, trust_config: Path | None = None, *, interactive:
     return place
 
 
-def verify_signer(folder: Path, signer: Path | Identity) -> None:
+def verify_signer(bundle: Bundle, signer: Path | Identity) -> None:
     """Refuses a bundle that is not signed by the owner of a public key (its file), or by an identity.
+
+    What was signed is this bundle as it was opened: its folder may hold something else by now.
 
     Raises:
         TscncError: As `verify_signature` and `verify_identity` do.
     """
     if isinstance(signer, Identity):
-        verify_identity(folder, signer)
+        verify_identity(bundle.path, signer, bundle.digest)
     else:
-        verify_signature(folder, signer)
+        verify_signature(bundle.path, signer, bundle.digest)
 
 
-def verify_identity(folder: Path, identity: Identity) -> None:
+def verify_identity(folder: Path, identity: Identity, manifest: str | None = None) -> None:
     """Refuses a bundle that an identity has not signed, without a key, as it is now.
 
     Args:
         folder: The bundle's.
         identity: Whose the signature must be.
+        manifest: See `signature.verify_signature`.
 
     Raises:
         BundleError: There is no signature, it is another's, it is damaged, or a file is not the signed one.
@@ -108,12 +114,12 @@ def verify_identity(folder: Path, identity: Identity) -> None:
         UnavailableError: model-signing is not installed, or Sigstore cannot be reached.
     """
     verifying = library("verifying")
-    require_signature(folder)
+    signature = read_signature(folder)
     with _sigstore_errors(identity.trust_config):
         config: Any = verifying.Config().use_sigstore_verifier(
             identity=identity.name, oidc_issuer=identity.issuer, trust_config=identity.trust_config
         )
-    require_signed_by(folder, config, str(identity))
+    require_signed_by(folder, signature, config, str(identity), manifest)
 
 
 def _ambient_token() -> str | None:

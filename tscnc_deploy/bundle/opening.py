@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -30,11 +31,11 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     root = Path(path).absolute()
     with refusals(root):
         _refuse_other_than_folder(root)
-        manifest = _read_manifest(root)
+        manifest, digest = _read_manifest(root)
         check_tree(root, manifest.files)
         for name, entry in manifest.files.items():
             check_file(root, name, entry)
-    return Bundle(root, manifest)
+    return Bundle(root, manifest, digest)
 
 
 def _refuse_other_than_folder(root: Path) -> None:
@@ -49,7 +50,8 @@ def _refuse_other_than_folder(root: Path) -> None:
     raise BundleError(msg)
 
 
-def _read_manifest(root: Path) -> Manifest:
+def _read_manifest(root: Path) -> tuple[Manifest, str]:
+    """The manifest, and the SHA-256 of the bytes that it was read from."""
     try:
         with open_regular(root, MANIFEST) as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
@@ -60,7 +62,7 @@ def _read_manifest(root: Path) -> Manifest:
         msg = f"{root}: {MANIFEST} is longer than {MAX_MANIFEST_BYTES} bytes"
         raise BundleError(msg)
     try:
-        return parse_manifest(data)
+        return parse_manifest(data), hashlib.sha256(data).hexdigest()
     except ValueError as error:
         msg = f"{root}: {MANIFEST} {error}"
         raise BundleError(msg) from None

@@ -36,11 +36,13 @@ class Bundle:
     Attributes:
         path: Its folder, absolute.
         manifest: What it says about itself.
+        digest: SHA-256 of the manifest's bytes, from which all others follow; hexadecimal.
         supplied: The evidence where its images come from elsewhere, see `with_images`.
     """
 
     path: Path
     manifest: Manifest
+    digest: str
     supplied: Evidence | None = None
 
     def read(self, path: str, limit: int | None = None) -> bytes:

@@ -5,12 +5,17 @@ Digests alone show damage; only a signature shows who wrote them. The library is
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
+import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.bundle.files import SIGNATURE, open_regular
+from tscnc_deploy.bundle.manifest import MANIFEST
 from tscnc_deploy.errors import BundleError, InputError, StorageError, UnavailableError
 
 if TYPE_CHECKING:
@@ -57,12 +62,15 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
     return place
 
 
-def verify_signature(folder: Path, public_key: Path) -> None:
+def verify_signature(folder: Path, public_key: Path, manifest: str | None = None) -> None:
     """Refuses a bundle that the owner of a key has not signed as it is now.
 
     Args:
         folder: The bundle's.
         public_key: In PEM; that of the private key that signed.
+        manifest: SHA-256, in hexadecimal, that the signed manifest must have besides, so that the folder cannot hold
+            the signed bundle for the moment in which it is compared and another one before and after; None asks for
+            none.
 
     Raises:
         BundleError: There is no signature, it is another key's, it is damaged, or a file is not the signed one.
@@ -71,50 +79,79 @@ def verify_signature(folder: Path, public_key: Path) -> None:
     """
     verifying = library("verifying")
     require_file(public_key)
-    require_signature(folder)
+    signature = read_signature(folder)
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except Exception as error:
         msg = f"{public_key}: is no public key of NIST P-256, P-384 or P-521 in PEM: {one_line(error)}"
         raise InputError(msg) from error
-    require_signed_by(folder, config, str(public_key))
+    require_signed_by(folder, signature, config, str(public_key), manifest)
 
 
-def require_signature(folder: Path) -> None:
-    """Refuses a bundle that holds no signature, or one too long to be any.
+def read_signature(folder: Path) -> bytes:
+    """The signature of a bundle.
 
     Raises:
-        BundleError: Says which.
+        BundleError: There is none, or it is too long to be any.
     """
     try:
         with open_regular(folder, SIGNATURE) as file:
-            size = len(file.read(_MAX_BYTES + 1))
+            signature = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         msg = f"{folder}: is not signed: it holds no {SIGNATURE}"
         raise BundleError(msg) from None
-    if size > _MAX_BYTES:
+    if len(signature) > _MAX_BYTES:
         msg = f"{folder}: {SIGNATURE} is longer than {_MAX_BYTES} bytes"
         raise BundleError(msg)
+    return signature
 
 
-def require_signed_by(folder: Path, config: Any, signer: str) -> None:
-    """Compares the signature with every file of a bundle.
+def require_signed_by(folder: Path, signature: bytes, config: Any, signer: str, manifest: str | None) -> None:
+    """Compares a signature with every file of a bundle.
 
     Args:
         folder: The bundle's.
+        signature: What `read_signature` gave.
         config: `model_signing.verifying.Config` that knows whose signature is wanted.
         signer: Names them in the message.
+        manifest: See `verify_signature`.
 
     Raises:
         BundleError: It is another's, it is damaged, or a file is not the signed one.
+        StorageError: There is no place for a scratch file.
     """
-    try:
-        # The library prints its warnings. What counts as a file is ours to say and not the signature's.
-        with contextlib.redirect_stdout(io.StringIO()):
-            config.set_hashing_config(hashing()).verify(folder, folder / SIGNATURE)
-    except Exception as error:  # a hostile signature fails in any way that parsers and cryptography know
-        msg = f"{folder}: the signature is not one of {signer} for these files: {one_line(error)}"
-        raise BundleError(msg) from error
+    with _scratch_file(signature) as copy:
+        try:
+            # The library prints its warnings. What counts as a file is ours to say and not the signature's.
+            with contextlib.redirect_stdout(io.StringIO()):
+                config.set_hashing_config(hashing()).verify(folder, copy)
+        except Exception as error:  # a hostile signature fails in any way that parsers and cryptography know
+            msg = f"{folder}: the signature is not one of {signer} for these files: {one_line(error)}"
+            raise BundleError(msg) from error
+    if manifest not in (None, _signed_manifest(signature)):
+        msg = f"{folder}: the signature of {signer} is for another {MANIFEST} than the one that was opened"
+        raise BundleError(msg)
+
+
+@contextlib.contextmanager
+def _scratch_file(data: bytes) -> Iterator[Path]:
+    """A file for the library, which reads nothing else, that nobody else can exchange."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.NamedTemporaryFile())
+            file.write(data)
+            file.flush()
+        except OSError as error:
+            msg = f"no scratch file can be written, TMPDIR names a folder for it: {error.strerror or error}"
+            raise StorageError(msg) from error
+        yield Path(file.name)
+
+
+def _signed_manifest(signature: bytes) -> str | None:
+    """SHA-256 of the manifest in a signature that was verified: a DSSE envelope around an in-toto statement."""
+    envelope = json.loads(signature)["dsseEnvelope"]
+    resources = json.loads(base64.b64decode(envelope["payload"]))["predicate"]["resources"]
+    return {resource["name"]: str(resource["digest"]) for resource in resources}.get(MANIFEST)
 
 
 def hashing() -> Any:

@@ -26,7 +26,7 @@ def check_signature(bundle: Bundle, request: Request) -> Finding:
     from tscnc_deploy.bundle.keyless import verify_signer
 
     if (signer := request.identity or request.key) is not None:
-        verify_signer(bundle.path, signer)
+        verify_signer(bundle, signer)
         return Finding("signature", "passed", f"of {signer}")
     signed = (bundle.path / SIGNATURE).exists()
     whose = "signed, but by whom was not checked: give --key PUBLIC.pem, or --identity NAME and --issuer URL"

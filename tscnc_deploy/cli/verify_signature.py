@@ -32,7 +32,7 @@ def verify_signature(
         msg = "whose must the signature be? Give --key PUBLIC.pem, or --identity NAME and --issuer URL"
         raise InputError(msg)
     opened = open_given(bundle)
-    verify_signer(opened.path, signer)
+    verify_signer(opened, signer)
     if as_json:
         told = {"key": str(key)} if whose is None else {"identity": whose.name, "issuer": whose.issuer}
         print_json({"bundle": str(opened.path), **told, "valid": True})

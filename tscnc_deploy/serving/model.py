@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -110,7 +109,7 @@ def open_model(
     model = Model(
         name=manifest.name,
         version=version,
-        digest=hashlib.sha256(manifest.to_bytes()).hexdigest(),
+        digest=bundle.digest,
         engines=(opened, *copies),
         classes=manifest.model.classes,
         passed=manifest.passed and manifest.engines[name].attacked,
@@ -155,7 +154,7 @@ def _signed(bundle: Bundle, signer: Path | Identity, allow_unsigned: bool) -> bo
     from tscnc_deploy.bundle.keyless import verify_signer
 
     try:
-        verify_signer(bundle.path, signer)
+        verify_signer(bundle, signer)
     except BundleError as error:
         if allow_unsigned:
             return False

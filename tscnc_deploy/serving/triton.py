@@ -5,7 +5,6 @@ config.pbtxt follows model_config.proto of https://github.com/triton-inference-s
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
@@ -117,7 +116,7 @@ def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
         "engine": engine,
         "tool": __version__,
         "release": RELEASE,
-        "digest": hashlib.sha256(bundle.manifest.to_bytes()).hexdigest(),
+        "digest": bundle.digest,
         "norm": bundle.manifest.threat.norm,
         "epsilon": bundle.manifest.threat.epsilon,
         "robust": found.robust.accuracy if found and found.robust else None,

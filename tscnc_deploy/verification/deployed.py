@@ -35,7 +35,6 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
     Raises:
         InputError: The server maps other images or classes than the bundle.
     """
-    import hashlib
 
     import numpy as np
 
@@ -56,7 +55,7 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
     name = engine_of(source, bundle)
     parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
-    digest = hashlib.sha256(bundle.manifest.to_bytes()).hexdigest()
+    digest = bundle.digest
     evaluations = ReportData.from_json(bundle.record).evaluations
     recorded = evaluations.twin if name == "twin" else evaluations.engines.get(name)
     return {
