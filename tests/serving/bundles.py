@@ -44,7 +44,7 @@ def write_engine(folder: Path, *, batch_max: int = 16, weights: np.ndarray = WEI
     write_target(Target(name="onnx-cpu", batch_max=batch_max, tolerance=1e-3), folder / "target.json")
 
 
-def record(*, passed: bool = True) -> dict[str, object]:
+def record(*, passed: bool = True, milliseconds: dict[str, float] | None = None) -> dict[str, object]:
     share = {"correct": 3, "total": 4, "accuracy": 0.75, "low": 0.2, "high": 0.99}
     return {
         "name": "tiny",
@@ -53,6 +53,7 @@ def record(*, passed: bool = True) -> dict[str, object]:
         "evaluations": {"engines": {"onnx-cpu": {"clean": share, "robust": share, "attacks": {"pgd-20": share}}}},
         "gates": [{"name": "robust accuracy, lower end", "value": 0.2, "limit": 0.1, "passed": passed}],
         "passed": passed,
+        "latency": {"engines": {name: {"median_ms": median} for name, median in (milliseconds or {}).items()}},
     }
 
 
@@ -76,12 +77,18 @@ def attacked_evidence() -> Evidence:
 
 
 def write_served(
-    folder: Path, *, passed: bool = True, attacked: bool = True, proof: Evidence | None = None, **engine: object
+    folder: Path,
+    *,
+    passed: bool = True,
+    attacked: bool = True,
+    proof: Evidence | None = None,
+    milliseconds: dict[str, float] | None = None,
+    **engine: object,
 ) -> Path:
     """A bundle whose engine onnx-cpu is the one of `write_engine`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder)
-    replace(proof or evidence(), record=record(passed=passed)).write(folder)
+    replace(proof or evidence(), record=record(passed=passed, milliseconds=milliseconds)).write(folder)
     write_engine(folder / "engines" / "onnx-cpu", **engine)
     whole = contents("onnx-cpu", "onnx-cuda")
     entry = whole.engines["onnx-cpu"].model_copy(update={"attacked": attacked})

@@ -8,7 +8,7 @@ import pytest
 from tests.serving.bundles import expected, write_served
 from tscnc_deploy.bundle import open_bundle
 from tscnc_deploy.errors import BundleError, GateFailedError
-from tscnc_deploy.serving.model import open_model
+from tscnc_deploy.serving.model import open_model, quickest_first
 
 
 def test_the_engine_that_passed_is_opened_once_per_instance(served_bundle):
@@ -19,6 +19,13 @@ def test_the_engine_that_passed_is_opened_once_per_instance(served_bundle):
     images = np.ones((2, 1, 8, 8), np.float32)
     for engine in model.engines:
         np.testing.assert_allclose(engine.logits(images), expected(images))
+
+
+def test_the_engine_that_was_quickest_goes_first(tmp_path):
+    folder = write_served(tmp_path / "timed", milliseconds={"onnx-cpu": 3.0, "sparse-cpu": 1.0})
+    names = ["onnx-cpu", "onnx-cuda", "sparse-cpu", "tensorrt"]
+    assert quickest_first(open_bundle(folder), names) == ["sparse-cpu", "onnx-cpu", "onnx-cuda", "tensorrt"]
+    assert quickest_first(open_bundle(write_served(tmp_path / "untimed")), names) == names
 
 
 def test_clients_learn_what_protects_the_model(served_bundle):

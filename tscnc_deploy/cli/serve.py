@@ -24,7 +24,7 @@ TOKEN = "TSCNC_SERVE_TOKEN"
 
 @click.command()
 @bundle_argument
-@click.option("--engine", metavar="TARGET", help="Which engine.  [default: the first that passed and runs here]")
+@click.option("--engine", metavar="TARGET", help="Which engine.  [default: the quickest that passed and runs here]")
 @click.option(
     "--instances", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Copies of the engine."
 )

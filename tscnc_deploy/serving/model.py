@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -85,7 +86,8 @@ def open_model(
 
     Args:
         bundle: An opened bundle.
-        engine: Name of an engine; None takes the first, by name, that passed and that this machine can run.
+        engine: Name of an engine; None takes, of those that passed and that this machine can run, the one that was the
+            quickest where the bundle was built.
         version: Of the model.
         instances: Number of times that it is opened.
         threads: CPU threads of one call; None leaves it to the runtime.
@@ -103,7 +105,7 @@ def open_model(
     manifest = bundle.manifest
     signed = None if signer is None else _signed(bundle, signer, allow_unsigned)
     names = choose_engines(bundle, engine, allow_failed=allow_failed)
-    opened = _first_that_runs(bundle, names, threads)
+    opened = _first_that_runs(bundle, quickest_first(bundle, names), threads)
     name = opened.spec.name
     copies = [bundle.engine(name, threads=threads) for _ in range(instances - 1)]
     model = Model(
@@ -161,6 +163,20 @@ def _signed(bundle: Bundle, signer: Path | Identity, allow_unsigned: bool) -> bo
         msg = f"{error}; --allow-unsigned takes it nevertheless"
         raise BundleError(msg) from error
     return True
+
+
+def quickest_first(bundle: Bundle, names: list[str]) -> list[str]:
+    """Engines in the order of the times in the record; those without, which did not run there, at the end by name."""
+    from tscnc_deploy.report.data import ReportData
+
+    latency = ReportData.from_json(bundle.record).latency
+    times = {name: call.median_ms for name, call in latency.engines.items()} if latency else {}
+
+    def milliseconds(name: str) -> float:
+        found = times.get(name)
+        return math.inf if found is None else found
+
+    return sorted(names, key=milliseconds)
 
 
 def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> Engine:
