@@ -51,15 +51,32 @@ def test_it_is_shown(tiny_build, server):
     assert "the server names this bundle; its logits differ from the twin's by at most" in shown.stdout
 
 
-def test_a_server_of_another_bundle_fails(tiny_build, server, tmp_path):
-    folder = tmp_path / "bundle"
+def with_other_twin(tiny_build, folder):
+    """The bundle with a twin that gives other logits."""
     shutil.copytree(tiny_build.bundle, folder)
     twin = load_model(folder / "twin.safetensors")
     with torch.no_grad():
         twin.network.fc.bias += torch.arange(10.0)
     save_model(twin, folder / "twin.safetensors")
+    return folder
+
+
+def sealed(folder, tiny_build):
     manifest = open_bundle(tiny_build.bundle).manifest
     seal(folder, Contents(**{key: getattr(manifest, key) for key in Contents.model_fields}))
+    return folder
+
+
+def test_an_engine_with_a_twin_of_its_own_is_held_against_that(tiny_build, server, tmp_path):
+    folder = with_other_twin(tiny_build, tmp_path / "bundle")
+    shutil.copy(tiny_build.bundle / "twin.safetensors", folder / "engines" / "onnx-cpu" / "twin.safetensors")
+    options = ("--samples", "10", "--attack", "pgd-2", "--json")
+    done = invoke("verify", url(server), "--bundle", sealed(folder, tiny_build), *options)
+    assert json.loads(done.stdout)["deployed"]["parity"]["passed"], done.stderr
+
+
+def test_a_server_of_another_bundle_fails(tiny_build, server, tmp_path):
+    folder = sealed(with_other_twin(tiny_build, tmp_path / "bundle"), tiny_build)
     done = invoke("verify", url(server), "--bundle", folder, "--samples", "10", "--attack", "square-5", "--json")
     assert done.exit_code == 1
     assert "does not serve this bundle: its logits differ from the twin's by 9" in done.stderr

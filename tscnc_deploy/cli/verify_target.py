@@ -150,8 +150,9 @@ def _remote_target(
         msg = f"--{given[0].replace('_', '-')}: the bundle brings its own recipe and images; leave it out"
         raise InputError(msg)
     bundle, recipe, _ = _with_recipe(bundle, options)
-    source = replace(source, twin=BundleSource(bundle.path))
-    subject = replace(evidence_subject(bundle, engine_of(source, bundle), recipe, samples, seed), source=source)
+    engine = engine_of(source, bundle)
+    source = replace(source, twin=BundleSource(bundle.path, twin_of=None if engine == "twin" else engine))
+    subject = replace(evidence_subject(bundle, engine, recipe, samples, seed), source=source)
     return Target(recipe, device, [subject], compare_with_bundle(source, bundle, subject))
 
 

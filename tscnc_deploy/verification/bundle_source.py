@@ -21,11 +21,13 @@ class BundleSource:
         path: The bundle's folder; every file in it is checked whenever it is opened.
         engine: "twin", or the name of a target. It runs on its target's provider, whatever the device.
         threads: CPU threads of one call of the engine; None leaves it to the runtime.
+        twin_of: With "twin", the engine whose twin it is (see `Bundle.twin_of`); None takes the bundle's.
     """
 
     path: Path
     engine: str = "twin"
     threads: int | None = None
+    twin_of: str | None = None
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class BundleSource:
 
         bundle = open_bundle(self.path)
         if self.engine == "twin":
-            return ModelVictim(ready(bundle.twin, device))
+            return ModelVictim(ready(bundle.twin_of(self.twin_of) if self.twin_of else bundle.twin, device))
         engine = bundle.engine(self.engine, threads=self.threads)
         return EngineVictim(engine, ready(bundle.twin_of(self.engine), device))
 
@@ -56,6 +58,6 @@ class BundleSource:
         from tscnc_deploy.bundle.manifest import TWIN
 
         files = open_bundle(self.path).manifest.files
-        inside = f"engines/{self.engine}/"
+        inside = f"engines/{self.twin_of or self.engine}/"
         engine = {name.removeprefix(inside): files[name].sha256 for name in files if name.startswith(inside)}
         return digest_of_parts(kind="bundle", engine=engine, twin=files[TWIN].sha256)

@@ -21,7 +21,7 @@ def engine_of(source: RemoteSource, bundle: Bundle) -> str:
 
 
 def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) -> dict[str, Any]:
-    """Compares the server's logits with those of the bundle's twin, on the images of a subject and their examples.
+    """Compares the server's logits with those of its engine's twin, on the images of a subject and their examples.
 
     Args:
         source: The server.
@@ -51,8 +51,8 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
         raise InputError(msg)
     examples = subject.images if subject.examples is None else subject.examples
     live = [engine.logits(np.ascontiguousarray(images.numpy())) for images in (subject.images, examples)]
-    twin = [_logits(bundle, images) for images in (subject.images, examples)]
     name = engine_of(source, bundle)
+    twin = [_logits(bundle, name, images) for images in (subject.images, examples)]
     parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
     digest = bundle.digest
@@ -66,11 +66,12 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
     }
 
 
-def _logits(bundle: Bundle, images: torch.Tensor) -> torch.Tensor:
+def _logits(bundle: Bundle, engine: str, images: torch.Tensor) -> torch.Tensor:
     import torch
 
+    model = bundle.twin if engine == "twin" else bundle.twin_of(engine)
     with torch.no_grad():
-        return torch.cat([bundle.twin(part) for part in torch.split(images, 256)])
+        return torch.cat([model(part) for part in torch.split(images, 256)])
 
 
 def _tolerance(bundle: Bundle, name: str) -> float:
