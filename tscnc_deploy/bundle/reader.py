@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tscnc_deploy.bundle.files import chunks
-from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, Manifest
+from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
 from tscnc_deploy.bundle.refusals import refusals
 from tscnc_deploy.bundle.strict_json import quoted
 from tscnc_deploy.errors import BundleError
@@ -93,6 +93,17 @@ class Bundle:
         """Names of the engines in it."""
         return tuple(sorted(self.manifest.engines))
 
+    def entry(self, engine: str) -> EngineEntry:
+        """What the manifest says of an engine.
+
+        Raises:
+            BundleError: There is no such engine.
+        """
+        if engine not in self.manifest.engines:
+            msg = f"{self.path}: there is no engine {quoted(engine)}; there is {', '.join(self.engines) or 'none'}"
+            raise BundleError(msg)
+        return self.manifest.engines[engine]
+
     def target(self, engine: str) -> Target:
         """The target that an engine was exported for.
 
@@ -102,7 +113,7 @@ class Bundle:
         from tscnc_deploy.engines.registry import read_exported_target
 
         with refusals(self.path):
-            return read_exported_target(self.path / self._folder(engine), self._read_listed)
+            return read_exported_target(self.path / self.entry(engine).folder, self._read_listed)
 
     def engine(self, name: str, **options: Any) -> Engine:
         """Opens an engine.
@@ -118,7 +129,7 @@ class Bundle:
         """
         from tscnc_deploy.engines import open_engine
 
-        folder = self._folder(name)
+        folder = self.entry(name).folder
         with refusals(self.path):
             engine = open_engine(self.path / folder, read=self._read_listed, **options)
         if engine.spec.name != name:
@@ -152,7 +163,7 @@ class Bundle:
         """
         from tscnc_deploy.models import load_model
 
-        path = f"{self._folder(engine)}/{TWIN}"
+        path = f"{self.entry(engine).folder}/{TWIN}"
         if path not in self.manifest.files:
             return self.twin
         with refusals(self.path):
@@ -217,12 +228,6 @@ class Bundle:
 
         with refusals(self.path):
             return parse_record(self.read(RECORD))
-
-    def _folder(self, engine: str) -> str:
-        if engine not in self.manifest.engines:
-            msg = f"{self.path}: there is no engine {quoted(engine)}; there is {', '.join(self.engines) or 'none'}"
-            raise BundleError(msg)
-        return self.manifest.engines[engine].folder
 
     def _check_form(self, path: str, input_shape: tuple[int, int, int], classes: int) -> None:
         model = self.manifest.model

@@ -114,7 +114,7 @@ def open_model(
         digest=bundle.digest,
         engines=(opened, *copies),
         classes=manifest.model.classes,
-        passed=manifest.passed and manifest.engines[name].attacked,
+        passed=manifest.passed and bundle.entry(name).attacked,
         facts=_facts(bundle, name),
         signed=signed,
     )
@@ -130,10 +130,8 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
     """
     from tscnc_deploy.report.data import ReportData
 
-    if engine is not None and engine not in bundle.engines:
-        msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
-        raise BundleError(msg)
-    names = [engine] if engine else list(bundle.engines)
+    names = list(bundle.engines) if engine is None else [engine]
+    entries = {name: bundle.entry(name) for name in names}
     if not names:
         msg = f"{bundle.path}: there is no engine in it"
         raise BundleError(msg)
@@ -144,7 +142,7 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
         which = f" ({', '.join(failed)})" if failed else ""
         msg = f"{bundle.path}: the bundle failed its gates{which}; --allow-failed takes it nevertheless"
         raise GateFailedError(msg)
-    attacked = [name for name in names if bundle.manifest.engines[name].attacked]
+    attacked = [name for name, entry in entries.items() if entry.attacked]
     if not attacked:
         what = f"the engine {engine} was" if engine else "its engines were"
         msg = f"{bundle.path}: {what} not attacked when it was built; --allow-failed takes it nevertheless"

@@ -72,9 +72,6 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
     """
     from tscnc_deploy.report.templates import fill
 
-    if engine not in bundle.engines:
-        msg = f"{bundle.path}: there is no engine {engine!r}; there is {', '.join(bundle.engines) or 'none'}"
-        raise BundleError(msg)
     target = bundle.target(engine)
     artefact = _artefact(bundle, engine, target)
     name, model = bundle.manifest.name, bundle.manifest.model
@@ -153,9 +150,9 @@ def _needs_gpu(target: Target) -> bool:
 
 def _artefact(bundle: Bundle, engine: str, target: Target) -> _Artefact:
     inside = f"engines/{engine}/"
-    if bundle.manifest.engines[engine].kind == "onnxruntime":
+    if bundle.entry(engine).kind == "onnxruntime":
         return _Artefact(_onnx(bundle, inside), "model.onnx", "onnxruntime")
-    if bundle.manifest.engines[engine].kind == "tensorrt":
+    if bundle.entry(engine).kind == "tensorrt":
         capabilities = _capabilities(bundle, f"{inside}engine.json")
         return _Artefact(f"{inside}model.engine", "model.plan", "tensorrt", capabilities)
     msg = f"{bundle.path}: Triton cannot run the engine {engine} ({target.engine}); choose another with --engine"
