@@ -73,3 +73,10 @@ def test_where_shapes_do_not_follow_from_the_graph_nothing_is_claimed(tmp_path):
     assert structure.prunable == 8
     assert structure.multiply_adds is None
     assert structure.to_json()["multiply_add_sparsity"] is None
+
+
+@pytest.mark.parametrize("inputs", [[], [helper.make_tensor_value_info("images", TensorProto.FLOAT, [])]])
+def test_a_graph_whose_input_has_no_sizes_claims_nothing(tmp_path, inputs):
+    structure = recount(linear_onnx(dense_weight([1.0] * 8), tmp_path / "model.onnx", inputs=inputs))
+    assert structure.prunable == 8
+    assert structure.multiply_adds is None

@@ -68,6 +68,7 @@ def test_bad_values_are_refused(small_files, value):
         ({"inputs": [_info("images", TensorProto.DOUBLE, "n", 1, 2, 2)]}, "'images' of type 11"),
         ({"inputs": [_info("images", 1, "n", 4)]}, r"'images' float32 \[n, 4\]"),
         ({"inputs": [_info("images", 1, "n", 1, "h", "w")]}, r"'images' float32 \[n, 1, h, w\]"),
+        ({"inputs": [_info("images", 1, "n\x1b[2J", 4)]}, r"'images' float32 \[n\\x1b\[2J, 4\]"),
         ({"inputs": [_info("images", 1, 2**40, 1, 2, 2)]}, "must have one input"),
         ({"inputs": [_info("images", 1, -1, 1, 2, 2)]}, "must have one input"),
         ({"outputs": [_info("logits", 1, "n")]}, r"must have one output, float32 \[batch, classes\]"),

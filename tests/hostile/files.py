@@ -169,6 +169,10 @@ FILES: dict[str, tuple[Damage, str]] = {
         edit(TARGET, '"onnxruntime"', '"tensorrt"'),
         "lists no file 'engines/onnx-cpu/engine.json'",
     ),
+    "target with a key for the terminal": (
+        edit(TARGET, '"tolerance": 0.001', '"\\u001b[2J\\ud83d\\ude00": 1'),
+        r"\x1b[2J\U0001f600: Extra inputs",
+    ),
     "target of NaN": (edit(TARGET, '"tolerance": 0.001', '"tolerance": NaN'), "tolerance"),
     "target under another name": (edit(TARGET, '"onnx-cpu"', '"sparse-cpu"'), "holds the engine 'sparse-cpu'"),
 }

@@ -28,7 +28,10 @@ def applications(model: ModelProto, uses: Iterable[tuple[int, int, str]]) -> dic
         Counts by the weight's name; a weight is missing if the shapes of its layers do not follow from the graph.
     """
     skeleton = _skeleton(model)
-    batch = skeleton.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    images = [value.type.tensor_type.shape.dim for value in skeleton.graph.input[:1]]
+    if not (images and images[0]):  # it takes nothing that has a size
+        return {}
+    batch = images[0][0].dim_value
     shapes = _shapes(skeleton)
     counts: Counter[str] = Counter()
     unknown = set()
@@ -85,5 +88,6 @@ def _skeleton(model: ModelProto) -> ModelProto:
 
 def _for_one_image(value: ValueInfoProto) -> ValueInfoProto:
     tensor = value.type.tensor_type
-    batch, *rest = (dim.dim_value for dim in tensor.shape.dim)
-    return helper.make_tensor_value_info(value.name, tensor.elem_type, [batch or 1, *(size or None for size in rest)])
+    sizes = [dim.dim_value for dim in tensor.shape.dim]
+    one = [(size or None) if place else (size or 1) for place, size in enumerate(sizes)]
+    return helper.make_tensor_value_info(value.name, tensor.elem_type, one)

@@ -67,5 +67,6 @@ def _sizes(role: str, form: str, values: Sequence[ValueInfoProto], rank: int, pa
 def _described(value: ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     kind = "float32" if tensor.elem_type == TensorProto.FLOAT else f"of type {tensor.elem_type}"
-    sizes = [dim.dim_param or dim.dim_value or "?" for dim in tensor.shape.dim]
-    return f"{value.name!r} {kind} [{', '.join(map(str, sizes))}]"
+    # What a file calls things must not steer a terminal.
+    sizes = [ascii(dim.dim_param)[1:-1] or dim.dim_value or "?" for dim in tensor.shape.dim]
+    return f"{value.name!a} {kind} [{', '.join(map(str, sizes))}]"

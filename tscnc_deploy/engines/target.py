@@ -161,7 +161,8 @@ def read_target(path: Path, read: Read = read_file) -> Target:
         return Target.model_validate_json(read(path, _MAX_JSON))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # A stranger's key must not steer a terminal.
+        key = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
         msg = f"{path}: is not the target of an exported engine: {key and f'{key}: '}{first['msg']}"
         raise RecipeError(msg) from error
 

@@ -106,7 +106,8 @@ def read_facts(path: Path, read: Read = read_file) -> Facts:
         return Facts.model_validate_json(read(path, _MAX_JSON))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # A stranger's key must not steer a terminal.
+        key = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
         msg = f"{path}: does not describe a TensorRT engine: {key and f'{key}: '}{first['msg']}"
         raise InputError(msg) from error
 
