@@ -25,7 +25,7 @@ def expected(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), 64) @ WEIGHTS
 
 
-def write_engine(folder: Path, *, batch_max: int = 16, weights: np.ndarray = WEIGHTS) -> None:
+def write_engine(folder: Path, *, name: str = "onnx-cpu", batch_max: int = 16, weights: np.ndarray = WEIGHTS) -> None:
     nodes = [
         helper.make_node("Flatten", ["images"], ["flat"], axis=1),
         helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
@@ -39,9 +39,9 @@ def write_engine(folder: Path, *, batch_max: int = 16, weights: np.ndarray = WEI
     )
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("model.onnx", "model.dense.onnx"):
-        (folder / name).write_bytes(model.SerializeToString())
-    write_target(Target(name="onnx-cpu", batch_max=batch_max, tolerance=1e-3), folder / "target.json")
+    for file in ("model.onnx", "model.dense.onnx"):
+        (folder / file).write_bytes(model.SerializeToString())
+    write_target(Target(name=name, batch_max=batch_max, tolerance=1e-3), folder / "target.json")
 
 
 def record(*, passed: bool = True, milliseconds: dict[str, float] | None = None) -> dict[str, object]:

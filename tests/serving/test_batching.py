@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, insta
     engines = [Echo() for _ in range(instances)]
 
     async def body():
-        made = batcher(*engines, max_delay=delay, max_queue=1000, in_place=in_place)
+        made = batcher(*engines, max_delay=delay, max_queue=1000, in_place_seconds=10.0 if in_place else 0.0)
         made.start()
         asked = []
         for number, size in enumerate(sizes):
@@ -112,13 +113,14 @@ def test_in_place_the_event_loop_computes_single_images_while_nothing_else_does(
     engine = Watched()
 
     async def body():
-        made = batcher(engine, in_place=True)
+        made = batcher(engine, in_place_seconds=10.0)
         made.start()
+        await made.logits(images(0))  # nobody knows yet how long it takes
         await made.logits(images(0))
         await made.logits(images(1, 2))
         engine.go.clear()
         held = asyncio.create_task(made.logits(images(2, 2)))
-        while len(engine.sizes) < 3:
+        while len(engine.sizes) < 4:
             await asyncio.sleep(0)
         behind = asyncio.create_task(made.logits(images(3)))
         await asyncio.sleep(0)
@@ -129,11 +131,33 @@ def test_in_place_the_event_loop_computes_single_images_while_nothing_else_does(
     run(body)
     here = threading.main_thread()
     assert list(zip(engine.sizes, (thread is here for thread in threads), strict=True)) == [
+        (1, False),
         (1, True),
         (2, False),
         (2, False),
         (1, False),
     ]
+
+
+def test_an_engine_that_has_become_slow_leaves_the_event_loop():
+    threads = []
+
+    class Slower(Echo):
+        def logits(self, images):
+            threads.append(threading.current_thread())
+            if len(threads) == 3:
+                time.sleep(1.1)
+            return super().logits(images)
+
+    async def body():
+        made = batcher(Slower(), in_place_seconds=1.0)
+        made.start()
+        for number in range(5):
+            await made.logits(images(number))
+        await made.close()
+
+    run(body)
+    assert [thread is threading.main_thread() for thread in threads] == [False, True, True, False, True]
 
 
 def test_a_lone_client_never_waits_for_others():
@@ -142,12 +166,12 @@ def test_a_lone_client_never_waits_for_others():
     async def body():
         made = batcher(engine, max_delay=60.0)
         made.start()
-        for number in range(5):
-            await made.logits(images(number))
+        for size in (1, 1, 8, 1, 4, 2):
+            await made.logits(images(0, size))
         await made.close()
 
     run(body)
-    assert engine.sizes == [1] * 5
+    assert engine.sizes == [1, 1, 8, 1, 4, 2]
 
 
 def held_up(body):
@@ -182,6 +206,44 @@ def test_a_full_queue_refuses():
         waiting.cancel()
 
     held_up(body)
+
+
+def test_a_request_that_comes_too_late_is_not_computed():
+    engine = Echo()
+
+    async def body():
+        made = batcher(engine, in_place_seconds=10.0)
+        made.start()
+        await made.logits(images(0))
+        with pytest.raises(Refusal, match="deadline") as refused:
+            await made.logits(images(1), asyncio.get_running_loop().time() - 0.01)
+        assert refused.value.reason is Reason.DEADLINE
+        await made.close()
+
+    run(body)
+    assert engine.sizes == [1]
+
+
+@pytest.mark.parametrize("answer", [np.zeros((1, 2)), np.zeros(2), None, MemoryError("no room")])
+def test_an_engine_that_answers_nonsense_refuses_its_batch_and_goes_on(caplog, answer):
+    class Odd(Echo):
+        def logits(self, images):
+            if len(images) == 1:
+                return super().logits(images)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    async def body():
+        made = batcher(Odd())
+        made.start()
+        with pytest.raises(Refusal, match="the engine failed on this request"):
+            await made.logits(images(7, 2))
+        assert (await made.logits(images(3))).tolist() == [[3, 0]]
+        await made.close()
+
+    run(body)
+    assert "failed on 2 images" in caplog.text
 
 
 def test_a_request_past_its_deadline_leaves_the_queue():

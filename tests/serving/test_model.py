@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from tests.serving.bundles import expected, write_served
-from tscnc_deploy.bundle import open_bundle
+from tests.bundle.folders import contents
+from tests.serving.bundles import expected, write_engine, write_served
+from tscnc_deploy.bundle import open_bundle, seal
 from tscnc_deploy.errors import BundleError, GateFailedError
+from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import open_model, quickest_first
+from tscnc_deploy.serving.service import Limits, Service
 
 
 def test_the_engine_that_passed_is_opened_once_per_instance(served_bundle):
@@ -22,10 +29,47 @@ def test_the_engine_that_passed_is_opened_once_per_instance(served_bundle):
 
 
 def test_the_engine_that_was_quickest_goes_first(tmp_path):
-    folder = write_served(tmp_path / "timed", milliseconds={"onnx-cpu": 3.0, "sparse-cpu": 1.0})
-    names = ["onnx-cpu", "onnx-cuda", "sparse-cpu", "tensorrt"]
-    assert quickest_first(open_bundle(folder), names) == ["sparse-cpu", "onnx-cpu", "onnx-cuda", "tensorrt"]
-    assert quickest_first(open_bundle(write_served(tmp_path / "untimed")), names) == names
+    folder = write_served(tmp_path / "timed", milliseconds={"onnx-cpu": 3.0, "quick": 1.0})
+    write_engine(folder / "engines" / "quick", name="quick")
+    seal(folder, contents("onnx-cpu", "onnx-cuda", "quick"))
+    bundle = open_bundle(folder)
+    assert open_model(bundle, threads=1).spec.name == "quick"
+    assert quickest_first(bundle, ["onnx-cpu", "onnx-cuda", "quick"]) == ["quick", "onnx-cpu", "onnx-cuda"]
+
+
+def test_without_times_the_first_by_name_goes_first(served_bundle):
+    names = ["onnx-cpu", "onnx-cuda", "quick"]
+    assert quickest_first(open_bundle(served_bundle), names) == names
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+def test_single_images_of_quick_engines_are_computed_in_the_event_loop(served_bundle, seconds):
+    threads = []
+
+    class Watched:
+        def __init__(self, engine):
+            self.engine, self.spec = engine, engine.spec
+
+        def logits(self, images):
+            threads.append(threading.current_thread())
+            time.sleep(seconds)
+            return self.engine.logits(images)
+
+    def opened(version):
+        model = open_model(open_bundle(served_bundle), version=version, threads=1, page=False)
+        return replace(model, engines=tuple(Watched(engine) for engine in model.engines))
+
+    async def ask():
+        service = Service(opened, Limits(), Metrics())
+        await service.start()
+        threads.clear()
+        for _ in range(50):
+            await service.current.batcher.logits(np.zeros((1, 1, 8, 8), np.float32))
+        await service.stop()
+
+    asyncio.run(ask())
+    # Now and then the machine is busy with something else, and the engine seems slow.
+    assert (threading.main_thread() in threads) is (seconds == 0)
 
 
 def test_clients_learn_what_protects_the_model(served_bundle):

@@ -24,7 +24,11 @@ TOKEN = "TSCNC_SERVE_TOKEN"
 
 @click.command()
 @bundle_argument
-@click.option("--engine", metavar="TARGET", help="Which engine.  [default: the quickest that passed and runs here]")
+@click.option(
+    "--engine",
+    metavar="TARGET",
+    help="Which engine.  [default: of those that passed and run here, the quickest when the bundle was built]",
+)
 @click.option(
     "--instances", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Copies of the engine."
 )

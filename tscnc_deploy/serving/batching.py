@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -45,17 +46,18 @@ class Batcher:
 
     An engine's thread takes its next batch by itself, so the engine never waits for an event loop that is busy with the
     requests after it. A call waits for the next requests only as long as there are reasons to expect them: until it has
-    half of the images that are under way (those of the call before it, whose clients will ask again, and those that
-    wait), `max_batch` images, or the oldest has waited `max_delay`. A single client that waits for its answers is
-    therefore never delayed, and many clients meet in two calls, of which one is computed while the other is gathered.
+    half of those that are under way (of the call before it, whose clients will ask again, and those that wait),
+    `max_batch` images, or the oldest has waited `max_delay`. A single client that waits for its answers is therefore
+    never delayed, and many clients meet in two calls, of which one is computed while the other is gathered.
 
     Args:
         engines: One per instance; each is called by one thread at a time.
         max_batch: Most images of one call; no request may have more.
         max_delay: Seconds.
         max_queue: Most images that wait; further requests are refused.
-        in_place: Whether a request of one image that finds nothing waiting and no engine at work is computed in the
-            event loop: right for engines that are quicker than the way to their thread and back.
+        in_place_seconds: As long as calls with one image take less, one that finds nothing waiting and no engine at
+            work is computed in the event loop, by the first engine: right for engines that are quicker than the way to
+            their thread and back. 0 does so never.
         observe: Is told of every call, in the event loop.
     """
 
@@ -66,14 +68,15 @@ class Batcher:
         max_batch: int,
         max_delay: float,
         max_queue: int,
-        in_place: bool = False,
+        in_place_seconds: float = 0.0,
         observe: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self._engines = engines
         self._max_batch = max_batch
         self._max_delay = max_delay
         self._max_queue = max(max_queue, max_batch)
-        self._in_place = in_place
+        self._in_place_seconds = in_place_seconds
+        self._single_seconds = math.inf  # what the last call with one image took
         self._observe = observe
         self._waiting: deque[_Job] = deque()
         self._images = 0
@@ -121,8 +124,11 @@ class Batcher:
         Raises:
             Refusal: The queue is full, the deadline has passed, the engine failed, or the batcher is closed.
         """
-        job = _Job(images, asyncio.get_running_loop().create_future(), time.monotonic())
-        if self._in_place and len(images) == 1 and self._idle():
+        loop = asyncio.get_running_loop()
+        if deadline is not None and deadline <= loop.time():
+            raise _too_late()
+        job = _Job(images, loop.create_future(), time.monotonic())
+        if len(images) == 1 and self._single_seconds < self._in_place_seconds and self._idle():
             # Only this thread adds jobs, so no engine finds work before the call is over.
             self._answer(*self._call(self._engines[0], [job]))
             return await job.answer
@@ -131,8 +137,7 @@ class Batcher:
             async with asyncio.timeout_at(deadline):
                 return await job.answer
         except TimeoutError:
-            msg = "the deadline of the request passed before it was answered"
-            raise Refusal(msg, Reason.DEADLINE) from None
+            raise _too_late() from None
         finally:
             if job.answer.cancelled():
                 self._give_up(job)
@@ -152,7 +157,7 @@ class Batcher:
                 raise Refusal(msg, Reason.BUSY)
             self._waiting.append(job)
             self._images += count
-            if self._images >= self._wanted:
+            if self._are_enough():
                 self._enough.notify()
 
     def _give_up(self, job: _Job) -> None:
@@ -176,17 +181,20 @@ class Batcher:
             while not batch and (self._waiting or not self._closing):
                 self._until(1, None)
                 if self._waiting:
-                    half = -(-(self._last + self._images) // 2)
-                    self._until(min(half, self._max_batch), self._waiting[0].arrived + self._max_delay)
+                    half = -(-(self._last + len(self._waiting)) // 2)
+                    self._until(half, self._waiting[0].arrived + self._max_delay)
                     batch = self._take()
             if batch:
-                self._last = sum(len(job.images) for job in batch)
+                self._last = len(batch)
                 self._at_work += 1
             return batch
 
-    def _until(self, images: int, deadline: float | None) -> None:
-        self._wanted = images
-        while self._images < images and not self._closing:
+    def _are_enough(self) -> bool:
+        return len(self._waiting) >= self._wanted or self._images >= self._max_batch
+
+    def _until(self, requests: int, deadline: float | None) -> None:
+        self._wanted = requests
+        while not (self._are_enough() or self._closing):
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 return
@@ -209,15 +217,22 @@ class Batcher:
         return batch, logits, call
 
     def _run(self, engine: Engine, batch: list[_Job]) -> Array:
-        images = batch[0].images if len(batch) == 1 else np.concatenate([job.images for job in batch])
+        form = sum(len(job.images) for job in batch), engine.spec.classes
         try:
-            return engine.logits(images)
+            images = batch[0].images if len(batch) == 1 else np.concatenate([job.images for job in batch])
+            logits = engine.logits(images)
+            if logits.shape != form:
+                msg = f"it gave logits {list(logits.shape)} instead of {list(form)}"
+                raise ValueError(msg)
+            return logits
         except Exception:  # an engine may be anybody's, and its failure must not end the server
-            _log.exception("the engine %s failed on %d images", engine.spec.name, len(images))
-            return np.full((len(images), engine.spec.classes), np.nan, np.float32)
+            _log.exception("the engine %s failed on %d images", engine.spec.name, form[0])
+            return np.full(form, np.nan, np.float32)
 
     def _answer(self, batch: list[_Job], logits: Array, call: Call) -> None:
         self._observe(call)
+        if call.images == 1:
+            self._single_seconds = call.seconds
         finite = np.asarray(np.isfinite(logits).all(axis=1))
         start = 0
         for job in batch:
@@ -229,3 +244,7 @@ class Batcher:
                 job.answer.set_result(logits[own])
             else:
                 job.answer.set_exception(Refusal("the engine failed on this request", Reason.FAILED))
+
+
+def _too_late() -> Refusal:
+    return Refusal("the deadline of the request passed before it was answered", Reason.DEADLINE)

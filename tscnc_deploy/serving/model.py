@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.bundle.keyless import Identity
     from tscnc_deploy.serving.page import Page
-
-_WARM_CALLS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +50,11 @@ class Model:
         """What the instances are."""
         return self.engines[0].spec
 
-    def warm_up(self, largest: int) -> float:
-        """Runs each instance on one image and on the largest batch, so that no client waits for first calls.
-
-        Returns:
-            Seconds of the quickest of a few calls with one image.
-        """
-        image, images = (np.zeros((count, *self.spec.input_shape), np.float32) for count in (1, largest))
-        seconds = []
+    def warm_up(self, largest: int) -> None:
+        """Runs each instance on one image and on the largest batch, so that no client waits for first calls."""
         for engine in self.engines:
-            engine.logits(images)
-            for _ in range(_WARM_CALLS):
-                started = time.perf_counter()
-                engine.logits(image)
-                seconds.append(time.perf_counter() - started)
-        return min(seconds)
+            for count in (1, largest):
+                engine.logits(np.zeros((count, *self.spec.input_shape), np.float32))
 
 
 def open_model(
