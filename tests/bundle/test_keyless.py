@@ -16,7 +16,7 @@ from tests.bundle.test_signature import make_keys
 from tests.conftest import invoke
 from tscnc_deploy.bundle.keyless import Identity, sign_keyless, verify_identity
 from tscnc_deploy.bundle.signature import sign
-from tscnc_deploy.errors import BundleError, InputError, UnavailableError
+from tscnc_deploy.errors import BundleError, InputError, StorageError, UnavailableError
 
 pytest.importorskip("model_signing", reason="pip install 'tscnc-deploy[sign]'")
 
@@ -140,6 +140,15 @@ def test_a_certificate_that_is_not_given(folder, monkeypatch, trust_config, serv
 def test_verifying_without_a_network(folder, tmp_path):
     sign(folder, make_keys(tmp_path, "mine")[0])
     with pytest.raises(UnavailableError, match="Sigstore cannot be reached"):
+        verify_identity(folder, Identity(ME, ISSUER))
+
+
+def test_verifying_where_nothing_can_be_kept(folder, tmp_path, monkeypatch):
+    sign(folder, make_keys(tmp_path, "mine")[0])
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/proc")
+    with pytest.raises(StorageError, match="HOME must name a folder that can be written to"):
         verify_identity(folder, Identity(ME, ISSUER))
 
 

@@ -121,6 +121,14 @@ def test_what_was_signed_is_the_bundle_that_was_opened(signed, keys):
         verify_signer(other, keys[1])
 
 
+def test_a_signature_in_another_form_of_json_says_nothing_of_the_manifest(signed, keys):
+    path = signed / "model.sig"
+    path.write_text(path.read_text().replace("dsseEnvelope", "dsse_envelope"))
+    verify_signature(signed, keys[1])
+    with pytest.raises(BundleError, match="for another manifest"):
+        verify_signer(open_bundle(signed), keys[1])
+
+
 def test_keys_that_are_none(folder, keys, tmp_path):
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no key")

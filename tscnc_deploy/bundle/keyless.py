@@ -74,7 +74,7 @@ def sign_keyless(folder: Path, trust_config: Path | None = None, *, interactive:
             "in GitLab `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`, or run it on a terminal to log in with a browser"
         )
         raise InputError(msg)
-    with _sigstore_errors(trust_config):
+    with _configuring(trust_config):
         config: Any = signing.Config().use_sigstore_signer(identity_token=token, trust_config=trust_config)
     place = folder / SIGNATURE
     try:
@@ -100,13 +100,13 @@ def verify_signer(bundle: Bundle, signer: Path | Identity) -> None:
         verify_signature(bundle.path, signer, bundle.digest)
 
 
-def verify_identity(folder: Path, identity: Identity, manifest: str | None = None) -> None:
+def verify_identity(folder: Path, identity: Identity, manifest_digest: str | None = None) -> None:
     """Refuses a bundle that an identity has not signed, without a key, as it is now.
 
     Args:
         folder: The bundle's.
         identity: Whose the signature must be.
-        manifest: See `signature.verify_signature`.
+        manifest_digest: See `signature.verify_signature`.
 
     Raises:
         BundleError: There is no signature, it is another's, it is damaged, or a file is not the signed one.
@@ -115,11 +115,11 @@ def verify_identity(folder: Path, identity: Identity, manifest: str | None = Non
     """
     verifying = library("verifying")
     signature = read_signature(folder)
-    with _sigstore_errors(identity.trust_config):
+    with _configuring(identity.trust_config):
         config: Any = verifying.Config().use_sigstore_verifier(
             identity=identity.name, oidc_issuer=identity.issuer, trust_config=identity.trust_config
         )
-    require_signed_by(folder, signature, config, str(identity), manifest)
+    require_signed_by(folder, signature, config, str(identity), manifest_digest)
 
 
 def _ambient_token() -> str | None:
@@ -134,6 +134,17 @@ def _ambient_token() -> str | None:
         msg = f"sign --keyless: the identity that this job was given cannot be used: {one_line(error)}"
         raise InputError(msg) from error
     return token
+
+
+@contextmanager
+def _configuring(trust_config: Path | None) -> Iterator[None]:
+    """`_sigstore_errors`, while the library fetches Sigstore's keys and keeps them in the user's folder."""
+    try:
+        with _sigstore_errors(trust_config):
+            yield
+    except OSError as error:
+        msg = f"Sigstore's keys cannot be kept: {error}; HOME must name a folder that can be written to"
+        raise StorageError(msg) from error
 
 
 @contextmanager

@@ -62,15 +62,15 @@ def sign(folder: Path, private_key: Path, password: str | None = None) -> Path:
     return place
 
 
-def verify_signature(folder: Path, public_key: Path, manifest: str | None = None) -> None:
+def verify_signature(folder: Path, public_key: Path, manifest_digest: str | None = None) -> None:
     """Refuses a bundle that the owner of a key has not signed as it is now.
 
     Args:
         folder: The bundle's.
         public_key: In PEM; that of the private key that signed.
-        manifest: SHA-256, in hexadecimal, that the signed manifest must have besides, so that the folder cannot hold
-            the signed bundle for the moment in which it is compared and another one before and after; None asks for
-            none.
+        manifest_digest: SHA-256, in hexadecimal, that the signed manifest must have besides, so that the folder cannot
+            hold the signed bundle for the moment in which it is compared and another one before and after; None asks
+            for none.
 
     Raises:
         BundleError: There is no signature, it is another key's, it is damaged, or a file is not the signed one.
@@ -85,7 +85,7 @@ def verify_signature(folder: Path, public_key: Path, manifest: str | None = None
     except Exception as error:
         msg = f"{public_key}: is no public key of NIST P-256, P-384 or P-521 in PEM: {one_line(error)}"
         raise InputError(msg) from error
-    require_signed_by(folder, signature, config, str(public_key), manifest)
+    require_signed_by(folder, signature, config, str(public_key), manifest_digest)
 
 
 def read_signature(folder: Path) -> bytes:
@@ -106,7 +106,7 @@ def read_signature(folder: Path) -> bytes:
     return signature
 
 
-def require_signed_by(folder: Path, signature: bytes, config: Any, signer: str, manifest: str | None) -> None:
+def require_signed_by(folder: Path, signature: bytes, config: Any, signer: str, manifest_digest: str | None) -> None:
     """Compares a signature with every file of a bundle.
 
     Args:
@@ -114,7 +114,7 @@ def require_signed_by(folder: Path, signature: bytes, config: Any, signer: str, 
         signature: What `read_signature` gave.
         config: `model_signing.verifying.Config` that knows whose signature is wanted.
         signer: Names them in the message.
-        manifest: See `verify_signature`.
+        manifest_digest: See `verify_signature`.
 
     Raises:
         BundleError: It is another's, it is damaged, or a file is not the signed one.
@@ -122,20 +122,21 @@ def require_signed_by(folder: Path, signature: bytes, config: Any, signer: str, 
     """
     with _scratch_file(signature) as copy:
         try:
-            # The library prints its warnings. What counts as a file is ours to say and not the signature's.
+            # The library prints its warnings, and leaves out what the signature says besides; the manifest, which lists
+            # every file, is compared on its own.
             with contextlib.redirect_stdout(io.StringIO()):
                 config.set_hashing_config(hashing()).verify(folder, copy)
         except Exception as error:  # a hostile signature fails in any way that parsers and cryptography know
             msg = f"{folder}: the signature is not one of {signer} for these files: {one_line(error)}"
             raise BundleError(msg) from error
-    if manifest not in (None, _signed_manifest(signature)):
+    if manifest_digest is not None and manifest_digest != _signed_manifest(signature):
         msg = f"{folder}: the signature of {signer} is for another {MANIFEST} than the one that was opened"
         raise BundleError(msg)
 
 
 @contextlib.contextmanager
 def _scratch_file(data: bytes) -> Iterator[Path]:
-    """A file for the library, which reads nothing else, that nobody else can exchange."""
+    """A file for the library, which reads nothing else, that no other user can exchange."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(tempfile.NamedTemporaryFile())
@@ -148,10 +149,16 @@ def _scratch_file(data: bytes) -> Iterator[Path]:
 
 
 def _signed_manifest(signature: bytes) -> str | None:
-    """SHA-256 of the manifest in a signature that was verified: a DSSE envelope around an in-toto statement."""
-    envelope = json.loads(signature)["dsseEnvelope"]
-    resources = json.loads(base64.b64decode(envelope["payload"]))["predicate"]["resources"]
-    return {resource["name"]: str(resource["digest"]) for resource in resources}.get(MANIFEST)
+    """SHA-256 of the manifest in a signature that was verified: a DSSE envelope around an in-toto statement.
+
+    None where it cannot be found: the library takes other forms, too, than those it writes.
+    """
+    try:
+        envelope = json.loads(signature)["dsseEnvelope"]
+        resources = json.loads(base64.b64decode(envelope["payload"]))["predicate"]["resources"]
+        return {resource["name"]: str(resource["digest"]) for resource in resources}.get(MANIFEST)
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def hashing() -> Any:

@@ -35,7 +35,6 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
     Raises:
         InputError: The server maps other images or classes than the bundle.
     """
-
     import numpy as np
 
     from tscnc_deploy.report.data import ReportData
@@ -55,12 +54,11 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: Subject) 
     twin = [_logits(bundle, name, images) for images in (subject.images, examples)]
     parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
-    digest = bundle.digest
     evaluations = ReportData.from_json(bundle.record).evaluations
     recorded = evaluations.twin if name == "twin" else evaluations.engines.get(name)
     return {
         "bundle_sha256": said if isinstance(said, str) else None,
-        "same_bundle": said == digest if isinstance(said, str) else None,
+        "same_bundle": said == bundle.digest if isinstance(said, str) else None,
         "parity": parity.to_json(),
         "evidence": recorded.model_dump(mode="json", include={"clean", "robust"}) if recorded else None,
     }
