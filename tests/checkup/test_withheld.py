@@ -126,5 +126,5 @@ def test_inspect_report_and_serving_need_no_images(withheld, tmp_path):
 def test_check_says_it_to_people_too(withheld):
     result = invoke("check", withheld, *FAST)
     assert result.exit_code == 2
-    assert "not passed" in result.stdout
+    assert "bad input; " in result.stdout
     assert "NOT RUN" in result.stderr

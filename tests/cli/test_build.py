@@ -144,6 +144,14 @@ def test_changed_test_images_do_not_train_anew(tiny_build):
     assert [stage["cached"] for stage in plan["stages"]] == [True, True, True, False, False, False, False]
 
 
+def test_a_plan_downloads_nothing_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("build", "--recipe", "cifar10", "--set", "data.download=true", "--plan")
+    assert result.exit_code == 2
+    assert "--plan downloads nothing and has no images to count" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_shipped_recipe_names_no_place_of_this_machine(tiny_build):
     assert 'root = "data"' in (tiny_build.bundle / "recipe.toml").read_text()
 

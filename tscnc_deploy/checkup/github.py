@@ -14,7 +14,6 @@ _LEVELS = {
     "inconclusive": "warning",
     "note": "notice",
 }
-_WORDS = {0: "passed", 1: "failed", 2: "bad input", 3: "cannot run here", 4: "inconclusive"}
 
 
 def workflow_commands(checkup: Checkup) -> list[str]:
@@ -29,7 +28,7 @@ def workflow_commands(checkup: Checkup) -> list[str]:
 def step_summary(checkup: Checkup) -> str:
     """The findings as a Markdown table."""
     lines = [
-        f"### tscnc-deploy check: {_WORDS[checkup.status]}",
+        f"### tscnc-deploy check: {checkup.verdict}",
         "",
         f"Bounds of {checkup.policy or 'nobody'}; {checkup.seconds:.0f} s.",
         "",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tscnc_deploy.verification.budget import Budget
 
 
+_VERDICTS = {0: "passed", 1: "failed", 2: "bad input", 3: "cannot run here", 4: "inconclusive"}
+
+
 @dataclass(frozen=True)
 class Request:
     """What is to be checked, and how.
@@ -81,6 +84,11 @@ class Checkup:
     def status(self) -> int:
         """The exit status, see `exit_status`."""
         return exit_status(self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """The exit status in words."""
+        return _VERDICTS[self.status]
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""

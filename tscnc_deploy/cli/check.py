@@ -174,7 +174,7 @@ def _show(found: Checkup) -> None:
     for finding in found.findings:
         if finding.message and finding.outcome not in ("failed", "error", "unavailable", "inconclusive"):
             print_table((), [(f"  {finding.name}: {finding.message}",)])
-    click.echo(f"{'passed' if found.status == 0 else 'not passed'}; {found.seconds:.0f} s")
+    click.echo(f"{found.verdict}; {found.seconds:.0f} s")
 
 
 def _figure(value: float | None) -> str:

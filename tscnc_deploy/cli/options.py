@@ -99,7 +99,12 @@ _RECIPE_OPTIONS = (
 
 def recipe_options(command: Command) -> Command:
     """Adds the options whose values `recipe_from_options` takes, under the names of its parameters."""
-    for option in reversed(_RECIPE_OPTIONS):
+    return add_options(_RECIPE_OPTIONS, command)
+
+
+def add_options(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
+    """Adds options, of which --help shows the first one first."""
+    for option in reversed(options):
         command = option(command)
     return command
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from tscnc_deploy.cli.options import Command, add_options
+
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PORT = click.IntRange(0, 65535)
 _COUNT = click.IntRange(min=1)
@@ -22,7 +23,7 @@ def trust_options(command: Command) -> Command:
         ),
         click.option("--allow-unsigned", is_flag=True, help="Serve what is not signed as asked for; clients are told."),
     )
-    return _add(options, command)
+    return add_options(options, command)
 
 
 def place_options(command: Command) -> Command:
@@ -42,7 +43,7 @@ def place_options(command: Command) -> Command:
         click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain, PEM: everything is TLS then."),
         click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, PEM."),
     )
-    return _add(options, command)
+    return add_options(options, command)
 
 
 def limit_options(command: Command) -> Command:
@@ -107,7 +108,7 @@ def limit_options(command: Command) -> Command:
             help="How long taken requests may last after SIGTERM.",
         ),
     )
-    return _add(options, command)
+    return add_options(options, command)
 
 
 def check_together(options: Mapping[str, Any]) -> None:
@@ -122,9 +123,3 @@ def check_together(options: Mapping[str, Any]) -> None:
     if (options["tls_key"] is None) != (options["tls_cert"] is None):
         msg = "--tls-cert and --tls-key belong together; give both"
         raise click.UsageError(msg)
-
-
-def _add(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from tscnc_deploy.cli.options import complete_recipe
+from tscnc_deploy.cli.options import Command, add_options, complete_recipe
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -104,7 +102,7 @@ _EFFORT = (
     click.option(
         "--budget",
         metavar="TIME|QUERIES",
-        help="What each engine may cost at most, such as 90s, 10m or 50000q; what was evaluated by then counts.",
+        help="What each engine may cost, such as 90s, 10m or 50000q; its first images are finished in any case.",
     ),
     click.option(
         "--until-decided",
@@ -167,30 +165,24 @@ _OUTPUT = (
 
 def data_options(command: Command) -> Command:
     """Adds what chooses the images and the threat model."""
-    return _add(_DATA, command)
+    return add_options(_DATA, command)
 
 
 def file_options(command: Command) -> Command:
     """Adds what describes a file of anybody's."""
-    return _add(_FILES, command)
+    return add_options(_FILES, command)
 
 
 def remote_options(command: Command) -> Command:
     """Adds what describes a live server, and spares it."""
-    return _add(_REMOTE, command)
+    return add_options(_REMOTE, command)
 
 
 def effort_options(command: Command) -> Command:
     """Adds what bounds and spreads the work."""
-    return _add(_EFFORT, command)
+    return add_options(_EFFORT, command)
 
 
 def output_options(command: Command) -> Command:
     """Adds what is written beside the result."""
-    return _add(_OUTPUT, command)
-
-
-def _add(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return add_options(_OUTPUT, command)

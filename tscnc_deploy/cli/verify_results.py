@@ -20,7 +20,9 @@ def show(found: Mapping[str, Assessment]) -> None:
     """Prints a table per engine, and what is to be known about its figures."""
     for name, assessment in found.items():
         _show_one(name, assessment)
-    click.echo("passed" if all(assessment.passed for assessment in found.values()) else "not passed")
+    gates = [gate for assessment in found.values() for gate in assessment.gates if not gate["passed"]]
+    open_ = gates and all(gate["inconclusive"] for gate in gates)
+    click.echo("inconclusive" if open_ else "failed" if gates else "passed")
 
 
 def _show_one(name: str, assessment: Assessment) -> None:
