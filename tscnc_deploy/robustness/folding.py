@@ -6,11 +6,14 @@ as much as the convolutions. What a folded network finds is judged by the networ
 
 from __future__ import annotations
 
+import logging
+
 from torch import Tensor, nn
 
 from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.robustness.victim import EngineVictim, ModelVictim, Victim
 
+_log = logging.getLogger(__name__)
 # Relative to the largest logit (or to 1): folding reorders sums, anything more is another function.
 _AGREES = 1e-4
 
@@ -41,7 +44,8 @@ def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
             return None
         module = twin.refreshed()
         logits, expected = ModelVictim(module).logits(images), victim.logits(images)
-    except Exception:
+    except Exception:  # a victim may be anybody's module; unfolded it is only slower
+        _log.debug("not folded", exc_info=True)
         return None
     if logits.shape != expected.shape:
         return None
