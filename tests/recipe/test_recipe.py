@@ -139,6 +139,21 @@ def test_contradictions_within_training_are_refused(settings, message):
             'prune.score_lr = 1.0 does not apply to prune.criterion = "magnitude", which learns no scores; '
             "write prune.score_lr = 0.1",
         ),
+        (
+            {"pattern": "filters"},
+            'prune.pattern = "filters" needs prune.regrow = false, as the batch norm of a removed filter has no '
+            "statistics left to judge its return by; write prune.regrow = false",
+        ),
+        (
+            {"pattern": "filters", "regrow": False, "budget": "macs"},
+            'prune.pattern = "filters" needs prune.budget = "parameters", as they are ranked by their weights alone; '
+            'write prune.budget = "parameters"',
+        ),
+        (
+            {"criterion": "harp", "pattern": "filters"},
+            'prune.pattern = "filters" does not apply to prune.criterion = "harp", which removes single weights '
+            'wherever they are; write prune.pattern = "unstructured"',
+        ),
     ],
 )
 def test_a_key_that_says_nothing_to_the_criterion_is_refused(settings, message):
@@ -149,6 +164,7 @@ def test_keys_that_say_something_to_the_criterion_are_taken():
     assert Prune(criterion="flying-bird", updates=20, floor=0.02).updates == 20
     assert Prune(criterion="harp", score_lr=0.5, floor=0.02).score_lr == 0.5
     assert Prune(criterion="magnitude", regrow=False, pattern="2:4").pattern == "2:4"
+    assert Prune(criterion="clean-taylor", regrow=False, pattern="filters").pattern == "filters"
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,24 @@ def test_two_of_four_grows_over_many_updates(digits, recipe, small_net, tmp_path
     assert int(masks["3.weight"].movedim(1, -1).unflatten(-1, (-1, 4)).sum(-1).max()) <= 2
 
 
+def test_whole_filters_go_over_many_updates(digits, recipe, small_net, tmp_path):
+    phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
+
+    def filters(model, training):
+        return growing(model, training, pattern="filters", updates=10, regrow=False)
+
+    history = run(small_net, digits, recipe, phase, tmp_path / "c.pt", sparsifier=filters).history
+    masks = Masks.of(small_net)
+    missed = masks.total - masks.nonzero - round(0.8 * masks.total)
+    # The largest filters have 72 weights.
+    assert 0 <= missed < 72
+    for name in ("0.weight", "3.weight"):
+        rows = masks[name].flatten(1)
+        assert torch.equal(rows.all(dim=1), rows.any(dim=1))
+        assert rows.any()
+    assert all(kappa is not None for kappa in history[-1]["kappa"].values())
+
+
 def test_a_floor_that_cannot_be_kept_is_refused_before_training(digits, recipe, small_net, tmp_path):
     phase = Phase("prune", 3, 1e-3, "constant", average=False, early_stop=False)
     training = Training(small_net, digits, recipe, phase, torch.device("cpu"), tmp_path / "c.pt")
@@ -117,11 +135,12 @@ def test_a_floor_that_cannot_be_kept_is_refused_before_training(digits, recipe, 
         growing(small_net, training, sparsity=0.9, floor=0.2)
 
 
-def test_without_regrowth_a_removed_weight_stays_removed(digits, recipe, small_net, tmp_path):
+@pytest.mark.parametrize("pattern", ["unstructured", "filters"])
+def test_without_regrowth_a_removed_weight_stays_removed(digits, recipe, small_net, tmp_path, pattern):
     seen = []
 
     def watch(model, training):
-        masks = growing(model, training, regrow=False)
+        masks = growing(model, training, regrow=False, pattern=pattern)
         update = masks.before_step
 
         def before_step(step):

@@ -22,6 +22,11 @@ _MOVED = {
     "score_lr": "which learns no scores",
 }
 _RANKED = {"score_lr": "which learns no scores"}
+# Keys that whole filters leave one value.
+_WHOLE = {
+    "budget": ("parameters", "as they are ranked by their weights alone"),
+    "regrow": (False, "as the batch norm of a removed filter has no statistics left to judge its return by"),
+}
 _SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED, "flying-bird": _MOVED}
 
 
@@ -43,7 +48,7 @@ def of_constrain(constrain: Constrain) -> Iterator[str]:
 
 
 def of_prune(prune: Prune) -> Iterator[str]:
-    """Keys with another value than their default in which the criterion leaves no choice."""
+    """Keys with another value than the one that the criterion or the pattern leaves them."""
     for key, reason in _SETTLED.get(prune.criterion, _RANKED).items():
         value, default = getattr(prune, key), type(prune).model_fields[key].default
         if value != default:
@@ -51,3 +56,10 @@ def of_prune(prune: Prune) -> Iterator[str]:
                 f"prune.{key} = {json.dumps(value)} does not apply to prune.criterion = {json.dumps(prune.criterion)}, "
                 f"{reason}; write prune.{key} = {json.dumps(default)}"
             )
+    if prune.pattern == "filters" and prune.criterion not in _SETTLED:
+        for key, (only, reason) in _WHOLE.items():
+            if getattr(prune, key) != only:
+                yield (
+                    f'prune.pattern = "filters" needs prune.{key} = {json.dumps(only)}, {reason}; '
+                    f"write prune.{key} = {json.dumps(only)}"
+                )

@@ -100,8 +100,10 @@ class Prune(Section):
         description="saliency that weights are ranked by (adversarial-taylor is TSCNC's), masks learned as scores "
         "beside frozen weights (hydra, harp), or moved by prune-and-regrow (flying-bird)",
     )
-    pattern: Literal["unstructured", "2:4"] = Field(
-        "unstructured", description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores"
+    pattern: Literal["unstructured", "2:4", "filters"] = Field(
+        "unstructured",
+        description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores; filters removes "
+        "filters of convolutions as a whole, with at least the sparsity, and needs regrow = false",
     )
     budget: Literal["parameters", "macs", "latency"] = Field(
         "parameters",

@@ -196,8 +196,10 @@ def _gates(
     for name, counted in structure.items():
         zeros = counted["prunable"] - counted["nonzero"]
         wanted = round(recipe.prune.sparsity * counted["prunable"])
-        # Rounding to fewer bits and completing to 2:4 may add zeros, and never make a zero a weight.
-        right = zeros == wanted if _holds_the_twins_weights(counted) else zeros >= wanted
+        # Rounding to fewer bits and completing to 2:4 may add zeros, and never make a zero a weight. Whole filters need
+        # not add up to the number asked for.
+        exact = _holds_the_twins_weights(counted) and recipe.prune.pattern != "filters"
+        right = zeros == wanted if exact else zeros >= wanted
         gates.append(Gate(f"{name}: zeros counted in the file", zeros, wanted, right))
     measured = {"twin": verified["twin"]} | {name: e for name, e in engines.items() if "unavailable" not in e}
     for name, evaluation in measured.items():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.tscnc.allocation import allocate
+from tscnc_deploy.tscnc.filters import fill_with_units, has_filters, least_filters, spread, worth
 from tscnc_deploy.tscnc.patterns import fits_n_of_m, n_of_m_mask
 
 
@@ -21,6 +22,7 @@ def rank_globally(
     floor: float = 0.0,
     pattern: str = "unstructured",
     costs: Mapping[str, float] | None = None,
+    among: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Masks that keep the most salient weights of a network.
 
@@ -33,13 +35,20 @@ def rank_globally(
     `allocate`. (Score / cost has no such end: where costs differ a hundredfold it empties the dear layers down to the
     floor, and fills cheap ones with weights that do nothing.)
 
+    With the pattern "filters" a convolution keeps or loses filters as a whole, by their mean score, see
+    `fill_with_units`; every convolution keeps at least one, and a linear layer single weights as above.
+
     Args:
         scores: Saliency of each weight by layer, [out, in, kh, kw] or [out, in], >= 0 and finite.
         sparsity: Share of zeros over all layers together, in [0, 1); met exactly: round(sparsity * weights) zeros.
+            "filters" has at least so many: where no filter and no single weight fits any more, the rest goes too.
         floor: Least share that every layer keeps.
-        pattern: "unstructured", or "2:4" for at most 2 of 4 along the input channels. Layers whose input channels
-            cannot be split into groups of 4 (a stem, a depthwise convolution) stay unstructured.
-        costs: What keeping one weight of each layer costs, finite and above 0, in any unit; None: nothing.
+        pattern: "unstructured", or "2:4" for at most 2 of 4 along the input channels, or "filters". Layers whose input
+            channels cannot be split into groups of 4 (a stem, a depthwise convolution) stay unstructured under "2:4".
+        costs: What keeping one weight of each layer costs, finite and above 0, in any unit; None: nothing. Not for
+            "filters".
+        among: Masks of the weights that may stay, from a ranking at a lower sparsity and the same floor and pattern,
+            where what is removed is gone for good; None: all.
 
     Returns:
         Boolean masks, true where a weight is kept.
@@ -47,19 +56,25 @@ def rank_globally(
     Raises:
         InputError: The floors keep more weights than the sparsity allows, the pattern keeps fewer, or a score is not
             finite.
-        ValueError: A cost is missing, not finite, or not above 0.
+        ValueError: A cost is missing, not finite, or not above 0, or there are costs beside whole filters.
     """
+    if pattern == "filters" and costs is not None:
+        msg = "whole filters are ranked by their weights alone; leave out the costs"
+        raise ValueError(msg)
     for name, layer in scores.items():
         if not torch.isfinite(layer).all():
             msg = f"saliency of {name} is not finite: the network has diverged; lower the learning rate"
             raise InputError(msg)
     check_budget({name: layer.shape for name, layer in scores.items()}, sparsity, floor=floor, pattern=pattern)
-    eligible = {name: _eligible(layer, pattern) for name, layer in scores.items()}
+    among = among or {name: torch.ones_like(layer, dtype=torch.bool) for name, layer in scores.items()}
+    eligible = {name: _eligible(layer, pattern, among[name]) for name, layer in scores.items()}
     total = sum(layer.numel() for layer in scores.values())
     keep = total - round(sparsity * total)
-    forced = {name: _forced(layer, eligible[name], floor) for name, layer in scores.items()}
+    forced = {name: _forced(layer, eligible[name], floor, pattern) for name, layer in scores.items()}
     rest = keep - sum(int(mask.sum()) for mask in forced.values())
     open_places = {name: eligible[name] & ~forced[name] for name in scores}
+    if pattern == "filters":
+        return {name: forced[name] | more for name, more in fill_with_units(scores, open_places, rest).items()}
     pool = {name: layer[open_places[name]] for name, layer in scores.items()}
     if costs is None:
         sizes = [len(layer) for layer in pool.values()]
@@ -76,7 +91,7 @@ def rank_globally(
 
 
 def least_sparsity(shapes: Mapping[str, Sequence[int]], pattern: str) -> float:
-    """Share of zeros that a pattern asks for by itself: 0 when unstructured, about half for 2:4."""
+    """Share of zeros that a pattern asks for by itself: about half for 2:4, 0 for the others."""
     total = sum(math.prod(shape) for shape in shapes.values())
     grouped = sum(math.prod(shape) for shape in shapes.values() if _is_grouped(shape, pattern))
     return grouped / 2 / total
@@ -92,12 +107,12 @@ def check_budget(
     """
     total = sum(math.prod(shape) for shape in shapes.values())
     keep = total - round(sparsity * total)
-    # A filter's own weight may or may not be among those that the floor keeps: the larger number is always enough.
-    floors = sum(max(math.ceil(floor * math.prod(shape)), shape[0]) for shape in shapes.values())
+    floors = sum(_least(shape, floor, pattern) for shape in shapes.values())
     if keep < floors:
+        one = "filter per convolution" if pattern == "filters" else "weight per filter"
         msg = (
-            f"sparsity {sparsity:g} keeps {keep} of {total} weights, but a floor of {floor:g} per layer and one weight "
-            f"per filter keep {floors}; lower the floor or the sparsity"
+            f"sparsity {sparsity:g} keeps {keep} of {total} weights, but a floor of {floor:g} per layer and one {one} "
+            f"keep {floors}; lower the floor or the sparsity"
         )
         raise InputError(msg)
     least = least_sparsity(shapes, pattern)
@@ -110,12 +125,25 @@ def _is_grouped(shape: Sequence[int], pattern: str) -> bool:
     return pattern == "2:4" and fits_n_of_m(shape)
 
 
-def _eligible(scores: Tensor, pattern: str) -> Tensor:
-    return n_of_m_mask(scores) if _is_grouped(scores.shape, pattern) else torch.ones_like(scores, dtype=torch.bool)
+def _is_of_filters(shape: Sequence[int], pattern: str) -> bool:
+    return pattern == "filters" and has_filters(shape)
 
 
-def _forced(scores: Tensor, eligible: Tensor, floor: float) -> Tensor:
+def _least(shape: Sequence[int], floor: float, pattern: str) -> int:
+    if _is_of_filters(shape, pattern):
+        return least_filters(shape, floor) * math.prod(shape[1:])
+    # A filter's own weight may or may not be among those that the floor keeps: the larger number is always enough.
+    return max(math.ceil(floor * math.prod(shape)), shape[0])
+
+
+def _eligible(scores: Tensor, pattern: str, among: Tensor) -> Tensor:
+    return n_of_m_mask(scores.masked_fill(~among, -1)) & among if _is_grouped(scores.shape, pattern) else among
+
+
+def _forced(scores: Tensor, eligible: Tensor, floor: float, pattern: str) -> Tensor:
     """The weights that stay whatever the rest of the network looks like, among those that the pattern lets stay."""
+    if _is_of_filters(scores.shape, pattern):
+        return spread(_largest(worth(scores, eligible), least_filters(scores.shape, floor)), scores)
     flat = scores.masked_fill(~eligible, -1).reshape(scores.shape[0], -1)
     forced = torch.zeros_like(flat, dtype=torch.bool)
     forced.scatter_(1, flat.argmax(dim=1, keepdim=True), value=True)

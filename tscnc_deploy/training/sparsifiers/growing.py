@@ -80,7 +80,11 @@ class Growing(Masked):
         sparsity = cubic_sparsity(update / self._last, self._final, self._initial)
         with self.masks.applied(self._model) as weights:
             scores = self._score(weights, update)
-        self.masks = Masks(rank_globally(scores, sparsity, floor=self._floor, pattern=self._pattern, costs=self._costs))
+        among = None if self._regrow else self.masks.state_dict()
+        masks = rank_globally(
+            scores, sparsity, floor=self._floor, pattern=self._pattern, costs=self._costs, among=among
+        )
+        self.masks = Masks(masks)
         self._frozen = update == self._last
         if self._frozen or not self._regrow:
             self.masks.apply_(self._model)
