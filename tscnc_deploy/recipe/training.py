@@ -79,7 +79,9 @@ class Constrain(Section):
     )
     weight: NonNegative = Field(1e-3, alias="lambda", description="lambda, the weight of the constraint")
     gradient_share: OptionalPositive = Field(
-        None, description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed"
+        None,
+        description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed; "
+        "so far no better than a fixed lambda",
     )
     tau: Positive = Field(1e-4, description="tau inside the logarithm of log-frobenius")
     jitter: Positive = Field(1e-4, description="kaporin: jitter relative to the mean eigenvalue of the Gram matrix")
