@@ -7,8 +7,8 @@
 #   docker run --rm -v "$PWD/bundle:/bundle:ro" tscnc-deploy:check check /bundle
 #
 # The check image carries the server too, so that the two share every layer; only what they start differs. On x86-64 the
-# index's own torch brings CUDA along, which is most of their size: --build-arg UV_TORCH_BACKEND=cpu leaves it out. Pin
-# the base with BASE=python:3.13-slim@sha256:...
+# index's own torch brings CUDA along, which is most of their size: --build-arg UV_TORCH_BACKEND=cpu takes the build for
+# CPUs from PyTorch's index. Pin the base with BASE=python:3.13-slim@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim
 
 # The compiler stays behind in this stage.
