@@ -7,8 +7,8 @@
 #   docker run --rm -v "$PWD/bundle:/bundle:ro" tscnc-deploy:check check /bundle
 #
 # The check image carries the server too, so that the two share every layer; only what they start differs. On x86-64 the
-# index's own torch brings CUDA along, which is most of their size: --build-arg UV_TORCH_BACKEND=cpu leaves it out. Pin
-# the base with BASE=python:3.13-slim@sha256:...
+# index's own torch brings CUDA along, which is most of their size: --build-arg UV_TORCH_BACKEND=cpu takes the build for
+# CPUs from PyTorch's index. Pin the base with BASE=python:3.13-slim@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim
 
 # The compiler stays behind in this stage.
@@ -28,24 +28,35 @@ COPY tscnc_deploy tscnc_deploy
 # The core is optional to pip, but not to an image.
 RUN /opt/pip/bin/pip wheel --no-deps --wheel-dir /wheels . && python3 -m zipfile --list /wheels/*.whl | grep _core.so
 
-# What is needed to install stays behind in this one.
-FROM ${BASE} AS build
+# What is needed to install stays behind in these.
+FROM ${BASE} AS install
 ARG PIP_CERT
+# Bytecode comes along, as a read-only container could not keep it: every start would compile for seconds.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/tscnc-deploy
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install uv && /opt/uv/bin/uv venv "$VIRTUAL_ENV"
+WORKDIR /src
+COPY pyproject.toml ./
+
+# Apart from what it depends on, which changes less often than the code.
+FROM install AS package
+COPY --from=wheel /wheels /wheels
+RUN /opt/uv/bin/uv pip install --no-index --no-deps --prefix /opt/package /wheels/*.whl
+
+FROM install AS build
+# Of this stage alone, and read by uv where they are given: other indexes, and whose GPUs torch is for ("cpu": none).
 ARG SSL_CERT_FILE
-# Read by uv where they are given: other indexes, and whose GPUs torch is for ("cpu": none).
 ARG UV_DEFAULT_INDEX
 ARG UV_INDEX
 ARG UV_TORCH_BACKEND
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 UV_NO_CACHE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/tscnc-deploy
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install uv && /opt/uv/bin/uv venv "$VIRTUAL_ENV"
-WORKDIR /src
-# Dependencies change less often than the code: their layer is kept when only the code has changed.
-COPY pyproject.toml ./
-RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra sign --extra serve
-COPY --from=wheel /wheels /wheels
-RUN /opt/uv/bin/uv pip install --no-deps --prefix /opt/package /wheels/*.whl
+# Of no use on a CPU: the CUDA half of onnxruntime, and the compiler by which torch.compile writes for GPUs.
+RUN printf 'onnxruntime-gpu\ntriton\n' > /opt/excluded && \
+    /opt/uv/bin/uv pip install --excludes /opt/excluded -r pyproject.toml --extra sign --extra serve "onnxruntime>=1.22"
 
-FROM build AS build-gpu
+FROM install AS build-gpu
+ARG SSL_CERT_FILE
+ARG UV_DEFAULT_INDEX
+ARG UV_INDEX
+ARG UV_TORCH_BACKEND
 RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra sign --extra serve --extra tensorrt
 
 # What the targets share. The root file system may be read-only: what is written goes to the volume.
@@ -68,7 +79,7 @@ USER 10001:10001
 
 FROM runtime AS check
 COPY --from=build /opt/tscnc-deploy /opt/tscnc-deploy
-COPY --from=build /opt/package /opt/tscnc-deploy
+COPY --from=package /opt/package /opt/tscnc-deploy
 ENTRYPOINT ["tscnc-deploy"]
 CMD ["--help"]
 
@@ -81,7 +92,7 @@ CMD ["/bundle", "--host", "0.0.0.0"]
 
 FROM runtime AS gpu
 COPY --from=build-gpu /opt/tscnc-deploy /opt/tscnc-deploy
-COPY --from=build /opt/package /opt/tscnc-deploy
+COPY --from=package /opt/package /opt/tscnc-deploy
 EXPOSE 8000 8001
 HEALTHCHECK --interval=10s --timeout=3s --start-period=120s \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=2)"]

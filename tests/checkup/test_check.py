@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -165,6 +166,20 @@ def test_other_versions_are_named_and_fail_nothing(bundle):
     forging.rewrite_record(bundle, lambda record: record["environment"].update(torch="1.0"))
     document = check(bundle, status=0)
     assert "torch 1.0 -> " in next(f["message"] for f in document["findings"] if f["name"].startswith("environment"))
+
+
+def test_another_build_of_onnxruntime_is_named(bundle):
+    """Only one of the two can be installed."""
+
+    def exchange(record):
+        environment = record["environment"]
+        names = ("onnxruntime", "onnxruntime-gpu")
+        environment |= {name: "1.0" for name in names if environment.pop(name, None) is None}
+
+    forging.rewrite_record(bundle, exchange)
+    document = check(bundle, status=0)
+    said = next(f["message"] for f in document["findings"] if f["name"].startswith("environment"))
+    assert re.search(r"onnxruntime(-gpu)? 1\.0 -> onnxruntime(-gpu)? 1\.\d", said)
 
 
 def test_the_same_bundle_is_no_worse_than_itself(bundle, robust_build):

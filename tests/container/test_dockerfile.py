@@ -30,6 +30,20 @@ def test_older_builders_can_read_it():
     assert "--mount" not in TEXT
 
 
+def test_onnxruntime_for_cpus_is_as_new_as_the_package_asks_for():
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    (wanted,) = (each.partition(";")[0] for each in dependencies if each.startswith("onnxruntime>"))
+    assert f'"{wanted}"' in TEXT
+
+
+def test_arguments_are_declared_in_the_stages_that_read_them():
+    """A stage takes none from the one it is based on, say some builders."""
+    for stage in ("build", "build-gpu"):
+        commands = re.search(rf"^FROM install AS {stage}\n(.*?)\n\n", TEXT, re.MULTILINE | re.DOTALL)[1]
+        for name in ("SSL_CERT_FILE", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_TORCH_BACKEND"):
+            assert f"ARG {name}\n" in commands
+
+
 def test_images_do_not_run_as_root():
     for target in ("check", "serve", "gpu"):
         base = re.search(rf"^FROM (\S+) AS {target}$", TEXT, re.MULTILINE)

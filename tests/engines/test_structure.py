@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from math import prod
+
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -8,7 +11,7 @@ from tests.engines.nets import dense_weight, linear_onnx, small_net, sparse_weig
 from tscnc_deploy import models
 from tscnc_deploy.engines import export_engine, load_target
 from tscnc_deploy.engines.onnx_export import export_onnx
-from tscnc_deploy.engines.structure import overall_precision, recount
+from tscnc_deploy.engines.structure import overall_precision, recount, structure_of
 from tscnc_deploy.tscnc import prunable_weights
 
 
@@ -73,6 +76,36 @@ def test_a_weight_in_a_constant_node_is_counted(tmp_path):
 def test_precision_is_what_is_stored(tmp_path):
     half = helper.make_tensor("w", TensorProto.FLOAT16, [4, 2], [1.0] * 8)
     assert recount(linear_onnx(half, tmp_path / "model.onnx")).precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("point", "attributes", "nonzero"),
+    [
+        (None, {}, 3),
+        (helper.make_tensor("z", TensorProto.INT8, [], [0]), {}, 3),
+        (helper.make_tensor("z", TensorProto.INT8, [], [5]), {}, 7),
+        (helper.make_tensor("z", TensorProto.INT8, [2], [5, 5]), {"axis": 1}, 7),
+        (helper.make_tensor("z", TensorProto.INT8, [2], [5, 0]), {"axis": 1}, 4),
+        (helper.make_tensor("z", TensorProto.INT8, [2], [5, 0]), {"axis": -1}, 4),
+        (helper.make_tensor("z", TensorProto.INT8, [2], [5, 0]), {}, 4),
+        (helper.make_tensor("z", TensorProto.INT8, [4], [5, 0, 0, 0]), {"axis": 0}, 3),
+        (helper.make_tensor("z", TensorProto.INT8, [2, 2], [5, 0, 0, 0]), {"axis": 0, "block_size": 2}, 8),
+    ],
+)
+def test_zero_is_what_the_zero_point_says(tmp_path, point, attributes, nonzero):
+    weight = helper.make_tensor("w", TensorProto.INT8, [4, 2], [5, 0, 0, 0, 1, 0, 0, 7])
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("DequantizeLinear", ["w", "s", *(["z"] if point else [])], ["real"], **attributes),
+        helper.make_node("MatMul", ["flat", "real"], ["logits"]),
+    ]
+    path = linear_onnx(weight, tmp_path / "model.onnx", nodes=nodes)
+    model = onnx.load(path)
+    scale = helper.make_tensor(
+        "s", TensorProto.FLOAT, point.dims if point else [], [0.5] * (prod(point.dims) if point else 1)
+    )
+    model.graph.initializer.extend([scale, *([point] if point else [])])
+    assert structure_of(model).nonzero == nonzero
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
 
-# What changes figures; a GPU build of onnxruntime and a CPU build are two distributions.
+# What changes figures.
 _DISTRIBUTIONS = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
+# A GPU build of onnxruntime and a CPU build are two distributions of one module.
+_OTHER_BUILDS = {"onnxruntime-gpu": "onnxruntime", "onnxruntime": "onnxruntime-gpu"}
 _ROUNDING = 1e-4
 
 
@@ -33,10 +36,12 @@ def check_environment(bundle: Bundle) -> Finding:
 
 
 def _version(distribution: str) -> str:
-    try:
+    with suppress(PackageNotFoundError):
         return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
+    with suppress(PackageNotFoundError, KeyError):
+        other = _OTHER_BUILDS[distribution]
+        return f"{other} {version(other)}"
+    return "not installed"
 
 
 def check_record(bundle: Bundle) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -102,6 +103,9 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
         stop_seconds=options["stop_seconds"],
         started=_print_json if as_json else _print_started,
     )
+    # The process ends here: without this, it would first search all of torch for garbage, longer than serving takes to
+    # stop, and supervisors do not wait for long.
+    gc.freeze()
 
 
 def _print_started(started: Started) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ class Layer:
     Attributes:
         name: Name of the initializer; the exporter keeps the parameter's name, such as "layer1.0.conv1.weight".
         shape: As stored, OIHW for a convolution.
-        nonzero: Number of stored values that are not zero; an explicit zero in a sparse tensor is a zero.
+        nonzero: Number of stored values that do not stand for zero; an explicit zero in a sparse tensor is a zero.
         precision: Of the stored values: "fp32", "fp16", "bf16", "fp64" or "int8".
         applied: How often one image has each weight applied, see `applications`; None if that was not counted.
     """
@@ -168,7 +169,8 @@ def structure_of(model: ModelProto) -> Structure:
     several layers share counts once, as it does among the parameters of a PyTorch module.
     """
     stored = stored_weights(model.graph)
-    return Structure(tuple(_layer(name, stored[name]) for name in weight_names(model.graph)))
+    zeros = _zero_points(model.graph, stored)
+    return Structure(tuple(_layer(name, stored[name], zeros.get(name, 0)) for name in weight_names(model.graph)))
 
 
 def weight_names(graph: GraphProto) -> list[str]:
@@ -235,7 +237,34 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return total
 
 
-def _layer(name: str, tensor: TensorProto | SparseTensorProto) -> Layer:
+def _zero_points(graph: GraphProto, stored: dict[str, TensorProto | SparseTensorProto]) -> dict[str, Any]:
+    """What stands for zero in quantised weights, in a shape that compares with theirs; NaN where it cannot be told."""
+    producers = {output: node for node in graph.node for output in node.output}
+    found: dict[str, Any] = {}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or len(node.input) < 3:
+            continue
+        name, point = _source(node.input[0], producers), stored.get(node.input[2])
+        if name in stored:
+            zero = array_of(point) if isinstance(point, TensorProto) else np.array(np.nan)
+            found[name] = zero.flat[0] if zero.size and (zero == zero.flat[0]).all() else _along(node, zero, stored)
+    return found
+
+
+def _along(node: NodeProto, zero: Any, stored: dict[str, TensorProto | SparseTensorProto]) -> Any:
+    """A zero point for each channel, along the axis that the node names; of its own input only, moved by nothing."""
+    weight = stored.get(node.input[0])
+    axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+    shape = tuple(weight.dims) if weight is not None else ()
+    if not -len(shape) <= axis < len(shape) or zero.shape != (shape[axis],):
+        return np.nan
+    return zero.reshape([-1 if place == axis % len(shape) else 1 for place in range(len(shape))])
+
+
+def _layer(name: str, tensor: TensorProto | SparseTensorProto, zero: Any) -> Layer:
     values = tensor.values if isinstance(tensor, SparseTensorProto) else tensor
     precision = _PRECISIONS.get(values.data_type, f"type {values.data_type}")
-    return Layer(name, tuple(tensor.dims), int(np.count_nonzero(array_of(values))), precision)
+    shape = tuple(tensor.dims)
+    # What a sparse tensor leaves out is a stored 0, which is a weight where something else stands for zero.
+    dense = isinstance(tensor, SparseTensorProto) and np.any(zero != 0)
+    return Layer(name, shape, math.prod(shape) if dense else int(np.count_nonzero(array_of(values) != zero)), precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import statistics
 from pathlib import Path
@@ -41,6 +42,7 @@ class Package(Stage):
         "stages/origin.py",
         "origin",
         "bundle",
+        "engines/structure.py",
         "report",
         "robustness/gates.py",
         "recipe",
@@ -72,6 +74,8 @@ class Package(Stage):
         latency = inputs["reverify"] / "latency.json"
         counted_in = _counted_in(structure)
         counted = structure[counted_in]
+        if not _holds_the_twins_weights(counted):
+            counted = _with_the_twins_weights(counted, layers)
         model = {
             "arch": recipe.model.arch,
             "parameters": sum(parameter.numel() for parameter in twin.parameters()),
@@ -143,7 +147,7 @@ class Package(Stage):
 def _counted_in(structure: dict[str, Any]) -> str:
     """The target whose file tells the network's sparsity and size: the first that holds the twin's weights as they are.
 
-    Without one, the first of all.
+    Without one, the first of all, see `_with_the_twins_weights`.
     """
     return next(
         (name for name, counted in structure.items() if _holds_the_twins_weights(counted)), next(iter(structure))
@@ -152,6 +156,19 @@ def _counted_in(structure: dict[str, Any]) -> str:
 
 def _holds_the_twins_weights(counted: dict[str, Any]) -> bool:
     return counted["precision"] == "fp32" and "completion" not in counted
+
+
+def _with_the_twins_weights(counted: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What would have been counted before rounding to 8 bits, or completing to 2:4, made more of the weights zero."""
+    from tscnc_deploy.engines.structure import Layer, Structure
+
+    nonzero = {layer["name"]: layer["nonzero"] for layer in layers}
+    before = []
+    for layer in counted["layers"]:
+        name, shape, multiply_adds = layer["name"], tuple(layer["shape"]), layer["multiply_adds"]
+        applied = None if multiply_adds is None else multiply_adds // math.prod(shape)
+        before.append(Layer(name, shape, nonzero[name], "fp32", applied))
+    return Structure(tuple(before)).to_json()
 
 
 def _with_multiply_adds(layers: list[dict[str, Any]], counted: dict[str, Any]) -> list[dict[str, Any]]:
