@@ -145,19 +145,20 @@ def test_an_engine_that_has_become_slow_leaves_the_event_loop():
     class Slower(Echo):
         def logits(self, images):
             threads.append(threading.current_thread())
-            if len(threads) == 3:
-                time.sleep(1.1)
+            if len(threads) != 3:
+                time.sleep(0.05)
             return super().logits(images)
 
     async def body():
-        made = batcher(Slower(), in_place_seconds=1.0)
+        made = batcher(Slower(), in_place_seconds=0.05, single_seconds=[0.0] * 5)
         made.start()
-        for number in range(5):
+        for number in range(9):
             await made.logits(images(number))
         await made.close()
 
     run(body)
-    assert [thread is threading.main_thread() for thread in threads] == [False, True, True, False, True]
+    # One slow call says nothing; with the seventh, six of twelve were slow.
+    assert [thread is threading.main_thread() for thread in threads] == [True] * 7 + [False] * 2
 
 
 def test_a_lone_client_never_waits_for_others():

@@ -70,8 +70,7 @@ def test_single_images_of_quick_engines_are_computed_in_the_event_loop(served_bu
         await service.stop()
 
     asyncio.run(ask())
-    # How long the engine takes is known after the first call.
-    assert [thread is threading.main_thread() for thread in threads] == [False, in_place, in_place]
+    assert [thread is threading.main_thread() for thread in threads] == [in_place] * 3
 
 
 def test_clients_learn_what_protects_the_model(served_bundle):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from tscnc_deploy.engines.base import Array, Engine
 from tscnc_deploy.serving.refusal import Reason, Refusal
 
 _log = logging.getLogger(__name__)
+_SINGLE_CALLS = 15
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ class Batcher:
         max_batch: Most images of one call; no request may have more.
         max_delay: Seconds.
         max_queue: Most images that wait; further requests are refused.
-        in_place_seconds: As long as calls with one image take less, one that finds nothing waiting and no engine at
-            work is computed in the event loop, by the first engine: right for engines that are quicker than the way to
-            their thread and back. 0 does so never.
+        in_place_seconds: As long as most of the last calls with one image took less, one that finds nothing waiting and
+            no engine at work is computed in the event loop, by the first engine: right for engines that are quicker
+            than the way to their thread and back. 0 does so never.
+        single_seconds: What calls with one image took so far.
         observe: Is told of every call, in the event loop.
     """
 
@@ -69,6 +70,7 @@ class Batcher:
         max_delay: float,
         max_queue: int,
         in_place_seconds: float = 0.0,
+        single_seconds: Iterable[float] = (),
         observe: Callable[[Call], None] = lambda call: None,
     ) -> None:
         self._engines = engines
@@ -76,7 +78,8 @@ class Batcher:
         self._max_delay = max_delay
         self._max_queue = max(max_queue, max_batch)
         self._in_place_seconds = in_place_seconds
-        self._single_seconds = math.inf  # what the last call with one image took
+        # A median: now and then the machine is busy with something else.
+        self._single_seconds = deque(single_seconds, maxlen=_SINGLE_CALLS)
         self._observe = observe
         self._waiting: deque[_Job] = deque()
         self._images = 0
@@ -128,7 +131,7 @@ class Batcher:
         if deadline is not None and deadline <= loop.time():
             raise _too_late()
         job = _Job(images, loop.create_future(), time.monotonic())
-        if len(images) == 1 and self._single_seconds < self._in_place_seconds and self._idle():
+        if len(images) == 1 and self._is_quick() and self._idle():
             # Only this thread adds jobs, so no engine finds work before the call is over.
             self._answer(*self._call(self._engines[0], [job]))
             return await job.answer
@@ -141,6 +144,10 @@ class Batcher:
         finally:
             if job.answer.cancelled():
                 self._give_up(job)
+
+    def _is_quick(self) -> bool:
+        times = sorted(self._single_seconds)
+        return bool(times) and times[len(times) // 2] < self._in_place_seconds
 
     def _idle(self) -> bool:
         with self._enough:
@@ -232,7 +239,7 @@ class Batcher:
     def _answer(self, batch: list[_Job], logits: Array, call: Call) -> None:
         self._observe(call)
         if call.images == 1:
-            self._single_seconds = call.seconds
+            self._single_seconds.append(call.seconds)
         finite = np.asarray(np.isfinite(logits).all(axis=1))
         start = 0
         for job in batch:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.bundle.keyless import Identity
     from tscnc_deploy.serving.page import Page
+
+_TIMED_CALLS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +54,21 @@ class Model:
         """What the instances are."""
         return self.engines[0].spec
 
-    def warm_up(self, largest: int) -> None:
-        """Runs each instance on one image and on the largest batch, so that no client waits for first calls."""
+    def warm_up(self, largest: int) -> list[float]:
+        """Runs each instance on the largest batch and on one image, so that no client waits for first calls.
+
+        Returns:
+            Seconds of a few more calls with one image.
+        """
+        image, images = (np.zeros((count, *self.spec.input_shape), np.float32) for count in (1, largest))
         for engine in self.engines:
-            for count in (1, largest):
-                engine.logits(np.zeros((count, *self.spec.input_shape), np.float32))
+            for batch in (images, image):
+                engine.logits(batch)
+        times = [time.perf_counter()]
+        for _ in range(_TIMED_CALLS):
+            self.engines[0].logits(image)
+            times.append(time.perf_counter())
+        return [end - start for start, end in pairwise(times)]
 
 
 def open_model(

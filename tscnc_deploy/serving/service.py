@@ -231,13 +231,14 @@ class Service:
         model = await loop.run_in_executor(None, self._open_model, version)
         limits, largest = self.limits, model.spec.batch_max
         max_batch = min(limits.max_batch or largest, largest)
-        await loop.run_in_executor(None, model.warm_up, max_batch)
+        seconds = await loop.run_in_executor(None, model.warm_up, max_batch)
         batcher = Batcher(
             model.engines,
             max_batch=max_batch,
             max_delay=limits.max_delay,
             max_queue=limits.max_queue or 4 * max_batch,
             in_place_seconds=_IN_PLACE_SECONDS,
+            single_seconds=seconds,
             observe=self.metrics.count_call,
         )
         batcher.start()
