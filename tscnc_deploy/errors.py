@@ -23,6 +23,10 @@ class DataError(InputError):
     """A data set is missing, empty, damaged or of the wrong form."""
 
 
+class MissingDataError(DataError):
+    """A data set that could be downloaded is not there, and was not to be."""
+
+
 class EngineInputError(InputError):
     """Images given to a model or an engine have the wrong shape, type or values."""
 

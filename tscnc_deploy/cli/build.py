@@ -9,7 +9,7 @@ import click
 
 from tscnc_deploy.cli.options import device_option, recipe_from_options, recipe_options
 from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
-from tscnc_deploy.errors import InputError
+from tscnc_deploy.errors import MissingDataError
 
 if TYPE_CHECKING:
     from tscnc_deploy.pipeline.run import Run, StageResult
@@ -149,11 +149,14 @@ def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
     without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"download": False})})
     try:
         cost, facts = estimate_build(without)
-    except InputError as error:
+    except MissingDataError as error:
         if not recipe.data.download:
             raise
-        msg = f"{error}\n--plan downloads nothing and has no images to count; without it, the build fetches them"
-        raise InputError(msg) from error
+        msg = (
+            f"data.root = {recipe.data.root!r}: the data are not there; --plan downloads nothing and has no images to "
+            "count; without it, the build fetches them"
+        )
+        raise MissingDataError(msg) from error
     seconds = cost.seconds(probe_rate(choose_device(run.device)))
     stages: list[dict[str, Any]] = [
         {

@@ -20,9 +20,9 @@ def show(found: Mapping[str, Assessment]) -> None:
     """Prints a table per engine, and what is to be known about its figures."""
     for name, assessment in found.items():
         _show_one(name, assessment)
-    gates = [gate for assessment in found.values() for gate in assessment.gates if not gate["passed"]]
-    open_ = gates and all(gate["inconclusive"] for gate in gates)
-    click.echo("inconclusive" if open_ else "failed" if gates else "passed")
+    failed = _failed_gates(found)
+    undecided = failed and all(gate["inconclusive"] for _, gate in failed)
+    click.echo("inconclusive" if undecided else "failed" if failed else "passed")
 
 
 def _show_one(name: str, assessment: Assessment) -> None:
@@ -185,6 +185,10 @@ def _difference(parity: Mapping[str, Any]) -> str:
     return "infinity" if parity["max_abs_diff"] is None else f"{parity['max_abs_diff']:.3g}"
 
 
+def _failed_gates(found: Mapping[str, Assessment]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, gate) for name, assessment in found.items() for gate in assessment.gates if not gate["passed"]]
+
+
 def require_gates(target: Path | str, found: Mapping[str, Assessment]) -> None:
     """Raises what failed gates mean for the exit status.
 
@@ -194,7 +198,7 @@ def require_gates(target: Path | str, found: Mapping[str, Assessment]) -> None:
     """
     from tscnc_deploy.errors import GateFailedError, InconclusiveError
 
-    failed = [(name, gate) for name, assessment in found.items() for gate in assessment.gates if not gate["passed"]]
+    failed = _failed_gates(found)
     if not failed:
         return
     if not all(gate["inconclusive"] for _, gate in failed):

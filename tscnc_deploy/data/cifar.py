@@ -15,7 +15,7 @@ import numpy as np
 
 from tscnc_deploy.data.download import download
 from tscnc_deploy.data.raw import Part, Raw
-from tscnc_deploy.errors import DataError
+from tscnc_deploy.errors import DataError, MissingDataError
 from tscnc_deploy.recipe import Data
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -76,7 +76,7 @@ class Cifar:
                 f"data.root = {settings.root!r}: holds neither {self.binary.folder} nor {self.pickled.folder}; "
                 f"write data.download = true, or get the data from {ORIGIN}"
             )
-            raise DataError(msg)
+            raise MissingDataError(msg)
         return found
 
     def _find(self, root: Path) -> tuple[Layout, Path] | None:

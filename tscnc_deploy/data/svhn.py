@@ -10,7 +10,7 @@ import numpy as np
 
 from tscnc_deploy.data.download import download
 from tscnc_deploy.data.raw import Part, Raw
-from tscnc_deploy.errors import DataError
+from tscnc_deploy.errors import DataError, MissingDataError
 from tscnc_deploy.recipe import Data
 
 ORIGIN = "http://ufldl.stanford.edu/housenumbers/"
@@ -29,7 +29,7 @@ class Svhn:
                 f"data.root = {settings.root!r}: lacks {' and '.join(missing)}; "
                 f"write data.download = true, or get the data from {ORIGIN}"
             )
-            raise DataError(msg)
+            raise MissingDataError(msg)
         return {name: root / name for name in _FILES}
 
     def read(self, settings: Data) -> Raw:
