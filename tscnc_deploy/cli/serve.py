@@ -62,7 +62,10 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     from tscnc_deploy.serving.server import Place, run
     from tscnc_deploy.serving.service import Limits
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    access = logging.getLogger("tscnc_deploy.serving.access")  # lines of JSON, which hold their time themselves
+    access.addHandler(logging.StreamHandler(sys.stderr))
+    access.propagate = False
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # or strangers fill the log with "Invalid HTTP request"
 
     def opened(version: str) -> Model:
