@@ -52,7 +52,7 @@ __all__ = [
     "Verify",
 ]
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2")
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2", "vit-tiny")
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagefolder", "npz")
 
 
@@ -94,7 +94,7 @@ class Model(Section):
     """Which network, in its small-image form; normalisation is its first layer."""
 
     arch: Annotated[str, AfterValidator(_architecture)] = Field(
-        "resnet18", description="resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10 or mobilenetv2"
+        "resnet18", description="resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10, mobilenetv2 or vit-tiny"
     )
     width: Positive = Field(1.0, description="multiplies the number of channels of every layer")
     checkpoint: OptionalText = Field(
