@@ -89,11 +89,13 @@ class Attention(nn.Module):
     """Multi-head attention (arXiv 1706.03762) of an image's tokens on each other.
 
     Attributes:
+        heads: Number of them.
         multiply_adds: Of its two products for one image, which have no weights.
     """
 
     def __init__(self, dim: int, heads: int, tokens: int) -> None:
         super().__init__()
+        self.heads = heads
         self.multiply_adds = 2 * dim * tokens**2
         self._by_head = (-1, tokens, heads, dim // heads)
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
