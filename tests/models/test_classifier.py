@@ -32,6 +32,11 @@ def test_number_of_parameters(arch, count):
     assert parameters(build(arch, **CIFAR)) == count
 
 
+def test_a_vit_has_the_parameters_of_deit_tiny_but_for_the_class_token_and_its_position():
+    model = build("vit-tiny", **(CIFAR | {"classes": 1000, "input_shape": (3, 224, 224)}))
+    assert parameters(model) == 5_717_416 - 2 * 192
+
+
 def test_a_grey_resnet18_has_fewer_weights_in_its_first_layer_only():
     assert parameters(build("resnet18", **DIGITS)) == 11_173_962 - 2 * 9 * 64
 
@@ -51,7 +56,7 @@ def test_any_size_and_number_of_channels(tiny, arch, shape):
 def test_channels_of_narrow_networks_are_multiples_of_eight(tiny, arch):
     convolutions = [layer for layer in tiny(arch).modules() if isinstance(layer, nn.Conv2d)]
     assert {layer.out_channels % 8 for layer in convolutions} == {0}
-    assert convolutions[0].out_channels == 8
+    assert convolutions[0].out_channels == (24 if arch == "vit-tiny" else 8)
 
 
 def test_width_scales_every_stage():

@@ -26,7 +26,18 @@ def test_grouped_convolutions_see_their_group_only(tiny):
     assert counts["network.features.1.conv.0.0.weight"] == 8 * 8 * 8 * 9
 
 
-# Published figures of the networks' forms for CIFAR-10 and for ImageNet.
+def test_a_weight_of_a_vit_is_applied_to_every_token_and_attention_counts_besides(tiny):
+    model = tiny("vit-tiny", (1, 8, 8))
+    counts, dim = layer_multiply_adds(model), 24
+    assert output_maps(model)["network.blocks.0.attention.query.weight"] == (16, 1)
+    assert counts["network.patches.weight"] == 16 * dim * 4
+    assert counts["network.blocks.11.mlp.0.weight"] == 16 * dim * 4 * dim
+    assert counts["network.head.weight"] == dim * 5
+    assert len(counts) == 74
+    assert multiply_adds(model) == sum(counts.values()) + 12 * 2 * 16 * 16 * dim
+
+
+# Published figures of the networks' forms for CIFAR-10 and for ImageNet; of the ViT by hand.
 @pytest.mark.parametrize(
     ("arch", "side", "millions"),
     [
@@ -35,6 +46,8 @@ def test_grouped_convolutions_see_their_group_only(tiny):
         ("vgg16", 32, 313),
         ("resnet50", 224, 4087),
         ("resnet18", 224, 1814),
+        # 29 in the patches, 1,040 in the linear layers of the blocks, 177 in the products of attention.
+        ("vit-tiny", 224, 1246),
     ],
 )
 def test_of_whole_networks(arch, side, millions):

@@ -33,7 +33,8 @@ def logits_and_gradient(model, points):
 
 
 @pytest.mark.parametrize(
-    ("arch", "folds"), [("resnet18", 20), ("resnet50", 53), ("vgg16", 13), ("wrn28-10", 12), ("mobilenetv2", 52)]
+    ("arch", "folds"),
+    [("resnet18", 20), ("resnet50", 53), ("vgg16", 13), ("wrn28-10", 12), ("mobilenetv2", 52), ("vit-tiny", 0)],
 )
 def test_the_copy_follows_its_network_in_training(arch, folds):
     model = network(arch)

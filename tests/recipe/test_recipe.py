@@ -52,7 +52,7 @@ def test_every_architecture_and_data_set_is_accepted():
 
 
 def test_an_unknown_architecture_gets_a_suggestion():
-    assert problem(Model, arch="resnet81").endswith("or mobilenetv2; did you mean resnet18?")
+    assert problem(Model, arch="resnet81").endswith("mobilenetv2 or vit-tiny; did you mean resnet18?")
     assert problem(Data, dataset="cifar").endswith("; did you mean cifar10?")
 
 
@@ -99,6 +99,16 @@ def test_a_floor_may_take_all_that_the_sparsity_leaves(sparsity, floor):
         ({"prune": Prune(pattern="2:4", sparsity=0.4)}, 'prune.pattern = "2:4" removes at least half'),
         ({"train": Train(epochs=0)}, "train.epochs = 0 needs model.checkpoint"),
         ({"data": Data(validation=0.0)}, "train.early_stop = true needs validation images"),
+        (
+            {"model": Model(arch="vit-tiny"), "prune": Prune(pattern="filters", regrow=False)},
+            'prune.pattern = "filters" does not apply to model.arch = "vit-tiny": it removes filters of convolutions, '
+            'of which it has one; write "unstructured" or "2:4"',
+        ),
+        (
+            {"model": Model(arch="vit-tiny"), "prune": Prune(budget="latency")},
+            'prune.budget = "latency" does not apply to model.arch = "vit-tiny": it counts time in the engine '
+            'sparse-cpu, which does not run it; write "parameters" or "macs"',
+        ),
     ],
 )
 def test_contradictions_between_sections_are_refused(sections, message):

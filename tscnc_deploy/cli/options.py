@@ -48,7 +48,7 @@ _RECIPE_OPTIONS = (
         "--arch",
         metavar="NAME",
         shell_complete=_complete_arch,
-        help="Network: resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10 or mobilenetv2.  "
+        help="Network: resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10, mobilenetv2 or vit-tiny.  "
         "[default: the recipe's model.arch]",
     ),
     click.option(

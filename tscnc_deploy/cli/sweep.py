@@ -65,10 +65,13 @@ def sweep(sweep: str | None, out: Path | None, device: str, plan: bool, as_json:
 def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
     from tscnc_deploy.cli.comparing import compare, show_comparison, write_comparison
     from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.engines import check_architecture
     from tscnc_deploy.pipeline.run import Run
     from tscnc_deploy.stages import STAGES
     from tscnc_deploy.training.device import choose_device, describe_device
 
+    for recipe in loaded.recipes.values():
+        check_architecture(recipe.model.arch, recipe.export.targets)
     where = choose_device(device)
     folders = {name: folder / name for name in loaded.recipes}
     for number, (name, recipe) in enumerate(loaded.recipes.items(), 1):

@@ -5,7 +5,14 @@ Importing this package imports no runtime; `registry` imports the one that a tar
 
 from tscnc_deploy.engines.base import Engine, EngineSpec
 from tscnc_deploy.engines.kind import EngineFiles, ExportAids
-from tscnc_deploy.engines.registry import can_export, can_run, engine_facts, export_engine, open_engine
+from tscnc_deploy.engines.registry import (
+    can_export,
+    can_run,
+    check_architecture,
+    engine_facts,
+    export_engine,
+    open_engine,
+)
 from tscnc_deploy.engines.target import Target, list_targets, load_target
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "Target",
     "can_export",
     "can_run",
+    "check_architecture",
     "engine_facts",
     "export_engine",
     "list_targets",

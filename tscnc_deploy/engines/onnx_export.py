@@ -134,6 +134,7 @@ def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
     Left behind are stack traces, paths of this machine, names of producers and symbolic shapes.
     """
     _fix_shapes(traced.graph)
+    _store_constants(traced.graph)
     nodes = _used_nodes(traced.graph)
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
@@ -156,6 +157,15 @@ def _fix_shapes(graph: GraphProto) -> None:
             name = f"{node.output[0]}_shape"
             graph.initializer.append(numpy_helper.from_array(np.array([shape[0] or -1, *shape[1:]], np.int64), name))
             node.input[1] = name
+
+
+def _store_constants(graph: GraphProto) -> None:
+    """Makes every constant a stored tensor like the others, as what rewrites types looks for them there."""
+    constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
+    for node in constants:
+        graph.initializer.append(TensorProto.FromString(node.attribute[0].t.SerializeToString()))
+        graph.initializer[-1].name = node.output[0]
+        graph.node.remove(node)
 
 
 def _used_nodes(graph: GraphProto) -> list[NodeProto]:

@@ -6,12 +6,13 @@ imported when they are asked for, as some need packages that are optional.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import EngineFiles, EngineKind, ExportAids
-from tscnc_deploy.engines.target import Target, read_target, write_target
+from tscnc_deploy.engines.target import Target, load_target, read_target, write_target
 from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.reading import Read, read_file
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TARGET = "target.json"
+# What engines have no kernels for, by their kind and the architecture that needs them.
+_NO_KERNELS = {("sparse-cpu", "vit-tiny"): "attention and layer norms"}
 
 
 def export_engine(
@@ -84,6 +87,27 @@ def open_engine(
         msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
         raise InputError(msg)
     return engine
+
+
+def check_architecture(arch: str, targets: Sequence[str]) -> None:
+    """Refuses targets whose engine does not run an architecture, which otherwise only its export would tell.
+
+    Args:
+        arch: One of `recipe.ARCHITECTURES`.
+        targets: See `load_target`.
+
+    Raises:
+        InputError: There are such targets; the message says how to leave them out.
+    """
+    reasons = {name: _NO_KERNELS.get((load_target(name).engine, arch)) for name in targets}
+    refused = [
+        f"target {name}: its engine has no kernels for the {what} of {arch}" for name, what in reasons.items() if what
+    ]
+    if refused:
+        others = [name for name, what in reasons.items() if not what] or ["onnx-cpu"]
+        options, listed = (" ".join(f"--target {name}" for name in others), ", ".join(f'"{name}"' for name in others))
+        msg = "\n".join([*refused, f"build without: {options}, or export.targets = [{listed}] in the recipe"])
+        raise InputError(msg)
 
 
 def can_export(target: Target) -> str | None:

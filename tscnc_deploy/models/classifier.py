@@ -12,6 +12,7 @@ from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.models.mobilenet import mobilenet_v2
 from tscnc_deploy.models.resnet import BasicBlock, Bottleneck, ResNet
 from tscnc_deploy.models.vgg import Vgg
+from tscnc_deploy.models.vit import Positions, Vit
 from tscnc_deploy.models.wide_resnet import WideResNet
 
 _NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
@@ -22,6 +23,7 @@ _NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "wrn28-10": lambda config: WideResNet(config, depth=28, widen=10),
     "wrn34-10": lambda config: WideResNet(config, depth=34, widen=10),
     "mobilenetv2": mobilenet_v2,
+    "vit-tiny": Vit,
 }
 
 
@@ -75,10 +77,11 @@ def build(
 
     Networks for images with a shorter side below 96 begin with a 3x3 convolution of stride 1 and no pooling, as is
     usual for CIFAR. From 96 on they begin with the stem of their ImageNet form, which is four times (MobileNetV2:
-    twice) coarser in each direction; VGG-16 has one form. Any size works, down to 1x1.
+    twice) coarser in each direction; VGG-16 has one form. ViT-tiny takes patches, see `vit.Vit`. Any size works, down
+    to 1x1.
 
     Convolutions are initialised as in He et al. (arXiv 1502.01852, normal, fan out), linear layers uniformly in
-    ±1/sqrt(fan in) with zero biases.
+    ±1/sqrt(fan in) with zero biases, a ViT's positions normally with a deviation of 0.02.
 
     Args:
         arch: One of `ARCHITECTURES`.
@@ -86,11 +89,12 @@ def build(
         input_shape: (channels, height, width) of one image.
         mean: Mean of each channel, for pixels in [0, 1].
         std: Standard deviation of each channel.
-        width: Multiplies the number of channels of every layer; results are multiples of 8, and at least 8.
+        width: Multiplies the number of channels of every layer; results are multiples of 8, and at least 8. A ViT's
+            number of heads changes with it.
         seed: Determines the weights; no global random state is read or changed.
 
     Raises:
-        InputError: See `ModelConfig`.
+        InputError: See `ModelConfig` and `vit.Vit`.
     """
     model = skeleton(ModelConfig(arch, float(width), classes, input_shape, tuple(mean), tuple(std)))
     model.to_empty(device="cpu")
@@ -112,7 +116,9 @@ def _initialize(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             module.reset_parameters()
+        elif isinstance(module, Positions):
+            module.initialize(generator)
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.models.classifier import Classifier, skeleton
+from tscnc_deploy.models.vit import Attention
 
 
 def output_maps(model: Classifier) -> dict[str, tuple[int, int]]:
-    """Height and width of what each convolution and linear layer gives for one image; (1, 1) for linear layers.
+    """Height and width of what each layer gives for one image; (rows, 1) for linear layers: 1 row, or 1 for each token.
 
-    A weight is applied once to each pixel of it: padding counts, as is the custom, although a weight that meets
+    A weight is applied once to each pixel or row of it: padding counts, as is the custom, although a weight that meets
     nothing but padding changes nothing. Runs the network on the meta device: shapes are computed, values are not.
 
     Returns:
@@ -24,7 +25,7 @@ def output_maps(model: Classifier) -> dict[str, tuple[int, int]]:
 
     def note(name: str) -> Any:
         def hook(layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            maps[name] = (output.shape[2], output.shape[3]) if output.ndim == 4 else (1, 1)
+            maps[name] = (output.shape[2], output.shape[3]) if output.ndim == 4 else (len(output), 1)
 
         return hook
 
@@ -47,5 +48,9 @@ def layer_multiply_adds(model: Classifier) -> dict[str, int]:
 
 
 def multiply_adds(model: Classifier) -> int:
-    """Multiply-accumulates per image of the dense network; see `layer_multiply_adds`."""
-    return sum(layer_multiply_adds(model).values())
+    """Multiply-accumulates per image of the dense network: of its layers, see `layer_multiply_adds`, and of attention.
+
+    The products of attention have no weights, so no zero saves them, and what is counted in files leaves them out.
+    """
+    attention = sum(module.multiply_adds for module in model.modules() if isinstance(module, Attention))
+    return sum(layer_multiply_adds(model).values()) + attention

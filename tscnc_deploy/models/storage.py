@@ -57,15 +57,14 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
     path = Path(path)
     data = read(path, _MAX_BYTES)
     header = _header(path, data)
-    config = _config(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY))
-    model = skeleton(config)
+    model = _model(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY))
     _check_form(path, header, model)
     try:
         state = safetensors.torch.load(data)
     except (SafetensorError, ValueError, RuntimeError) as error:
         msg = f"{path}: is no readable safetensors file: {error}"
         raise InputError(msg) from error
-    _check_values(path, state, config)
+    _check_values(path, state, model.config)
     model.to_empty(device="cpu").load_state_dict(state)
     return model.eval()
 
@@ -94,12 +93,12 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     return dict(header)
 
 
-def _config(path: Path, text: str | None) -> ModelConfig:
+def _model(path: Path, text: str | None) -> Classifier:
     if text is None:
         msg = f"{path}: holds weights but no model config; as weights to start from, name it in model.checkpoint"
         raise InputError(msg)
     try:
-        return ModelConfig.from_json(text)
+        return skeleton(ModelConfig.from_json(text))
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error

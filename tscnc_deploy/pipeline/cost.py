@@ -73,11 +73,14 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
     """The estimate for a recipe, and the facts it rests on; loads the data, builds the network, trains nothing.
 
     Raises:
-        InputError: What the recipe asks for does not fit the images or the network, which it alone cannot know.
+        InputError: What the recipe asks for does not fit the images, the network or the engines, which it alone cannot
+            know.
     """
     from tscnc_deploy import data, models, tscnc
+    from tscnc_deploy.engines import check_architecture
     from tscnc_deploy.training.balls import check_radius
 
+    check_architecture(recipe.model.arch, recipe.export.targets)
     dataset = data.load(recipe.data)
     check_radius(recipe.threat.norm, recipe.threat.epsilon, dataset.input_shape)
     mean, std = dataset.channel_statistics()

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from tscnc_deploy.recipe.contradictions import of_transformer
 from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.training import Constrain, Finetune, Prune, Train
 from tscnc_deploy.recipe.values import (
@@ -52,7 +53,7 @@ __all__ = [
     "Verify",
 ]
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2")
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2", "vit-tiny")
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagefolder", "npz")
 
 
@@ -94,7 +95,7 @@ class Model(Section):
     """Which network, in its small-image form; normalisation is its first layer."""
 
     arch: Annotated[str, AfterValidator(_architecture)] = Field(
-        "resnet18", description="resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10 or mobilenetv2"
+        "resnet18", description="resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10, mobilenetv2 or vit-tiny"
     )
     width: Positive = Field(1.0, description="multiplies the number of channels of every layer")
     checkpoint: OptionalText = Field(
@@ -220,6 +221,7 @@ class Recipe(Section):
                 f'prune.pattern = "2:4" removes at least half of the weights and prune.sparsity = '
                 f"{self.prune.sparsity:g}; write at least 0.5"
             )
+        yield from of_transformer(self.model, self.prune)
         # A billionth of slack: 0.9 + 0.1 and their like miss 1 by a rounding error.
         if self.prune.floor + self.prune.sparsity > 1 + 1e-9:
             yield (

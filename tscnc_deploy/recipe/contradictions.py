@@ -1,4 +1,4 @@
-"""Keys of [constrain] and [prune] that leave others nothing to say: setting both is refused, not ignored."""
+"""Keys of [model], [constrain] and [prune] that leave others nothing to say: setting both is refused, not ignored."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.suggest import any_of
+
 if TYPE_CHECKING:
+    from tscnc_deploy.recipe import Model
     from tscnc_deploy.recipe.training import Constrain, Prune
 
 _LEARNED = {
@@ -26,6 +29,11 @@ _RANKED = {"score_lr": "which learns no scores"}
 _WHOLE = {
     "budget": ("parameters", "as they are ranked by their weights alone"),
     "regrow": (False, "as the batch norm of a removed filter has no statistics left to judge its return by"),
+}
+# What has no meaning for a transformer, and what else to write.
+_OF_CONVOLUTIONS = {
+    ("pattern", "filters"): ("removes filters of convolutions, of which it has one", ("unstructured", "2:4")),
+    ("budget", "latency"): ("counts time in the engine sparse-cpu, which does not run it", ("parameters", "macs")),
 }
 _SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED, "flying-bird": _MOVED}
 
@@ -63,3 +71,15 @@ def of_prune(prune: Prune) -> Iterator[str]:
                     f'prune.pattern = "filters" needs prune.{key} = {json.dumps(only)}, {reason}; '
                     f"write prune.{key} = {json.dumps(only)}"
                 )
+
+
+def of_transformer(model: Model, prune: Prune) -> Iterator[str]:
+    """Ways to prune that only convolutional networks know."""
+    if model.arch != "vit-tiny":
+        return
+    for (key, value), (reason, others) in _OF_CONVOLUTIONS.items():
+        if getattr(prune, key) == value:
+            yield (
+                f'prune.{key} = "{value}" does not apply to model.arch = "{model.arch}": it {reason}; '
+                f"write {any_of(map(json.dumps, others))}"
+            )

@@ -4,10 +4,12 @@ import pytest
 
 from tests.engines.sparse_cpu.graphs import assert_same, available, pruned
 from tscnc_deploy import models
+from tscnc_deploy.engines import check_architecture
 from tscnc_deploy.engines.onnx_export import export_onnx
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.network import Kind
 from tscnc_deploy.engines.sparse_onnx import read_dense, write_sparse
+from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import ARCHITECTURES
 
 # Layers of each kind: what the graph's nodes are folded and fused into.
@@ -66,6 +68,16 @@ def test_norms_sums_and_clamps_are_fused(exported, arch):
     assert {kind: count for kind, count in counts.items() if count} == LAYERS[arch] | {Kind.INPUT: 1}
 
 
+def test_attention_is_refused_by_the_lowering_and_before_a_build(exported):
+    path = exported("vit-tiny", 8)
+    with pytest.raises(InputError, match="the engine sparse-cpu does not run it, use the target onnx-cpu"):
+        lower(read_dense(path), path)
+    with pytest.raises(InputError, match="target sparse-cpu: its engine has no kernels for the attention"):
+        check_architecture("vit-tiny", ["onnx-cpu", "sparse-cpu"])
+
+
 def test_all_architectures_are_tested():
     # wrn34-10 is the form of wrn28-10 with more blocks.
-    assert set(LAYERS) | {"wrn34-10"} == set(ARCHITECTURES)
+    assert set(LAYERS) | {"wrn34-10", "vit-tiny"} == set(ARCHITECTURES)
+    for arch in (*LAYERS, "wrn34-10"):
+        check_architecture(arch, ["sparse-cpu"])
