@@ -171,7 +171,7 @@ def parse_assignment(assignment: str) -> tuple[str, object]:
 
 
 def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in sorted(folder("pipelines").glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder("pipelines").glob("*.toml"), key=lambda path: path.stem)}
 
 
 def _find(recipe: str) -> Path:

@@ -75,9 +75,16 @@ class Constrain(Section):
     """The condition-number constraint lambda * L_CC of arXiv 2503.20454, beside the adversarial loss."""
 
     constraint: Literal["none", "log-frobenius", "kaporin", "tscnc"] = Field(
-        "tscnc", description="none, log-frobenius (the paper's), kaporin (sees the spectrum), or tscnc (both)"
+        "tscnc",
+        description="none, log-frobenius (the paper's; shrinks weights), kaporin (sees the spectrum, and leaves their "
+        "size alone), or tscnc (both)",
     )
-    weight: NonNegative = Field(1e-3, alias="lambda", description="lambda, the weight of the constraint")
+    weight: NonNegative = Field(
+        1e-3,
+        alias="lambda",
+        description="lambda, the weight of the constraint; with log-frobenius and tscnc, 0.1 can shrink a network to "
+        "nothing",
+    )
     gradient_share: OptionalPositive = Field(
         None,
         description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed; "

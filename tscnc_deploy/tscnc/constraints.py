@@ -19,7 +19,9 @@ def log_frobenius(weight: Tensor, *, tau: float = 1e-4) -> Tensor:
     """The transformed sparse constraint of arXiv 2503.20454 for one layer: log(tau + ||W||_F^2).
 
     It bounds the largest singular value. It does not see the smallest: two weights of equal Frobenius norm get the
-    same value whatever their condition numbers, which is what `log_kaporin` is for.
+    same value whatever their condition numbers, which is what `log_kaporin` is for. Its gradient, 2 W / (tau +
+    ||W||_F^2), grows as a weight shrinks: batch norms hide that from the loss, until layers without one have nothing
+    left to say. Weigh it lightly, and the more so the longer a training is.
 
     Args:
         weight: Masked weight, [out, in, kh, kw] or [out, in].
