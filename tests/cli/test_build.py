@@ -188,8 +188,11 @@ def _has_gpu():
         (["--arch", "resnet8"], "resnet18"),
         (["--dataset", "cifar"], "cifar10"),
         (["--target", "onnx-cpuu"], "onnx-cpu"),
-        (["--arch", "vit-tiny"], 'build without: --target onnx-cpu, or export.targets = ["onnx-cpu"] in the recipe'),
-        (["--arch", "vit-tiny", "--target", "sparse-cpu"], "build without: --target onnx-cpu"),
+        (
+            ["--arch", "vit-tiny"],
+            '--target onnx-cpu, or export.targets = ["onnx-cpu"] in the recipe',
+        ),
+        (["--arch", "vit-tiny", "--target", "sparse-cpu"], "name only those that do: --target onnx-cpu"),
         (["--set", "prune.sparsty=0.9"], "sparsity"),
         (["--recipe", "digit"], "digits"),
         (["--dataset", "imagefolder", "--data-root", "/nowhere"], "/nowhere"),

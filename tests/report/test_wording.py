@@ -100,8 +100,9 @@ def test_setting(value, text):
 
 def test_the_verdict_of_one_engine():
     assert wording.verdict(report_data()) == (
-        "resnet18 with 95.0% zeros, which save 69.4% of its multiply-adds: the exported engine onnx-cpu classifies "
-        "82.5% of 360 test images correctly under every attack within Linf distance 0.1; the dense network kept 85.0%."
+        "resnet18 with 95.0% zeros, which save 69.4% of its weights' multiply-adds: the exported engine onnx-cpu "
+        "classifies 82.5% of 360 test images correctly under every attack within Linf distance 0.1; the dense "
+        "network kept 85.0%."
     )
 
 

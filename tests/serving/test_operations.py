@@ -153,7 +153,7 @@ def test_sighup_serves_the_new_bundle_without_losing_a_request(served_bundle, tm
         server.process.send_signal(signal.SIGHUP)
         while "was not reloaded" not in (tmp_path / "log").read_text() and time.monotonic() < latest:
             time.sleep(0.05)
-        dated = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ERROR the bundle was not reloaded: ", re.MULTILINE)
+        dated = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ERROR the bundle was not reloaded: ", re.MULTILINE)
         assert dated.search((tmp_path / "log").read_text())
         assert b'"versions":["2"]' in get(server.http, "/v2/models/tiny")
         server.process.send_signal(signal.SIGINT)

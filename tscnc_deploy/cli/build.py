@@ -104,11 +104,13 @@ def _require_an_engine(recipe: Recipe) -> None:
     """Refuses, before hours of training, a build with an engine that could not be written here, or none to attack.
 
     Raises:
+        InputError: See `check_architecture`.
         UnavailableError: This machine cannot write one of the targets, or runs none of them; says why.
     """
-    from tscnc_deploy.engines import can_export, can_run, load_target
+    from tscnc_deploy.engines import can_export, can_run, check_architecture, load_target
     from tscnc_deploy.errors import UnavailableError
 
+    check_architecture(recipe.model.arch, recipe.export.targets)  # first, as no package to install would help
     cannot = {name: can_export(load_target(name)) for name in recipe.export.targets}
     if any(cannot.values()):
         msg = "\n".join(f"target {name}: cannot be built here: {reason}" for name, reason in cannot.items() if reason)
@@ -202,8 +204,8 @@ def _show_summary(summary: dict[str, Any]) -> None:
     )
     if model["multiply_add_sparsity"] is not None:
         click.echo(
-            f"{model['multiply_adds_left'] / 1e6:.2f} of {model['multiply_adds'] / 1e6:.2f} million multiply-adds an "
-            f"image are left, {model['multiply_add_sparsity']:.2%} are saved"
+            f"{model['multiply_adds_left'] / 1e6:.2f} of {model['multiply_adds'] / 1e6:.2f} million multiply-adds of "
+            f"weights are left an image, {model['multiply_add_sparsity']:.2%} are saved"
         )
     named = {"dense": summary["dense"], "twin (pruned)": summary["twin"], **summary["engines"]}
     columns = list(dict.fromkeys(attack for e in named.values() for attack in e.get("attacks", {})))

@@ -35,7 +35,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     )
     if model.multiply_add_sparsity is not None:
         click.echo(
-            f"{model.multiply_adds_left:,} of {model.multiply_adds:,} multiply-adds an image left "
+            f"{model.multiply_adds_left:,} of {model.multiply_adds:,} multiply-adds of weights left an image "
             f"({model.multiply_add_sparsity:.2%} saved)"
         )
     print_table(

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     from tscnc_deploy.serving.server import Place, run
     from tscnc_deploy.serving.service import Limits
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    access = logging.getLogger("tscnc_deploy.serving.access")  # lines of JSON, which hold their time themselves
-    access.addHandler(logging.StreamHandler(sys.stderr))
-    access.propagate = False
+    _log_to_standard_error()
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # or strangers fill the log with "Invalid HTTP request"
 
     def opened(version: str) -> Model:
@@ -109,6 +107,18 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     # The process ends here: without this, it would first search all of torch for garbage, longer than serving takes to
     # stop, and supervisors do not wait for long.
     gc.freeze()
+
+
+def _log_to_standard_error() -> None:
+    """Lines with their time in UTC; those of the access log are JSON, which holds it, and stay as they are."""
+    form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    form.converter = time.gmtime
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(form)
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
+    access = logging.getLogger("tscnc_deploy.serving.access")
+    access.handlers[:] = [logging.StreamHandler(sys.stderr)]
+    access.propagate = False
 
 
 def _print_started(started: Started) -> None:

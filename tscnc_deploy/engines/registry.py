@@ -106,7 +106,7 @@ def check_architecture(arch: str, targets: Sequence[str]) -> None:
     if refused:
         others = [name for name, what in reasons.items() if not what] or ["onnx-cpu"]
         options, listed = (" ".join(f"--target {name}" for name in others), ", ".join(f'"{name}"' for name in others))
-        msg = "\n".join([*refused, f"build without: {options}, or export.targets = [{listed}] in the recipe"])
+        msg = "\n".join([*refused, f"name only those that do: {options}, or export.targets = [{listed}] in the recipe"])
         raise InputError(msg)
 
 

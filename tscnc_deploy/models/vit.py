@@ -17,7 +17,7 @@ _DIM, _HEADS, _DEPTH, _MLP_RATIO = 192, 3, 12, 4
 # Patches of so many pixels a side for images whose shorter side has at least so many.
 _PATCHES = ((96, 16), (48, 8), (16, 4), (1, 2))
 # Attention takes memory with the square of it, and the size of images may come from anybody's file.
-_MAX_TOKENS = 4096
+_MAX_TOKENS = 1024
 
 
 class Vit(nn.Module):
@@ -25,12 +25,13 @@ class Vit(nn.Module):
 
     A patch has 16x16 pixels in images with a shorter side from 96, 8x8 from 48, 4x4 from 16, 2x2 below; where patches
     do not divide the image, it gets a margin of the mean colour. There is no class token and no dropout, which would
-    draw from the global random state. The width scales tokens and number of heads; heads stay near 64 channels.
+    draw from the global random state. The width scales tokens and number of heads; heads have 48 to 96 channels, and
+    fewer below a quarter of the width.
 
     Tokens pass through the blocks as rows [N * tokens, dim].
 
     Raises:
-        InputError: The image has more than 4,096 patches.
+        InputError: The image has more than 1,024 patches.
     """
 
     def __init__(self, config: ModelConfig) -> None:

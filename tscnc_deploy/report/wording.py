@@ -131,7 +131,7 @@ def verdict(data: ReportData) -> str:
     rest += f" Robust accuracy may be overstated: {signs}." if signs else ""
     saved = data.model.multiply_add_sparsity
     start = f"{data.model.arch} with {percent(data.model.sparsity)} zeros"
-    start += "" if saved is None else f", which save {percent(saved)} of its multiply-adds"
+    start += "" if saved is None else f", which save {percent(saved)} of its weights' multiply-adds"
     if weakest is None:
         return f"{start}: no exported engine was attacked.{rest}"
     name, _, robust = weakest
