@@ -85,3 +85,11 @@ def test_a_wrong_key_is_named():
 
 def _names(folder):
     return sorted(path.name for path in (folder / "runs").iterdir() if path.is_dir())
+
+
+def test_a_target_that_does_not_run_an_architecture_is_refused_before_anything_is_built(tmp_path):
+    (tmp_path / "mine.toml").write_text(SWEEP + '[variants.vit]\nmodel.arch = "vit-tiny"\n')
+    result = invoke("sweep", tmp_path / "mine.toml", "--out", tmp_path / "runs")
+    assert result.exit_code == 2
+    assert "error: target sparse-cpu: its engine has no kernels for the attention" in result.stderr
+    assert not (tmp_path / "runs").exists()
