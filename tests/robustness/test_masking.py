@@ -150,6 +150,16 @@ def test_what_a_cascade_kept_from_the_gradient_attacks_says_nothing():
     assert check_masking(ModelVictim(model), images, labels, threat, evaluation) == []
 
 
+def test_what_a_replay_kept_from_the_gradient_attacks_says_nothing():
+    model, images, labels, distances = linear(2, 40)
+    threat = Threat(epsilon=distances.median().item() * 1.2)
+    victim = ModelVictim(model)
+    found = Replay(evaluate(victim, images, labels, threat, [PGD(10)]).adversarial)
+    evaluation = evaluate(victim, images, labels, threat, [found, PGD(10)], cascade=True)
+    assert evaluation.robust_mask.sum() < 20
+    assert check_masking(victim, images, labels, threat, evaluation) == []
+
+
 def test_replays_are_no_search_without_gradients():
     model, images, labels, distances = linear(2, 40)
     threat = Threat(epsilon=distances.median().item() * 1.2)

@@ -166,6 +166,7 @@ def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
     """
     with_gradients: Tensor | None = None
     without: Tensor | None = None
+    replayed = torch.zeros_like(evaluation.correct)
     before = evaluation.correct
     for name, standing in evaluation.standing.items():
         own = before & ~standing
@@ -174,10 +175,11 @@ def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
         try:
             needs_gradient = parse_attack(name).needs_gradient
         except InputError:
+            replayed |= own
             continue
         if needs_gradient:
-            if evaluation.cascade and without is not None:
-                # What the search broke was kept from this attack, so there is nothing to compare.
+            if evaluation.cascade and (without is not None or replayed.any()):
+                # What a search or a replay broke was kept from this attack, so there is nothing to compare.
                 return None, None
             with_gradients = own if with_gradients is None else with_gradients | own
         else:
