@@ -10,7 +10,9 @@ from tscnc_deploy.cli import main
 def test_recipes_are_listed_for_people_and_for_programs():
     lines = CliRunner().invoke(main, ["recipes"]).stdout.splitlines()
     assert lines[0].split() == ["recipe", "description"]
-    assert any(line.startswith("cifar10  CIFAR-10, ResNet-18") for line in lines)
+    assert any(
+        line.split(maxsplit=1) == ["cifar10", "CIFAR-10, ResNet-18, 95% zeros, Linf 8/255 (GPU)"] for line in lines
+    )
     document = json.loads(CliRunner().invoke(main, ["recipes", "--json"]).stdout)
     listed = {recipe["name"]: recipe for recipe in document["recipes"]}
     assert listed["cifar10"]["file"].endswith("cifar10.toml")

@@ -138,7 +138,7 @@ def test_a_reader_that_has_gone_is_no_error():
     ("words", "completed"),
     [
         ("tscnc-deploy doc", "plain,doctor\n"),
-        ("tscnc-deploy init --recipe cif", "plain,cifar10\n"),
+        ("tscnc-deploy init --recipe dig", "plain,digits\n"),
         ("tscnc-deploy init --recipe ./my", "file,./my\n"),
     ],
 )
