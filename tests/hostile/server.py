@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def main() -> None:
     # Libraries import the larger half of themselves when they are first used.
     if use_everything(["everything", sys.argv[1]]) != 0:
         sys.exit("the honest bundle is refused")
-    idle = _child(lambda argv: 0, [], Path.cwd())["bytes"]
+    with tempfile.TemporaryDirectory() as scratch:
+        idle = _child(lambda argv: 0, [], Path(scratch))["bytes"]
     for line in sys.stdin:
         request = json.loads(line)
         argv = request["argv"]
