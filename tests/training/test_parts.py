@@ -1,4 +1,6 @@
+import io
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -125,6 +127,23 @@ def test_checkpoints_hold_plain_values_and_tensors(tmp_path):
 def test_a_checkpoint_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises(StorageError, match="cannot write the checkpoint"):
         save_checkpoint(tmp_path / "missing" / "c.pt", {"epoch": 1})
+
+
+class Interrupted(io.BytesIO):
+    """A file during whose second write Ctrl-C is pressed."""
+
+    def write(self, data):
+        if self.tell():
+            raise KeyboardInterrupt
+        return super().write(data)
+
+
+def test_an_interrupt_while_a_checkpoint_is_written_is_no_full_disk(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "c.pt", {"epoch": 1})
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "open", lambda path, mode: Interrupted())
+        save_checkpoint(tmp_path / "c.pt", {"epoch": 2, "weights": torch.zeros(1000)})
+    assert load_checkpoint(tmp_path / "c.pt") == {"epoch": 1}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -17,6 +17,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         StorageError: The disk is full or not writable; the old checkpoint stays.
+        KeyboardInterrupt: So was the writing interrupted; the old checkpoint stays.
     """
     partial = path.with_suffix(".partial")
     try:
@@ -26,8 +27,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a full disk into a RuntimeError of its own.
+        # torch's zip writer turns a full disk into a RuntimeError of its own, and Ctrl-C as well.
         partial.unlink(missing_ok=True)
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
         msg = f"{path}: cannot write the checkpoint: {error}; free some space and run the same command again"
         raise StorageError(msg) from error
 
