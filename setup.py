@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
@@ -34,6 +34,12 @@ class AnyPython(bdist_wheel):
 
 
 setup(
+    # The last two live at the top of the repository, where users edit them: wheels carry them inside the package.
+    packages=[
+        *find_packages(include=["tscnc_deploy", "tscnc_deploy.*"]),
+        "tscnc_deploy._shipped.export",
+        "tscnc_deploy._shipped.pipelines",
+    ],
     ext_modules=[
         Extension(
             "tscnc_deploy.engines.sparse_cpu._core",

@@ -24,18 +24,18 @@ import numpy as np
 import torch
 
 from tscnc_deploy import data, models
-from tscnc_deploy.cli import machine
-from tscnc_deploy.cli.progress import build_progress
+from tscnc_deploy.cli.common import machine
+from tscnc_deploy.cli.common.progress import build_progress
 from tscnc_deploy.engines import export_engine, load_target
-from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
-from tscnc_deploy.engines.structure import recount
 from tscnc_deploy.pipeline.run import Run
+from tscnc_deploy.pipeline.stages.finetune import Finetune
+from tscnc_deploy.pipeline.stages.prune import Prune
+from tscnc_deploy.pipeline.stages.train import Train
 from tscnc_deploy.recipe.file import load_recipe
 from tscnc_deploy.robustness import ModelVictim, Threat, evaluate, parse_attacks
-from tscnc_deploy.stages.finetune import Finetune
-from tscnc_deploy.stages.prune import Prune
-from tscnc_deploy.stages.train import Train
 
 RESULTS = Path(__file__).parent / "results"
 BATCHES = (1, 64)

@@ -38,13 +38,13 @@ import torch
 from onnx import version_converter
 
 from tscnc_deploy import models
-from tscnc_deploy.cli import machine
-from tscnc_deploy.engines.onnx_export import export_onnx
+from tscnc_deploy.cli.common import machine
+from tscnc_deploy.engines.onnx.export import export_onnx
+from tscnc_deploy.engines.onnx.sparse import write_sparse
+from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 from tscnc_deploy.engines.sparse_cpu.library import instructions_for, peak_multiply_adds
-from tscnc_deploy.engines.sparse_onnx import write_sparse
-from tscnc_deploy.engines.structure import recount
-from tscnc_deploy.stages.budget import weight_costs
+from tscnc_deploy.pipeline.stages.budget import weight_costs
 from tscnc_deploy.tscnc.ranking import rank_globally
 
 RESULTS = Path(__file__).parent / "results"

@@ -27,7 +27,7 @@ import torch
 import training_accuracy
 import training_speed
 
-from tscnc_deploy.cli import machine
+from tscnc_deploy.cli.common import machine
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -15,10 +15,10 @@ from tscnc_deploy import data, models
 from tscnc_deploy.data import Dataset
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.robustness import ModelVictim, Threat, evaluate, parse_attacks
-from tscnc_deploy.robustness.statistics import accuracy, tango_upper_bound
+from tscnc_deploy.robustness.statistics.intervals import accuracy, tango_upper_bound
+from tscnc_deploy.training.criteria import Sparsifier
 from tscnc_deploy.training.loop import Phase, Training
 from tscnc_deploy.training.optim import learning_rate
-from tscnc_deploy.training.sparsifiers import Dense
 
 EPSILON = 0.1
 FULL = {
@@ -98,7 +98,7 @@ def here(dataset: Dataset, arguments: argparse.Namespace, settings: dict[str, ob
     )
     with tempfile.TemporaryDirectory() as folder:
         device = torch.device(arguments.device)
-        Training(model, dataset, recipe, phase, device, Path(folder) / "c.pt").run(Dense(), lambda *_: None)
+        Training(model, dataset, recipe, phase, device, Path(folder) / "c.pt").run(Sparsifier(), lambda *_: None)
     return model
 
 

@@ -19,8 +19,8 @@ from trades_reference import Reference
 from tscnc_deploy import models
 from tscnc_deploy.data import Dataset, Split, augment
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.training.criteria import Sparsifier
 from tscnc_deploy.training.loop import Phase, Training
-from tscnc_deploy.training.sparsifiers import Dense
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
@@ -93,7 +93,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         device = torch.device(arguments.device)
         phase = Phase("train", 1, 0.01, "constant", early_stop=False)
-        Training(network(arguments), data, recipe, phase, device, Path(folder) / "c.pt").run(Dense(), on_step)
+        Training(network(arguments), data, recipe, phase, device, Path(folder) / "c.pt").run(Sparsifier(), on_step)
 
 
 def reference(arguments: argparse.Namespace, *, hoisted: bool = False) -> Reference:

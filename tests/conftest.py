@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tscnc_deploy.cli import main
-from tscnc_deploy.engines.trt.library import gpu_capability, library_problem
+from tscnc_deploy.engines.tensorrt.library import gpu_capability, library_problem
 
 # A whole build in seconds: a ResNet-18 of eighth width on 250 digits.
 TINY = {

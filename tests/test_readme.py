@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tscnc_deploy.cli.program import COMMANDS
+from tscnc_deploy.cli.common.program import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

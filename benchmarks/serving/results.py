@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from tscnc_deploy.cli.machine import installed_version, system
+from tscnc_deploy.cli.common.machine import installed_version, system
 
 _FOLDER = Path(__file__).parents[1] / "results"
 _VERSIONS = ("uvicorn", "uvloop", "httptools", "starlette", "grpcio", "orjson", "onnxruntime-gpu", "onnxruntime")

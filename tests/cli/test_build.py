@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import invoke, tiny_options
 from tscnc_deploy import open_bundle
-from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.engines.onnx.structure import recount
 
 
 def test_the_json_has_the_documented_keys(tiny_build):

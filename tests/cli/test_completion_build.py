@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import invoke, tiny_options
 from tscnc_deploy import open_bundle
-from tscnc_deploy.engines.structure import recount
-from tscnc_deploy.engines.trt.builder import fits_2_4
+from tscnc_deploy.engines.onnx.structure import recount
+from tscnc_deploy.engines.tensorrt.builder import fits_2_4
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.models import load_model
 from tscnc_deploy.tscnc import prunable_weights

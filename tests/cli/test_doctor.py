@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tscnc_deploy.cli import machine, main
-from tscnc_deploy.engines.trt import library
+from tscnc_deploy.cli import main
+from tscnc_deploy.cli.common import machine
+from tscnc_deploy.engines.tensorrt import library
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from tests.checkup.forging import check, outcomes
+from tests.check.forging import check, outcomes
 from tests.conftest import invoke, tiny_options
 from tscnc_deploy import open_bundle
-from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.tscnc import prunable_weights
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import invoke, tiny_options
 from tscnc_deploy import open_bundle
-from tscnc_deploy.engines.trt import library
+from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.errors import UnavailableError
 
 no_gpu = pytest.mark.skipif(library.gpu_capability() is not None, reason="there is a GPU: the engine may run")

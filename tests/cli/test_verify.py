@@ -17,8 +17,8 @@ from PIL import Image
 from tests.conftest import invoke
 from tscnc_deploy.models import load_model
 from tscnc_deploy.robustness import PGD, ModelVictim, Threat, evaluate
-from tscnc_deploy.verification import evaluation_images
-from tscnc_deploy.verification.images import EvaluationImages
+from tscnc_deploy.verify import evaluation_images
+from tscnc_deploy.verify.images import EvaluationImages
 
 ROOT = Path(__file__).parents[2]
 

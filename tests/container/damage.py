@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from tests.checkup import forging
+from tests.check import forging
 from tscnc_deploy import open_bundle
 from tscnc_deploy.data import load
 from tscnc_deploy.models import load_model

@@ -30,9 +30,9 @@ _NEVER = {"pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subpro
 
 
 def main() -> None:
-    import tscnc_deploy.checkup.attack
-    import tscnc_deploy.cli.verify_results
-    import tscnc_deploy.verification.assessment  # noqa: F401
+    import tscnc_deploy.check.attack
+    import tscnc_deploy.cli.common.verify_results
+    import tscnc_deploy.verify.run  # noqa: F401
     from tests.hostile.everything import use_everything
 
     # Libraries import the larger half of themselves when they are first used.

@@ -12,8 +12,8 @@ from tests.hostile.bundles import ENGINES, SHAPE
 from tscnc_deploy import open_bundle
 from tscnc_deploy.engines import can_run, open_engine
 from tscnc_deploy.errors import BundleError
+from tscnc_deploy.files import read_file
 from tscnc_deploy.models import load_model
-from tscnc_deploy.reading import read_file
 
 IMAGES = np.random.default_rng(0).random((4, *SHAPE), np.float32)
 

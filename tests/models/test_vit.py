@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tscnc_deploy.engines import ExportAids, export_engine, load_target, open_engine
-from tscnc_deploy.engines.half_onnx import write_half
-from tscnc_deploy.engines.onnx_export import export_onnx
-from tscnc_deploy.engines.structure import recount
+from tscnc_deploy.engines.onnx.export import export_onnx
+from tscnc_deploy.engines.onnx.half import write_half
+from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models import ModelConfig, build, layer_multiply_adds, load_model
 from tscnc_deploy.models.classifier import skeleton

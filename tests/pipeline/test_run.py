@@ -6,8 +6,8 @@ from filelock import FileLock
 
 from tscnc_deploy.errors import StorageError
 from tscnc_deploy.pipeline.run import Run
+from tscnc_deploy.pipeline.stages.base import Stage
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Stage
 
 
 class Silent:

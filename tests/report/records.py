@@ -324,7 +324,7 @@ def _measures(lost: int) -> dict[str, Any]:
             "largest": 0.4,
             "total": TOTAL,
             "misclassified": 9 + lost,
-            "standing": _share(21 - lost),
+            "robust": _share(21 - lost),
             "quantiles": named,
             "settings": {"attack": "apgd-ce-20", **apgd, "halvings": 7},
         },

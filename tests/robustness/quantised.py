@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-from tscnc_deploy.engines.onnx_export import export_onnx
-from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.export import export_onnx
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 
 
 class Calibration(CalibrationDataReader):

@@ -36,7 +36,7 @@ from tscnc_deploy.robustness import (
     local_lipschitz,
     smallest_epsilons,
 )
-from tscnc_deploy.robustness.shards import evaluate_in_shards
+from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
 
 SHAPE = (1, 4, 4)
 THREAT = Threat(epsilon=0.1)

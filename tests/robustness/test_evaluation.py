@@ -124,7 +124,7 @@ def test_an_engine_is_judged_by_its_own_logits():
     threat = Threat(epsilon=distances.median().item() * 1.001)
     result = evaluate(EngineVictim(engine, twin), images, labels, threat, [FGSM(), PGD(10), APGDCE(10)])
     assert result.correct.tolist() == (own_distances > 0).tolist()
-    for standing in result.standing.values():
+    for standing in result.robust_by_attack.values():
         assert standing.tolist() == (own_distances > threat.epsilon).tolist()
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import torch
 from scipy.stats import kstest
 
-from tscnc_deploy.robustness.gaussian import gaussian
-from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.noise import Noise, gaussian
 
 
 def test_numbers_are_standard_normal_and_uncorrelated():

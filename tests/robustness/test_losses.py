@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from tscnc_deploy.robustness.losses import cross_entropy, dlr, margin, misclassified, targeted_dlr
+from tscnc_deploy.robustness.losses import cross_entropy, dlr, is_misclassified, margin, targeted_dlr
 
 
 def test_margin_is_the_best_other_logit_minus_the_own():
@@ -14,7 +14,7 @@ def test_margin_is_the_best_other_logit_minus_the_own():
 
 def test_a_tie_goes_to_the_first_class():
     logits = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
-    assert misclassified(logits, torch.tensor([0, 1])).tolist() == [False, True]
+    assert is_misclassified(logits, torch.tensor([0, 1])).tolist() == [False, True]
 
 
 def test_cross_entropy_is_the_usual_one_with_the_usual_gradient():

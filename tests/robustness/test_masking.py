@@ -131,7 +131,7 @@ def test_the_attacks_of_the_evaluation_are_held_against_each_other():
     threat = Threat(epsilon=1.3 * distances.max().item() + 1e-3)
     for cascade in (False, True):
         evaluation = evaluate(masked, images, labels, threat, [PGD(5), Square(300)], cascade=cascade)
-        own = int((evaluation.standing["pgd-5"] & ~evaluation.standing["square-300"]).sum())
+        own = int((evaluation.robust_by_attack["pgd-5"] & ~evaluation.robust_by_attack["square-300"]).sum())
         assert own > 10
         (warning,) = (
             warning

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tscnc_deploy.engines.base import EngineSpec
 from tscnc_deploy.serving.batching import Batcher
-from tscnc_deploy.serving.refusal import Reason, Refusal
+from tscnc_deploy.serving.errors import Reason, RequestError
 
 SPEC = EngineSpec("echo", "test", (1, 1, 2), 2, "fp32", "none", batch_max=8)
 
@@ -201,7 +201,7 @@ def test_a_full_queue_refuses():
         waiting = asyncio.create_task(made.logits(images(1, 8)))
         await asyncio.sleep(0)
         assert made.waiting == 8
-        with pytest.raises(Refusal, match="8 images are waiting, 8 may") as refused:
+        with pytest.raises(RequestError, match="8 images are waiting, 8 may") as refused:
             await made.logits(images(2))
         assert refused.value.reason is Reason.BUSY
         waiting.cancel()
@@ -216,7 +216,7 @@ def test_a_request_that_comes_too_late_is_not_computed():
         made = batcher(engine, in_place_seconds=10.0)
         made.start()
         await made.logits(images(0))
-        with pytest.raises(Refusal, match="deadline") as refused:
+        with pytest.raises(RequestError, match="deadline") as refused:
             await made.logits(images(1), asyncio.get_running_loop().time() - 0.01)
         assert refused.value.reason is Reason.DEADLINE
         await made.close()
@@ -238,7 +238,7 @@ def test_an_engine_that_answers_nonsense_refuses_its_batch_and_goes_on(caplog, a
     async def body():
         made = batcher(Odd())
         made.start()
-        with pytest.raises(Refusal, match="the engine failed on this request"):
+        with pytest.raises(RequestError, match="the engine failed on this request"):
             await made.logits(images(7, 2))
         assert (await made.logits(images(3))).tolist() == [[3, 0]]
         await made.close()
@@ -249,7 +249,7 @@ def test_an_engine_that_answers_nonsense_refuses_its_batch_and_goes_on(caplog, a
 
 def test_a_request_past_its_deadline_leaves_the_queue():
     async def body(made):
-        with pytest.raises(Refusal, match="deadline") as refused:
+        with pytest.raises(RequestError, match="deadline") as refused:
             await made.logits(images(1), asyncio.get_running_loop().time() + 0.01)
         assert refused.value.reason is Reason.DEADLINE
         assert made.waiting == 0
@@ -280,7 +280,7 @@ def test_closing_answers_what_waits_and_takes_nothing_more():
         await asyncio.sleep(0)
         closing = asyncio.create_task(made.close())
         await asyncio.sleep(0)
-        with pytest.raises(Refusal, match="being stopped"):
+        with pytest.raises(RequestError, match="being stopped"):
             await made.logits(images(9))
         await closing
         return [(await task).tolist() for task in asked]
@@ -298,7 +298,7 @@ def test_an_engine_that_fails_refuses_its_batch_and_goes_on(caplog):
     async def body():
         made = batcher(Failing())
         made.start()
-        with pytest.raises(Refusal, match="the engine failed on this request") as refused:
+        with pytest.raises(RequestError, match="the engine failed on this request") as refused:
             await made.logits(images(7))
         assert refused.value.reason is Reason.FAILED
         answer = await made.logits(images(3))
@@ -319,4 +319,4 @@ def test_logits_that_are_not_finite_are_refused_to_their_own_request_only():
 
     good, bad = run(body)
     assert good.tolist() == [[1, 0]]
-    assert isinstance(bad, Refusal)
+    assert isinstance(bad, RequestError)

@@ -177,6 +177,6 @@ def test_a_server_that_ends_never_answers_wrongly_over_grpc(served_bundle, how):
     answers = {number: found for number, found in outcomes.items() if isinstance(found, np.ndarray)}
     for number, logits in answers.items():
         np.testing.assert_allclose(logits, expected(image(number)), rtol=1e-5)
-    refusals = {found.status() for found in outcomes.values() if not isinstance(found, np.ndarray)}
-    assert refusals <= {"StatusCode.UNAVAILABLE", "StatusCode.CANCELLED"}
+    bundle_errors = {found.status() for found in outcomes.values() if not isinstance(found, np.ndarray)}
+    assert bundle_errors <= {"StatusCode.UNAVAILABLE", "StatusCode.CANCELLED"}
     assert answers

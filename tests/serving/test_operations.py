@@ -1,4 +1,4 @@
-"""What an operator relies on: signals, reload, tokens, TLS, refusals, and figures."""
+"""What an operator relies on: signals, reload, tokens, TLS, bundle_errors, and figures."""
 
 from __future__ import annotations
 

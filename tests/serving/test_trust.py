@@ -11,12 +11,12 @@ import urllib.request
 import numpy as np
 import pytest
 
-from tests.bundle.test_signature import make_keys
+from tests.bundle.signing.test_key import make_keys
 from tests.conftest import invoke
 from tests.serving.bundles import WEIGHTS, write_served
 from tests.serving.running import serving
 from tscnc_deploy.bundle import open_bundle
-from tscnc_deploy.bundle.signature import sign
+from tscnc_deploy.bundle.signing.key import sign
 from tscnc_deploy.errors import BundleError
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")

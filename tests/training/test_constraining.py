@@ -7,8 +7,8 @@ from torch import nn
 from tscnc_deploy.recipe import Constrain
 from tscnc_deploy.training import state
 from tscnc_deploy.training.constraining import ConstraintTerm
+from tscnc_deploy.training.criteria import Sparsifier
 from tscnc_deploy.training.loop import Phase, Training
-from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.tscnc import Constraint, log_frobenius
 
 
@@ -94,7 +94,7 @@ def test_an_interrupted_training_goes_on_with_the_same_lambda(digits, recipe, sm
     def run(model, path, on_step=lambda *_: None):
         phase = Phase("train", 2, 2e-3, "constant")
         training = Training(model, digits, recipe, phase, torch.device("cpu"), tmp_path / path)
-        return training.run(Dense(), on_step)
+        return training.run(Sparsifier(), on_step)
 
     def kill(done, _total, _figures):
         if done == 7:

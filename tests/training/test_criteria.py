@@ -9,12 +9,12 @@ from torch import nn
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe.values import Criterion
 from tscnc_deploy.training import state
+from tscnc_deploy.training.criteria import CRITERIA, pruning
+from tscnc_deploy.training.criteria.flying_bird import FlyingBird
+from tscnc_deploy.training.criteria.harp import Harp
+from tscnc_deploy.training.criteria.hydra import Hydra
+from tscnc_deploy.training.criteria.straight_through import initial_scores, keep_largest
 from tscnc_deploy.training.loop import Phase, Training
-from tscnc_deploy.training.sparsifiers import CRITERIA, pruning
-from tscnc_deploy.training.sparsifiers.flying_bird import FlyingBird
-from tscnc_deploy.training.sparsifiers.harp import Harp
-from tscnc_deploy.training.sparsifiers.hydra import Hydra
-from tscnc_deploy.training.sparsifiers.straight_through import initial_scores, keep_largest
 from tscnc_deploy.tscnc import Masks, prunable_weights
 
 RIVALS = ["hydra", "harp", "flying-bird"]

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tscnc_deploy.models.folded import FoldedCopy
+from tscnc_deploy.training.criteria import Sparsifier
 from tscnc_deploy.training.loop import Phase, Training
 from tscnc_deploy.training.optim import WeightAverage
-from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.trades import Adversary, trades_loss
 
 PHASE = Phase("train", 1, 2e-3, "constant")
@@ -85,7 +85,7 @@ def trained(model, digits, recipe, device, tmp_path, on_step=lambda *_: None, **
     recipe = recipe.model_copy(update={"train": train, "constrain": recipe.constrain.model_copy(update={"weight": 0})})
     tmp_path.mkdir(exist_ok=True)
     training = Training(model, digits, recipe, PHASE, torch.device(device), tmp_path / "c.pt")
-    return training.run(Dense(), on_step)[0]
+    return training.run(Sparsifier(), on_step)[0]
 
 
 def test_bf16_on_a_cpu_trains(digits, recipe, small_net, tmp_path):

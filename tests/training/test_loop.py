@@ -7,8 +7,8 @@ import torch
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Threat
 from tscnc_deploy.training import state
+from tscnc_deploy.training.criteria import Frozen, GradualPruning, Sparsifier
 from tscnc_deploy.training.loop import Phase, Training
-from tscnc_deploy.training.sparsifiers import Dense, Frozen, Growing
 from tscnc_deploy.tscnc import Masks, magnitude
 
 
@@ -19,14 +19,14 @@ def train_phase(**changes):
 
 def growing(model, training, **changes):
     settings = {"updates": 4, "sparsity": 0.8, "floor": 0.01, "pattern": "unstructured", "regrow": True}
-    return Growing(
+    return GradualPruning(
         model, lambda weights, _: {n: w.abs() for n, w in weights.items()}, steps=training.steps, **(settings | changes)
     )
 
 
 def run(model, digits, recipe, phase, path, on_step=lambda *_: None, sparsifier=None):
     training = Training(model, digits, recipe, phase, torch.device("cpu"), path)
-    training.run((sparsifier or (lambda _m, _t: Dense()))(model, training), on_step)
+    training.run((sparsifier or (lambda _m, _t: Sparsifier()))(model, training), on_step)
     return training
 
 

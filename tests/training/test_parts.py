@@ -8,13 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from tscnc_deploy.data import Split
+from tscnc_deploy.devices import choose_device
 from tscnc_deploy.errors import StorageError, UnavailableError
 from tscnc_deploy.recipe import Train
+from tscnc_deploy.seeds import derive_generator, derive_seed
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
-from tscnc_deploy.training.device import Numerics, choose_device
 from tscnc_deploy.training.inner import ascend
+from tscnc_deploy.training.numerics import Numerics
 from tscnc_deploy.training.optim import build_optimizer, learning_rate
-from tscnc_deploy.training.seeds import derive_generator, derive_seed
 from tscnc_deploy.training.trades import Adversary, trades_loss
 from tscnc_deploy.training.validation import Validation, validate
 

@@ -3,7 +3,7 @@
 from tscnc_deploy.bundle.manifest import Contents, EngineEntry, FileEntry, Manifest, ModelFacts, ThreatModel
 from tscnc_deploy.bundle.opening import open_bundle
 from tscnc_deploy.bundle.reader import Bundle
-from tscnc_deploy.bundle.seal import seal
+from tscnc_deploy.bundle.writer import seal
 
 __all__ = [
     "Bundle",

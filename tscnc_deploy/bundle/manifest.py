@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tscnc_deploy.bundle import strict_json
+from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.paths import check_path, parents
 from tscnc_deploy.recipe.values import Epsilon, Norm
 

@@ -6,10 +6,10 @@ import hashlib
 import os
 from pathlib import Path
 
-from tscnc_deploy.bundle.files import check_file, check_tree, open_regular
+from tscnc_deploy.bundle.error_context import bundle_errors
 from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from tscnc_deploy.bundle.reader import Bundle
-from tscnc_deploy.bundle.refusals import refusals
+from tscnc_deploy.bundle.tree import check_file, check_tree, open_regular
 from tscnc_deploy.errors import BundleError
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
@@ -29,7 +29,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             names the bundle, the file and what differs.
     """
     root = Path(path).absolute()
-    with refusals(root):
+    with bundle_errors(root):
         _refuse_other_than_folder(root)
         manifest, digest = _read_manifest(root)
         check_tree(root, manifest.files)

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tscnc_deploy.bundle.files import chunks
+from tscnc_deploy.bundle.error_context import bundle_errors
 from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
-from tscnc_deploy.bundle.refusals import refusals
-from tscnc_deploy.bundle.strict_json import quoted
+from tscnc_deploy.bundle.tree import chunks
 from tscnc_deploy.errors import BundleError
+from tscnc_deploy.strict_json import quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ class Bundle:
         if limit is not None and entry.bytes > limit:
             msg = f"{self.path}: {path} has {entry.bytes} bytes; at most {limit} are allowed"
             raise BundleError(msg)
-        with refusals(self.path):
+        with bundle_errors(self.path):
             return b"".join(chunks(self.path, path, entry))
 
     @property
@@ -112,7 +112,7 @@ class Bundle:
         """
         from tscnc_deploy.engines.registry import read_exported_target
 
-        with refusals(self.path):
+        with bundle_errors(self.path):
             return read_exported_target(self.path / self.entry(engine).folder, self._read_listed)
 
     def engine(self, name: str, **options: Any) -> Engine:
@@ -130,7 +130,7 @@ class Bundle:
         from tscnc_deploy.engines import open_engine
 
         folder = self.entry(name).folder
-        with refusals(self.path):
+        with bundle_errors(self.path):
             engine = open_engine(self.path / folder, read=self._read_listed, **options)
         if engine.spec.name != name:
             msg = f"{self.path}: {folder} holds the engine {quoted(engine.spec.name)} instead of {name}"
@@ -143,7 +143,7 @@ class Bundle:
         """The PyTorch model that the engines were exported from, in evaluation mode, on the CPU."""
         from tscnc_deploy.models import load_model
 
-        with refusals(self.path):
+        with bundle_errors(self.path):
             model = load_model(self.path / TWIN, self._read_listed)
         self._check_form(TWIN, model.config.input_shape, model.config.classes)
         return model
@@ -166,7 +166,7 @@ class Bundle:
         path = f"{self.entry(engine).folder}/{TWIN}"
         if path not in self.manifest.files:
             return self.twin
-        with refusals(self.path):
+        with bundle_errors(self.path):
             model = load_model(self.path / path, self._read_listed)
         self._check_form(path, model.config.input_shape, model.config.classes)
         return model
@@ -199,7 +199,7 @@ class Bundle:
     def _stored(self) -> Evidence | WithheldEvidence:
         from tscnc_deploy.bundle.evidence import parse_evidence
 
-        with refusals(self.path):
+        with bundle_errors(self.path):
             return parse_evidence(self.read(ARRAYS), self.read(RECORD), self.manifest.model)
 
     def with_images(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Bundle:
@@ -218,7 +218,7 @@ class Bundle:
         if images.shape[1:] != (shape := self.manifest.model.input_shape):
             msg = f"{self.path}: takes images {list(shape)}, those of the data set given are {list(images.shape[1:])}"
             raise BundleError(msg)
-        with refusals(self.path):
+        with bundle_errors(self.path):
             return replace(self, supplied=withheld.complete(images, labels))
 
     @cached_property
@@ -226,7 +226,7 @@ class Bundle:
         """The record of the build alone, without the arrays of the evidence."""
         from tscnc_deploy.bundle.evidence import parse_record
 
-        with refusals(self.path):
+        with bundle_errors(self.path):
             return parse_record(self.read(RECORD))
 
     def _check_form(self, path: str, input_shape: tuple[int, int, int], classes: int) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from tscnc_deploy.cli.program import Program
+from tscnc_deploy.cli.common.program import Program
 
 
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
-from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -69,8 +69,8 @@ def bench(
 
     Exit status: 0 done, 2 bad input, 3 this machine runs none of the engines.
     """
-    from tscnc_deploy.cli.clocks import clocks
-    from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.cli.common.clocks import clocks
+    from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.engines.timing import measure
 
     opened = open_given(bundle)
@@ -184,7 +184,7 @@ def _speedups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _machine() -> dict[str, Any]:
     from importlib.metadata import version
 
-    from tscnc_deploy.cli import machine
+    from tscnc_deploy.cli.common import machine
 
     system = machine.system()
     packages = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx")

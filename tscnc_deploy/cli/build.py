@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.options import device_option, recipe_from_options, recipe_options
-from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.common.options import device_option, recipe_from_options, recipe_options
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.errors import MissingDataError
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def build(
     recipe = recipe_from_options(overrides=(*overrides, *withheld), **options)
 
     with reserve_stdout(as_json):
+        from tscnc_deploy.devices import choose_device, describe_device
         from tscnc_deploy.pipeline.run import Run
-        from tscnc_deploy.stages import STAGES
-        from tscnc_deploy.training.device import choose_device, describe_device
+        from tscnc_deploy.pipeline.stages import STAGES
 
         where = choose_device(device)
         run = Run(out or default_folder(recipe), STAGES, device=where.type, device_class=describe_device(where))
@@ -88,7 +88,7 @@ def default_folder(recipe: Recipe) -> Path:
 
 
 def _build(run: Run, recipe: Recipe) -> dict[str, Any]:
-    from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.pipeline.cost import estimate_build
 
     _require_an_engine(recipe)
@@ -145,8 +145,8 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
 
 def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What a build would do and cost; downloads and trains nothing."""
+    from tscnc_deploy.devices import choose_device
     from tscnc_deploy.pipeline.cost import estimate_build, probe_rate
-    from tscnc_deploy.training.device import choose_device
 
     without = recipe.model_copy(update={"data": recipe.data.model_copy(update={"download": False})})
     try:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, given_folder
-from tscnc_deploy.cli.options import complete_recipe, device_option
-from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
-from tscnc_deploy.cli.signers import chosen_identity, signer_options
+from tscnc_deploy.cli.common.bundles import bundle_argument, given_folder
+from tscnc_deploy.cli.common.options import complete_recipe, device_option
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
 
 if TYPE_CHECKING:
-    from tscnc_deploy.checkup import Checkup, Finding
+    from tscnc_deploy.check import CheckReport, CheckResult
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -126,11 +126,11 @@ def check(
     from dataclasses import replace
     from functools import partial
 
-    from tscnc_deploy.checkup import Request, check_bundle
-    from tscnc_deploy.cli.progress import build_progress
-    from tscnc_deploy.cli.reproducing import rebuild
-    from tscnc_deploy.training.device import choose_device
-    from tscnc_deploy.verification import parse_budget
+    from tscnc_deploy.check import Request, check_bundle
+    from tscnc_deploy.cli.common.progress import build_progress
+    from tscnc_deploy.cli.common.rebuild import rebuild
+    from tscnc_deploy.devices import choose_device
+    from tscnc_deploy.verify import parse_budget
 
     request = Request(
         bundle=given_folder(bundle),
@@ -154,7 +154,7 @@ def check(
             request = replace(request, rebuild=partial(rebuild, reproduce, request, progress))
         found = check_bundle(request, progress)
     if junit is not None:
-        from tscnc_deploy.checkup.junit import write_junit
+        from tscnc_deploy.check.outputs.junit import write_junit
 
         write_junit(junit, found)
     _tell_github(found, as_json)
@@ -165,7 +165,7 @@ def check(
     _end(found)
 
 
-def _show(found: Checkup) -> None:
+def _show(found: CheckReport) -> None:
     print_table(
         ("check", "", "measured", "limit"),
         [(f.name, "FAILED" if f.outcome == "failed" else f.outcome, _figure(f.value), _figure(f.limit))
@@ -181,10 +181,10 @@ def _figure(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _tell_github(found: Checkup, as_json: bool) -> None:
+def _tell_github(found: CheckReport, as_json: bool) -> None:
     if os.environ.get("GITHUB_ACTIONS") != "true":
         return
-    from tscnc_deploy.checkup.github import step_summary, workflow_commands
+    from tscnc_deploy.check.outputs.github import step_summary, workflow_commands
 
     for line in workflow_commands(found):
         click.echo(line, err=as_json)
@@ -205,7 +205,7 @@ def _require_place(junit: Path | None) -> None:
         raise StorageError(msg)
 
 
-def _end(found: Checkup) -> None:
+def _end(found: CheckReport) -> None:
     """Raises what the worst findings mean for the exit status, with all of that kind on lines of their own."""
     from tscnc_deploy.errors import GateFailedError, InconclusiveError, InputError, UnavailableError
 
@@ -215,5 +215,5 @@ def _end(found: Checkup) -> None:
         raise kind("\n".join(_line(finding) for finding in found.findings if finding.outcome == outcome))
 
 
-def _line(finding: Finding) -> str:
+def _line(finding: CheckResult) -> str:
     return f"{finding.name}: {finding.message}"

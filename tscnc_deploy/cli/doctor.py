@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 
 
 @click.command()
@@ -30,7 +30,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 def examine() -> dict[str, Any]:
     """Everything doctor found, as its JSON document; "problems" name what stops a build, "hints" what limits it."""
     from tscnc_deploy import __version__
-    from tscnc_deploy.cli import machine
+    from tscnc_deploy.cli.common import machine
 
     requirements = machine.REQUIRED | {"onnxruntime": machine.onnxruntime_requirement()}
     packages = {module: machine.package(module, requirement) for module, requirement in requirements.items()}
@@ -67,7 +67,7 @@ def examine() -> dict[str, Any]:
 def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str, Any]:
     import onnxruntime
 
-    from tscnc_deploy.engines.onnx_session import CUDA, require
+    from tscnc_deploy.engines.onnx.session import CUDA, require
     from tscnc_deploy.errors import UnavailableError
 
     # Without a GPU no installation helps, so the message that tells one is kept for machines that have a GPU.
@@ -87,7 +87,7 @@ def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str,
 
 def _tensorrt(kind: str) -> dict[str, Any]:
     """What TensorRT or TensorRT-RTX can do here: its version, or why it is no use, and the GPUs that it builds for."""
-    from tscnc_deploy.engines.trt import library
+    from tscnc_deploy.engines.tensorrt import library
 
     problem, gpu = library.library_problem(kind), library.gpu_capability()
     if problem:
@@ -128,7 +128,7 @@ def _hints(cuda: dict[str, Any] | None, runtime: dict[str, Any] | None) -> list[
 
 
 def _extra(name: str, distributions: tuple[str, ...]) -> dict[str, Any]:
-    from tscnc_deploy.cli import machine
+    from tscnc_deploy.cli.common import machine
 
     versions = {distribution: machine.installed_version(distribution) for distribution in distributions}
     missing = None in versions.values()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
 
 
 @click.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.options import complete_recipe
+from tscnc_deploy.cli.common.options import complete_recipe
 
 
 @click.command()

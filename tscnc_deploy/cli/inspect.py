@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
-from tscnc_deploy.cli.output import json_option, print_json, print_table
+from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 
 
 @click.command()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.bundles import open_given
-from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout, write_page
+from tscnc_deploy.cli.common.bundles import open_given
+from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout, write_page
 
 
 @click.command()
@@ -28,12 +28,13 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str |
     that of the first run is paired by seed.
     """
     if compare:
-        from tscnc_deploy.cli import comparing
+        from tscnc_deploy.cli.common.comparison import compare as compare_runs
+        from tscnc_deploy.cli.common.comparison import show_comparison, write_comparison
 
         with reserve_stdout(as_json):
-            comparison = comparing.compare(runs)
-            comparing.show_comparison(comparison)
-            comparing.write_comparison(comparison, out or Path("comparison.html"), title or "Comparison")
+            comparison = compare_runs(runs)
+            show_comparison(comparison)
+            write_comparison(comparison, out or Path("comparison.html"), title or "Comparison")
         if as_json:
             print_json(comparison.to_json())
         return

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
-from tscnc_deploy.cli.output import json_option, print_json
-from tscnc_deploy.cli.serve_options import check_together, limit_options, place_options, trust_options
-from tscnc_deploy.cli.signers import chosen_identity, signer_options
+from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.output import json_option, print_json
+from tscnc_deploy.cli.common.serve_options import check_together, limit_options, place_options, trust_options
+from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
 
 if TYPE_CHECKING:
     from tscnc_deploy.serving.model import Model

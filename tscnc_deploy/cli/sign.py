@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
-from tscnc_deploy.cli.output import json_option, print_json
-from tscnc_deploy.cli.signers import trust_config_option
+from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.output import json_option, print_json
+from tscnc_deploy.cli.common.signer_options import trust_config_option
 from tscnc_deploy.errors import InputError
 
 PASSWORD = "TSCNC_KEY_PASSWORD"
@@ -40,8 +40,8 @@ def sign(bundle: Path, key: Path | None, keyless: bool, trust_config: Path | Non
     Signing. Whoever has the public key, or knows the identity, can tell whose the bundle is: tscnc-deploy
     verify-signature, or check, with --key, or with --identity and --issuer.
     """
-    from tscnc_deploy.bundle.keyless import sign_keyless
-    from tscnc_deploy.bundle.signature import sign as sign_bundle
+    from tscnc_deploy.bundle.signing.key import sign as sign_bundle
+    from tscnc_deploy.bundle.signing.keyless import sign_keyless
 
     if (key is None) != keyless:
         given = "neither" if key is None else "both"

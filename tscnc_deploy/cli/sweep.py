@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.options import device_option
-from tscnc_deploy.cli.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.common.options import device_option
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 
 if TYPE_CHECKING:
     from tscnc_deploy.recipe.sweep import Sweep
@@ -63,12 +63,12 @@ def sweep(sweep: str | None, out: Path | None, device: str, plan: bool, as_json:
 
 
 def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
-    from tscnc_deploy.cli.comparing import compare, show_comparison, write_comparison
-    from tscnc_deploy.cli.progress import build_progress
+    from tscnc_deploy.cli.common.comparison import compare, show_comparison, write_comparison
+    from tscnc_deploy.cli.common.progress import build_progress
+    from tscnc_deploy.devices import choose_device, describe_device
     from tscnc_deploy.engines import check_architecture
     from tscnc_deploy.pipeline.run import Run
-    from tscnc_deploy.stages import STAGES
-    from tscnc_deploy.training.device import choose_device, describe_device
+    from tscnc_deploy.pipeline.stages import STAGES
 
     for recipe in loaded.recipes.values():
         check_architecture(recipe.model.arch, recipe.export.targets)
@@ -90,10 +90,10 @@ def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
 
 def _plan(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
     """Every build, whether it is done, and what all stages of all builds cost that no other build shares."""
+    from tscnc_deploy.devices import choose_device, describe_device
     from tscnc_deploy.pipeline.cost import estimate_build, probe_rate
     from tscnc_deploy.pipeline.run import Run
-    from tscnc_deploy.stages import STAGES
-    from tscnc_deploy.training.device import choose_device, describe_device
+    from tscnc_deploy.pipeline.stages import STAGES
 
     where = choose_device(device)
     rate = probe_rate(where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from tscnc_deploy.cli.output import json_option, print_json, print_table
+from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 
 
 @click.command()

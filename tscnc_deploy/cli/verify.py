@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.options import device_option
-from tscnc_deploy.cli.output import json_option, print_json, reserve_stdout
-from tscnc_deploy.cli.verify_options import (
+from tscnc_deploy.cli.common.options import device_option
+from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout
+from tscnc_deploy.cli.common.verify_options import (
     TargetType,
     data_options,
     effort_options,
@@ -18,16 +18,16 @@ from tscnc_deploy.cli.verify_options import (
     output_options,
     remote_options,
 )
-from tscnc_deploy.cli.verify_target import resolve_target
+from tscnc_deploy.verify.resolve import resolve_target
 
 if TYPE_CHECKING:
+    from tscnc_deploy.pipeline.stages.base import Progress
     from tscnc_deploy.robustness import Evaluation
-    from tscnc_deploy.robustness.shards import ShardProgress
-    from tscnc_deploy.robustness.workers import Torchrun
-    from tscnc_deploy.stages.base import Progress
-    from tscnc_deploy.verification.assessment import Assessment
-    from tscnc_deploy.verification.plan import Plan
-    from tscnc_deploy.verification.subject import Subject
+    from tscnc_deploy.robustness.sharding.shards import ShardProgress
+    from tscnc_deploy.robustness.sharding.workers import Torchrun
+    from tscnc_deploy.verify.cases import EvalCase
+    from tscnc_deploy.verify.plan import Plan
+    from tscnc_deploy.verify.run import VerifyResult
 
 
 @click.command()
@@ -89,8 +89,8 @@ def verify(
     """
     from dataclasses import replace
 
-    from tscnc_deploy.cli.progress import build_progress
-    from tscnc_deploy.cli.verify_results import (
+    from tscnc_deploy.cli.common.progress import build_progress
+    from tscnc_deploy.cli.common.verify_results import (
         check_outputs,
         require_deployed,
         require_gates,
@@ -129,29 +129,29 @@ def verify(
 
 
 def _assess(
-    subjects: list[Subject], plan: Plan, workers: Torchrun | None, progress: Progress | None
-) -> dict[str, Assessment]:
-    from tscnc_deploy.verification.assessment import assess
+    subjects: list[EvalCase], plan: Plan, workers: Torchrun | None, progress: Progress | None
+) -> dict[str, VerifyResult]:
+    from tscnc_deploy.verify.run import verify_case
 
     found = {}
     for position, subject in enumerate(subjects, 1):
         name = subject.source.name
         if progress:
             progress.start(name, position, len(subjects))
-        found[name] = assess(subject, plan, workers, _shards(progress) if progress else None)
+        found[name] = verify_case(subject, plan, workers, _shards(progress) if progress else None)
         if progress:
             progress.finish(name, cached=False, seconds=sum(found[name].evaluation.seconds.values()))
     return found
 
 
 def _torchrun() -> Torchrun | None:
-    from tscnc_deploy.robustness.workers import Torchrun, started_by_torchrun
+    from tscnc_deploy.robustness.sharding.workers import Torchrun, started_by_torchrun
 
     return Torchrun() if started_by_torchrun() else None
 
 
 def _shards(progress: Progress) -> ShardProgress:
-    from tscnc_deploy.stages.base import BOUNDS
+    from tscnc_deploy.pipeline.stages.base import BOUNDS
 
     def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
         bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.bundles import bundle_argument, open_given
-from tscnc_deploy.cli.output import json_option, print_json
-from tscnc_deploy.cli.signers import chosen_identity, signer_options
+from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.output import json_option, print_json
+from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
 from tscnc_deploy.errors import InputError
 
 
@@ -24,7 +24,7 @@ def verify_signature(
     Give --key, or --identity and --issuer for a keyless signature. Exit status 2 if it is not signed, signed by
     somebody else, or any file is not the one that was signed; 3 if a package is missing or Sigstore cannot be reached.
     """
-    from tscnc_deploy.bundle.keyless import verify_signer
+    from tscnc_deploy.bundle.signing.keyless import verify_signer
 
     whose = chosen_identity(key, identity, issuer, trust_config)
     signer = whose or key

@@ -15,7 +15,7 @@ from tscnc_deploy.data.svhn import Svhn
 from tscnc_deploy.data.tiny_imagenet import TinyImageNet
 from tscnc_deploy.errors import DataError
 from tscnc_deploy.recipe import Data
-from tscnc_deploy.suggest import not_among
+from tscnc_deploy.text import not_among
 
 _SOURCES: dict[str, Source] = {
     "digits": Digits(),

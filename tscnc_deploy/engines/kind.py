@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tscnc_deploy.engines.base import Array, Engine
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.reading import Read, read_file
+from tscnc_deploy.files import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,7 @@ from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import EngineFiles, EngineKind, ExportAids
 from tscnc_deploy.engines.target import Target, load_target, read_target, write_target
 from tscnc_deploy.errors import InputError, StorageError
-from tscnc_deploy.reading import Read, read_file
+from tscnc_deploy.files import Read, read_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -134,7 +134,7 @@ def engine_facts(folder: str | Path) -> dict[str, Any]:
 
     Returns:
         "kind", "precision" and "bytes" (of the file that the engine opens), and for TensorRT "made_for" (the GPUs)
-        and "build" (everything that is known of how it was built, see `trt.facts.Facts`).
+        and "build" (everything that is known of how it was built, see `tensorrt.facts.Facts`).
 
     Raises:
         InputError: A file is missing or damaged.
@@ -147,13 +147,13 @@ def engine_facts(folder: str | Path) -> dict[str, Any]:
 def _kind(target: Target) -> EngineKind:
     match target.engine:
         case "onnxruntime":
-            from tscnc_deploy.engines import onnx_runtime
+            from tscnc_deploy.engines.onnx import runtime
 
-            return onnx_runtime
+            return runtime
         case "tensorrt" | "tensorrt-rtx":
-            from tscnc_deploy.engines import trt
+            from tscnc_deploy.engines.tensorrt import kind as tensorrt
 
-            return trt
+            return tensorrt
         case "sparse-cpu":
             from tscnc_deploy.engines.sparse_cpu import kind
 

@@ -9,12 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from tscnc_deploy.errors import RecipeError, StorageError
-from tscnc_deploy.reading import Read, read_file
+from tscnc_deploy.files import Read, read_file
 from tscnc_deploy.recipe.problems import Setting, explain
 from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
 from tscnc_deploy.resources import folder
-from tscnc_deploy.suggest import any_of, did_you_mean, not_among
+from tscnc_deploy.text import any_of, did_you_mean, not_among
 
 # Which engines know a key that the others have no use for.
 _ONLY_FOR = {

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import ARCHITECTURES
-from tscnc_deploy.suggest import not_among
+from tscnc_deploy.text import not_among
 
 __all__ = ["ARCHITECTURES", "ModelConfig", "check_arch"]
 

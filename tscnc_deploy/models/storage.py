@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.files import Read, read_file
 from tscnc_deploy.models.classifier import Classifier, Normalize, skeleton
 from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.models.fit import describe_misfit, describe_non_finite
-from tscnc_deploy.reading import Read, read_file
 
 _CONFIG_KEY = "config"
 _METADATA = "__metadata__"

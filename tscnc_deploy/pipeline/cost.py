@@ -132,12 +132,12 @@ def probe_rate(device: torch.device) -> float:
 def _attack_passes(names: Sequence[str]) -> int:
     """Forward passes that attacks and ensembles cost for one image that stands to the end."""
     from tscnc_deploy.robustness import parse_attacks
-    from tscnc_deploy.robustness.work import passes
+    from tscnc_deploy.robustness.sharding.work import passes
 
     return sum(map(passes, parse_attacks(names)))
 
 
 def _measure_passes(names: Sequence[str]) -> int:
-    from tscnc_deploy.robustness.measures import PASSES
+    from tscnc_deploy.robustness.measures.registry import PASSES
 
     return sum(PASSES[name] for name in names)

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tscnc_deploy.pipeline.stages.base import Stage
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.stages.base import Stage
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCES = {".py", ".cpp", ".hpp", ".h", ".inc"}

@@ -27,9 +27,9 @@ from filelock import FileLock, Timeout
 
 from tscnc_deploy.errors import StorageError
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
+from tscnc_deploy.pipeline.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
-from tscnc_deploy.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 
 
 @dataclass(frozen=True)

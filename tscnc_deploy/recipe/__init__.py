@@ -34,7 +34,7 @@ from tscnc_deploy.recipe.values import (
     Targets,
     Text,
 )
-from tscnc_deploy.suggest import not_among
+from tscnc_deploy.text import not_among
 
 __all__ = [
     "ARCHITECTURES",

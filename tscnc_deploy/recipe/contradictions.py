@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.suggest import any_of
+from tscnc_deploy.text import any_of
 
 if TYPE_CHECKING:
     from tscnc_deploy.recipe import Model

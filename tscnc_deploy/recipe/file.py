@@ -20,7 +20,7 @@ from tscnc_deploy.recipe.problems import Setting, explain, shown
 from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.toml import key_of, to_toml
 from tscnc_deploy.resources import folder
-from tscnc_deploy.suggest import any_of, closest, did_you_mean, not_among
+from tscnc_deploy.text import any_of, closest, did_you_mean, not_among
 
 __all__ = ["RecipeInfo", "default_recipe", "list_recipes", "load_recipe", "parse_assignment", "recipe_name", "to_toml"]
 

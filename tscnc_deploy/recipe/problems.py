@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.recipe.toml import toml_value
-from tscnc_deploy.suggest import any_of, did_you_mean
+from tscnc_deploy.text import any_of, did_you_mean
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -31,7 +31,7 @@ from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.toml import toml_value
 from tscnc_deploy.recipe.values import RecipeName, Text
 from tscnc_deploy.resources import folder
-from tscnc_deploy.suggest import not_among
+from tscnc_deploy.text import not_among
 
 
 class _File(Section):

@@ -9,16 +9,7 @@ from pydantic import Field, model_validator
 
 from tscnc_deploy.recipe.contradictions import of_constrain, of_prune
 from tscnc_deploy.recipe.section import Section, without
-from tscnc_deploy.recipe.values import (
-    Count,
-    Criterion,
-    Epochs,
-    NonNegative,
-    OptionalPositive,
-    Positive,
-    Share,
-    Stages,
-)
+from tscnc_deploy.recipe.values import Count, Criterion, Epochs, NonNegative, OptionalPositive, Positive, Share, Stages
 
 
 class Train(Section):

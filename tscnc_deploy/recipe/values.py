@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from tscnc_deploy.recipe.licenses import LICENSES
-from tscnc_deploy.suggest import did_you_mean
+from tscnc_deploy.text import did_you_mean
 
 ENSEMBLES = ("fast", "autoattack-standard", "autoattack-plus")
 # Attacks that compare an engine with its twin, and so have nothing to say about the twin alone.

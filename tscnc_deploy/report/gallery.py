@@ -39,9 +39,9 @@ def write_gallery(
 ) -> None:
     """Draws examples in rows: the image, its adversarial example, and their difference, magnified.
 
-    Images that were broken come first, then those that stand, then those that are misclassified as they are. In the
-    difference grey is no change; white and black are changes of epsilon for an Linf threat, and of the largest change
-    of the image for an L2 one. Pixels of small images stay squares.
+    Images that the attack changed come first, then the robust ones, then those that are misclassified as they are. In
+    the difference grey is no change; white and black are changes of epsilon for an Linf threat, and of the largest
+    change of the image for an L2 one. Pixels of small images stay squares.
 
     Args:
         path: Ends in .png; appears only when it is complete.
@@ -64,8 +64,10 @@ def write_gallery(
         msg = f"count = {count} is not a number of rows from 1 up"
         raise InputError(msg)
     correct = predictions == labels
-    broken = correct & (adversarial_predictions != labels)
-    order = [row for part in (broken, correct & ~broken, ~correct) for row in part.nonzero().flatten().tolist()][:count]
+    misclassified = correct & (adversarial_predictions != labels)
+    order = [
+        row for part in (misclassified, correct & ~misclassified, ~correct) for row in part.nonzero().flatten().tolist()
+    ][:count]
 
     groups = 1 if len(order) <= 4 else 2
     rows = -(-len(order) // groups)
@@ -75,7 +77,7 @@ def write_gallery(
         drawing = Figure(figsize=(width, height), dpi=DPI)
         drawing.set_layout_engine("none")
         left = BETWEEN / width
-        drawing.text(left, 1 - 0.2 / height, _finding(broken, correct), fontsize=10, weight="bold", va="center")
+        drawing.text(left, 1 - 0.2 / height, _finding(misclassified, correct), fontsize=10, weight="bold", va="center")
         drawing.text(left, 1 - 0.42 / height, _legend(threat), fontsize=7.5, va="center", color="#4f5a63")
         for group in range(groups):
             start = BETWEEN + group * (group_width + BETWEEN)
@@ -180,11 +182,11 @@ def _draw(drawing: Figure, box: tuple[float, float, float, float], pixels: NDArr
     )  # fmt: skip
 
 
-def _finding(broken: Tensor, correct: Tensor) -> str:
+def _finding(misclassified: Tensor, correct: Tensor) -> str:
     of = int(correct.sum())
-    if not broken.any():
-        return f"None of {of} correctly classified images was broken"
-    return f"{int(broken.sum())} of {of} correctly classified images were broken"
+    if not misclassified.any():
+        return f"None of {of} correctly classified images was misclassified"
+    return f"{int(misclassified.sum())} of {of} correctly classified images were misclassified"
 
 
 def _legend(threat: Threat) -> str:
@@ -199,7 +201,7 @@ def _title(classes: Sequence[str], label: int, prediction: int, adversarial: int
     if prediction != label:
         return f"{_name(classes, label)}, as it is taken for {_name(classes, prediction)}"
     if adversarial == label:
-        return f"{_name(classes, label)}, not broken"
+        return f"{_name(classes, label)}, not misclassified"
     return f"{_name(classes, label)} → {_name(classes, adversarial)}"
 
 

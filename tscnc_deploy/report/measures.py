@@ -95,7 +95,7 @@ class SmallestEpsilons(Part):
     largest: Figure = None
     total: Number = None
     misclassified: Number = None
-    standing: Accuracy | None = None
+    robust: Accuracy | None = None
     quantiles: tuple[Quantile, ...] = Field((), max_length=100)
     settings: Settings = Field({}, max_length=100)
 

@@ -52,7 +52,7 @@ def per_image_rows(
         msg = f"{total} images have {len(labels)} labels and {len(places)} places"
         raise InputError(msg)
     names = {label: classes[label] if label < len(classes) else str(label) for label in labels.tolist()}
-    attacks = dict.fromkeys(attack for evaluation in evaluations.values() for attack in evaluation.standing)
+    attacks = dict.fromkeys(attack for evaluation in evaluations.values() for attack in evaluation.robust_by_attack)
     rows: list[Row] = []
     for engine, evaluation in evaluations.items():
         given, found = predictions[engine].tolist(), adversarial_predictions[engine].tolist()
@@ -60,7 +60,7 @@ def per_image_rows(
             msg = f"{engine}: the evaluation is of {len(evaluation.correct)} images, of {len(given)} and {len(found)} "
             msg += f"there are predictions, and {total} images are to be listed"
             raise InputError(msg)
-        standing = {attack: mask.tolist() for attack, mask in evaluation.standing.items()}
+        standing = {attack: mask.tolist() for attack, mask in evaluation.robust_by_attack.items()}
         moves = evaluation.adversarial.double() - images.cpu().double()
         columns: dict[str, list[Any]] = {
             "index": places,

@@ -37,12 +37,12 @@ def interval(accuracy: Accuracy) -> str:
 
 def precision_note(value: Counted) -> str:
     """ "interval of ±3.9 points; 3.9 times the images would halve it: 1,400"; the multiple is of those measured."""
-    from tscnc_deploy.robustness import statistics
+    from tscnc_deploy.robustness.statistics import intervals
 
     note = f"interval of ±{50 * (value.high - value.low):.1f} points"
     if value.correct > value.total:  # A record from anyone may say so; then nothing follows from it.
         return note
-    needed = statistics.images_to_halve(statistics.accuracy(value.correct, value.total))
+    needed = intervals.images_to_halve(intervals.accuracy(value.correct, value.total))
     return f"{note}; {needed / value.total:.1f} times the images would halve it: {needed:,}"
 
 

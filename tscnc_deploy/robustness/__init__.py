@@ -17,24 +17,22 @@ from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.attacks.twin_apgd import TwinAPGD
 from tscnc_deploy.robustness.classifier import Classifier
-from tscnc_deploy.robustness.comparison import Comparison, compare
-from tscnc_deploy.robustness.corruptions import CORRUPTIONS, CorruptionResult, corrupt, evaluate_corruptions
-from tscnc_deploy.robustness.curves import AccuracyCurve, accuracy_curve
 from tscnc_deploy.robustness.disagreement import Disagreement, find_disagreements
+from tscnc_deploy.robustness.eot import EOTVictim
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
-from tscnc_deploy.robustness.expectation import EOTVictim
 from tscnc_deploy.robustness.gates import Gate, at_least, at_most, loses_at_most
-from tscnc_deploy.robustness.lipschitz import LocalLipschitz, local_lipschitz
 from tscnc_deploy.robustness.masking import MaskingWarning, check_masking
-from tscnc_deploy.robustness.measures import MEASURES, measure
+from tscnc_deploy.robustness.measures.corruptions import CORRUPTIONS, CorruptionResult, corrupt, evaluate_corruptions
+from tscnc_deploy.robustness.measures.curves import AccuracyCurve, accuracy_curve
+from tscnc_deploy.robustness.measures.lipschitz import LocalLipschitz, local_lipschitz
+from tscnc_deploy.robustness.measures.registry import MEASURES, measure
+from tscnc_deploy.robustness.measures.smallest_epsilon import SmallestEpsilons, smallest_epsilons
+from tscnc_deploy.robustness.measures.smoothing import SmoothingResult, certify
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.parity import Parity, compare_logits
-from tscnc_deploy.robustness.quantiles import Quantile, quantiles
-from tscnc_deploy.robustness.sequential import GateTest
-from tscnc_deploy.robustness.shards import evaluate_in_shards
-from tscnc_deploy.robustness.smallest_epsilon import SmallestEpsilons, smallest_epsilons
-from tscnc_deploy.robustness.smoothing import SmoothingResult, certify
-from tscnc_deploy.robustness.statistics import (
+from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
+from tscnc_deploy.robustness.statistics.comparison import Comparison, compare
+from tscnc_deploy.robustness.statistics.intervals import (
     Accuracy,
     accuracy,
     clopper_pearson,
@@ -44,9 +42,11 @@ from tscnc_deploy.robustness.statistics import (
     mcnemar_exact,
     tango_upper_bound,
 )
+from tscnc_deploy.robustness.statistics.quantiles import Quantile, quantiles
+from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.until_decided import SequentialResult, doubling_looks, evaluate_until_decided
-from tscnc_deploy.robustness.victim import BlackBoxVictim, EngineVictim, ModelVictim, Victim
+from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim
 
 __all__ = [
     "APGDCE",

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.attacks.base import Attack
-from tscnc_deploy.robustness.failures import during
-from tscnc_deploy.robustness.victim import EngineVictim, Victim
+from tscnc_deploy.robustness.error_context import error_context
+from tscnc_deploy.robustness.victims import EngineVictim, Victim
 
 # How far from 1 probabilities may sum that were computed in half precision.
 _ROUNDING = 0.01
@@ -135,7 +135,7 @@ def check_twin(victim: Victim, images: Tensor) -> None:
         InputError: See `check_values`.
     """
     if isinstance(victim, EngineVictim):
-        with during("the twin"):
+        with error_context("the twin"):
             check_values(victim.twin.logits(images.to(victim.device)))
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.answers import as_logits
-from tscnc_deploy.robustness.failures import during
-from tscnc_deploy.robustness.victim import ModelVictim
+from tscnc_deploy.robustness.error_context import error_context
+from tscnc_deploy.robustness.victims import ModelVictim
 
 Classifier = Callable[[Tensor], Tensor]
 """Maps float32 [N, C, H, W] in [0, 1] to logits [N, K] on any device: a model, a function, or a victim's `logits`."""
@@ -49,7 +49,7 @@ def classify_clean(classifier: Classifier, images: Tensor, labels: Tensor, batch
         raise InputError(msg)
     parts: list[Tensor] = []
     for start in range(0, len(images), batch_size):
-        with during(f"clean, after {start} of {len(images)} images"):
+        with error_context(f"clean, after {start} of {len(images)} images"):
             classes = parts[0].shape[1] if parts else None
             parts.append(classify(classifier, images[start : start + batch_size], classes))
     logits = torch.cat(parts)

@@ -11,13 +11,13 @@ from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.apgd import APGDT
 from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.classifier import classify_clean
+from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.evaluation import evaluate
-from tscnc_deploy.robustness.failures import during
 from tscnc_deploy.robustness.losses import margin
 from tscnc_deploy.robustness.pair import PairVictim
-from tscnc_deploy.robustness.statistics import Accuracy
+from tscnc_deploy.robustness.statistics.intervals import Accuracy
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import EngineVictim
+from tscnc_deploy.robustness.victims import EngineVictim
 
 # Stands for a gap of 0 between different classes, as a comparison must see that they differ.
 _LEAST = 1e-30
@@ -129,7 +129,7 @@ def find_disagreements(
     for done in range(0, len(indices), batch_size):
         rows = slice(done, done + batch_size)
         batch = examples[rows].to(victim.device)
-        with during(f"disagreements, after {done} of {len(indices)} images"):
+        with error_context(f"disagreements, after {done} of {len(indices)} images"):
             engine, twin = victim.logits(batch).cpu(), victim.twin.logits(batch).cpu()
         gaps[rows] = _gap(engine, twin).clamp(min=0)
         engine_right[rows], twin_right[rows] = engine.argmax(1) == own[rows], twin.argmax(1) == own[rows]

@@ -12,14 +12,14 @@ from torch import Tensor
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, Best
-from tscnc_deploy.robustness.expectation import check_repeatable
-from tscnc_deploy.robustness.failures import during
+from tscnc_deploy.robustness.eot import check_repeatable
+from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.folding import folded
-from tscnc_deploy.robustness.losses import margin, misclassified
+from tscnc_deploy.robustness.losses import is_misclassified, margin
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.statistics import Accuracy, accuracy
+from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,7 +39,7 @@ class Evaluation:
         settings: What determined each attack, with the seed.
         cascade: Whether attacks only saw what earlier ones left standing.
         correct: bool [N], classified correctly as they are.
-        standing: Per attack bool [N], what `attacks` counts.
+        robust_by_attack: Per attack bool [N], what `attacks` counts.
         robust_mask: bool [N], what `robust` counts.
         adversarial: float32 [N, C, H, W], per image the example of highest margin loss over all attacks, a
             misclassified one where there is any; the clean image where that is misclassified or nothing was worse.
@@ -54,7 +54,7 @@ class Evaluation:
     settings: dict[str, dict[str, object]]
     cascade: bool
     correct: Tensor
-    standing: dict[str, Tensor]
+    robust_by_attack: dict[str, Tensor]
     robust_mask: Tensor
     adversarial: Tensor
     seconds: dict[str, float]
@@ -62,14 +62,14 @@ class Evaluation:
 
     def select(self, rows: Tensor, confidence: float = 0.95) -> Evaluation:
         """The evaluation of some of the images, an int64 index; settings, seconds and queries are those of all."""
-        standing = {name: mask[rows] for name, mask in self.standing.items()}
+        robust_by_attack = {name: mask[rows] for name, mask in self.robust_by_attack.items()}
         return replace(
             self,
             clean=_count(self.correct[rows], confidence),
             robust=_count(self.robust_mask[rows], confidence),
-            attacks={name: _count(mask, confidence) for name, mask in standing.items()},
+            attacks={name: _count(mask, confidence) for name, mask in robust_by_attack.items()},
             correct=self.correct[rows],
-            standing=standing,
+            robust_by_attack=robust_by_attack,
             robust_mask=self.robust_mask[rows],
             adversarial=self.adversarial[rows],
         )
@@ -145,9 +145,9 @@ def evaluate(
     clean = _clean(victim, images, labels, batch_size, report)
     seconds = {"clean": time.perf_counter() - started}
     queries = {"clean": victim.queries - before}
-    correct = robust_mask = ~clean.broken
+    correct = robust_mask = ~clean.misclassified
     clean_accuracy = _count(correct, confidence)
-    worst, standing = clean, {}
+    worst, robust_by_attack = clean, {}
     for attack in attacks:
         started, before = time.perf_counter(), _asked(victim, attacked)
         survives = (robust_mask if cascade else correct).clone()
@@ -155,12 +155,12 @@ def evaluate(
         for done in range(0, len(rows), batch_size):
             batch = rows[done : done + batch_size]
             noise = Noise(seed, (batch + first).to(victim.device), attack.name)
-            with during(f"{attack.name}, after {done} of {len(rows)} images"):
+            with error_context(f"{attack.name}, after {done} of {len(rows)} images"):
                 found = _attack(victim, attacked, images[batch], labels[batch], threat, attack, noise)
             worst.put(batch, found)
-            survives[batch] = ~found.broken
+            survives[batch] = ~found.misclassified
             report(attack.name, done + len(batch), len(rows))
-        standing[attack.name] = survives
+        robust_by_attack[attack.name] = survives
         robust_mask = robust_mask & survives
         seconds[attack.name] = time.perf_counter() - started
         queries[attack.name] = _asked(victim, attacked) - before
@@ -169,11 +169,11 @@ def evaluate(
         threat=threat,
         clean=clean_accuracy,
         robust=_count(robust_mask, confidence),
-        attacks={name: _count(survives, confidence) for name, survives in standing.items()},
+        attacks={name: _count(survives, confidence) for name, survives in robust_by_attack.items()},
         settings={attack.name: {**attack.settings(), "seed": seed} for attack in attacks},
         cascade=cascade,
         correct=correct,
-        standing=standing,
+        robust_by_attack=robust_by_attack,
         robust_mask=robust_mask,
         adversarial=worst.points,
         seconds=seconds,
@@ -185,12 +185,12 @@ def _clean(victim: Victim, images: Tensor, labels: Tensor, batch_size: int, repo
     parts = []
     for done in range(0, len(images), batch_size):
         batch = images[done : done + batch_size]
-        with during(f"clean, after {done} of {len(images)} images"):
+        with error_context(f"clean, after {done} of {len(images)} images"):
             parts.append(victim.logits(batch.to(victim.device)).cpu())
         report("clean", done + len(batch), len(images))
     logits = torch.cat(parts)
     checks.check_logits(logits, labels)
-    return Best(images.clone(), margin(logits, labels), misclassified(logits, labels))
+    return Best(images.clone(), margin(logits, labels), is_misclassified(logits, labels))
 
 
 def _asked(victim: Victim, attacked: Victim) -> int:
@@ -205,11 +205,11 @@ def _attack(
     points = threat.project(found, images)
     logits = victim.logits(points.to(victim.device)).cpu()
     checks.check_finite(logits)
-    return Best(points, margin(logits, labels), misclassified(logits, labels))
+    return Best(points, margin(logits, labels), is_misclassified(logits, labels))
 
 
-def _count(standing: Tensor, confidence: float) -> Accuracy:
-    return accuracy(int(standing.sum()), len(standing), confidence)
+def _count(robust: Tensor, confidence: float) -> Accuracy:
+    return accuracy(int(robust.sum()), len(robust), confidence)
 
 
 def _silent(_name: str, _done: int, _total: int) -> None:

@@ -11,7 +11,7 @@ import logging
 from torch import Tensor, nn
 
 from tscnc_deploy.models.folded import FoldedCopy
-from tscnc_deploy.robustness.victim import EngineVictim, ModelVictim, Victim
+from tscnc_deploy.robustness.victims import EngineVictim, ModelVictim, Victim
 
 _log = logging.getLogger(__name__)
 # Relative to the largest logit (or to 1): folding reorders sums, anything more is another function.

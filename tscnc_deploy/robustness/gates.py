@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tscnc_deploy.robustness.comparison import Comparison
-from tscnc_deploy.robustness.statistics import Accuracy
+from tscnc_deploy.robustness.statistics.comparison import Comparison
+from tscnc_deploy.robustness.statistics.intervals import Accuracy
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     return lead / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
 
 
-def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
+def is_misclassified(logits: Tensor, labels: Tensor) -> Tensor:
     """bool [N]: the first of the largest logits is not the label's, or is not finite.
 
     So attacks bring back the points where a model overflows, instead of passing them over: every comparison with NaN

@@ -16,11 +16,11 @@ from tscnc_deploy.robustness.attacks.base import gradient, require_count
 from tscnc_deploy.robustness.attacks.names import parse_attack
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
+from tscnc_deploy.robustness.eot import REPEATABLE, EOTVictim, randomness
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
-from tscnc_deploy.robustness.expectation import REPEATABLE, EOTVictim, randomness
 from tscnc_deploy.robustness.losses import cross_entropy
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 # Shares of the correctly classified images that may show a sign by chance; a single image always may.
 _LIMITS = {
@@ -168,7 +168,7 @@ def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
     without: Tensor | None = None
     replayed = torch.zeros_like(evaluation.correct)
     before = evaluation.correct
-    for name, standing in evaluation.standing.items():
+    for name, standing in evaluation.robust_by_attack.items():
         own = before & ~standing
         if evaluation.cascade:
             before = standing

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tscnc_deploy.robustness.victim import EngineVictim
+from tscnc_deploy.robustness.victims import EngineVictim
 
 
 class PairVictim:

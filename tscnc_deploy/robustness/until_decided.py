@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.sequential import Decision, GateTest
-from tscnc_deploy.robustness.statistics import Accuracy
+from tscnc_deploy.robustness.statistics.intervals import Accuracy
+from tscnc_deploy.robustness.statistics.sequential import Decision, GateTest
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, Engine
-from tscnc_deploy.serving.refusal import Reason, Refusal
+from tscnc_deploy.serving.errors import Reason, RequestError
 
 _log = logging.getLogger(__name__)
 _SINGLE_CALLS = 15
@@ -125,7 +125,7 @@ class Batcher:
             deadline: When to give up, in the event loop's time; None never does.
 
         Raises:
-            Refusal: The queue is full, the deadline has passed, the engine failed, or the batcher is closed.
+            RequestError: The queue is full, the deadline has passed, the engine failed, or the batcher is closed.
         """
         loop = asyncio.get_running_loop()
         if deadline is not None and deadline <= loop.time():
@@ -158,10 +158,10 @@ class Batcher:
         with self._enough:
             if self._closing:
                 msg = "this version of the model is being stopped"
-                raise Refusal(msg, Reason.UNAVAILABLE)
+                raise RequestError(msg, Reason.UNAVAILABLE)
             if self._images + count > self._max_queue:
                 msg = f"{self._images} images are waiting, {self._max_queue} may; try again later"
-                raise Refusal(msg, Reason.BUSY)
+                raise RequestError(msg, Reason.BUSY)
             self._waiting.append(job)
             self._images += count
             if self._are_enough():
@@ -250,8 +250,8 @@ class Batcher:
             if finite[own].all():
                 job.answer.set_result(logits[own])
             else:
-                job.answer.set_exception(Refusal("the engine failed on this request", Reason.FAILED))
+                job.answer.set_exception(RequestError("the engine failed on this request", Reason.FAILED))
 
 
-def _too_late() -> Refusal:
-    return Refusal("the deadline of the request passed before it was answered", Reason.DEADLINE)
+def _too_late() -> RequestError:
+    return RequestError("the deadline of the request passed before it was answered", Reason.DEADLINE)

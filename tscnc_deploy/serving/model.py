@@ -17,8 +17,8 @@ from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.bundle.keyless import Identity
-    from tscnc_deploy.serving.page import Page
+    from tscnc_deploy.bundle.signing.keyless import Identity
+    from tscnc_deploy.serving.page.content import Page
 
 _TIMED_CALLS = 5
 
@@ -152,7 +152,7 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
 
 
 def _signed(bundle: Bundle, signer: Path | Identity, allow_unsigned: bool) -> bool:
-    from tscnc_deploy.bundle.keyless import verify_signer
+    from tscnc_deploy.bundle.signing.keyless import verify_signer
 
     try:
         verify_signer(bundle, signer)
@@ -189,7 +189,7 @@ def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> E
 
 
 def _with_page(model: Model, bundle: Bundle) -> Model:
-    from tscnc_deploy.serving.page import make_page
+    from tscnc_deploy.serving.page.content import make_page
 
     return replace(model, page=make_page(bundle, model))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from tscnc_deploy.engines.base import Array
 from tscnc_deploy.open_inference import OUTPUT
-from tscnc_deploy.serving.door import shown
-from tscnc_deploy.serving.refusal import Refusal
+from tscnc_deploy.serving.errors import RequestError
+from tscnc_deploy.serving.validation import shown
 
 MAX_ID = 1024
 
@@ -48,11 +48,11 @@ def checked_id(value: object) -> str:
     """The id of a request.
 
     Raises:
-        Refusal: No text, or a long one.
+        RequestError: No text, or a long one.
     """
     if not isinstance(value, str) or len(value) > MAX_ID:
         msg = f"id must be a text of at most {MAX_ID} characters"
-        raise Refusal(msg)
+        raise RequestError(msg)
     return value
 
 
@@ -60,12 +60,12 @@ def checked_timeout(parameters: Mapping[str, Any]) -> float | None:
     """Seconds from the parameter "timeout", microseconds, as Triton's clients send it; 0 is none.
 
     Raises:
-        Refusal: Neither a whole number nor one from 0 up.
+        RequestError: Neither a whole number nor one from 0 up.
     """
     value = parameters.get("timeout", 0)
     if type(value) is not int or value < 0:
         msg = f"the parameter timeout must be whole microseconds from 0 up, not {shown(value)}"
-        raise Refusal(msg)
+        raise RequestError(msg)
     return value / 1e6 or None
 
 
@@ -77,23 +77,23 @@ def checked_output(wanted: Sequence[tuple[object, Mapping[str, Any]]], binary: b
         binary: Whether the request as a whole asks for binary form.
 
     Raises:
-        Refusal: An output that the model does not have, one twice, or a parameter of the wrong type.
+        RequestError: An output that the model does not have, one twice, or a parameter of the wrong type.
     """
     if not wanted:
         return Output(binary)
     for name, _ in wanted:
         if name != OUTPUT:
             msg = f"the model has one output, {OUTPUT!r}; the request asks for {shown(name)}"
-            raise Refusal(msg)
+            raise RequestError(msg)
     if len(wanted) > 1:
         msg = f"the output {OUTPUT!r} is asked for {len(wanted)} times"
-        raise Refusal(msg)
+        raise RequestError(msg)
     parameters = wanted[0][1]
     refuse_shared_memory(parameters)
     top = parameters.get("classification", 0)
     if type(top) is not int or top < 0:
         msg = f"the parameter classification must be a number of classes, not {shown(top)}"
-        raise Refusal(msg)
+        raise RequestError(msg)
     return Output(flag(parameters, "binary_data", binary), top or None)
 
 
@@ -101,21 +101,21 @@ def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
     """Refuses tensors that the client left in its own memory.
 
     Raises:
-        Refusal: The parameters name a shared memory region.
+        RequestError: The parameters name a shared memory region.
     """
     if "shared_memory_region" in parameters:
         msg = "shared memory is not supported; send the tensor's data"
-        raise Refusal(msg)
+        raise RequestError(msg)
 
 
 def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
     """A parameter that is true or false.
 
     Raises:
-        Refusal: It is something else.
+        RequestError: It is something else.
     """
     value = parameters.get(name, default)
     if not isinstance(value, bool):
         msg = f"the parameter {name} must be true or false, not {shown(value)}"
-        raise Refusal(msg)
+        raise RequestError(msg)
     return value

@@ -18,11 +18,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.serving.http import http_application
-from tscnc_deploy.serving.http_connections import Connections
+from tscnc_deploy.serving.grpc.server import grpc_server
+from tscnc_deploy.serving.http.application import http_application
+from tscnc_deploy.serving.http.connections import Connections
 from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import Model
-from tscnc_deploy.serving.rpc import grpc_server
 from tscnc_deploy.serving.service import Limits, Service
 
 _BACKLOG = 2048

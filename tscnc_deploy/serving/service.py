@@ -12,13 +12,13 @@ from typing import Any
 from tscnc_deploy import __version__
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
-from tscnc_deploy.serving.answer import Answer
 from tscnc_deploy.serving.batching import Batcher
-from tscnc_deploy.serving.door import Door, shown
+from tscnc_deploy.serving.errors import Reason, RequestError
 from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import Model
-from tscnc_deploy.serving.refusal import Reason, Refusal
 from tscnc_deploy.serving.request import InferRequest
+from tscnc_deploy.serving.response import InferResponse
+from tscnc_deploy.serving.validation import InputValidator, shown
 
 _log = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ class Limits:
 
 
 @dataclass(frozen=True, eq=False)
-class Running:
+class LoadedModel:
     """A model with its guards and its batches."""
 
     model: Model
-    door: Door
+    door: InputValidator
     batcher: Batcher
 
 
@@ -88,7 +88,7 @@ class Service:
         self.metrics = metrics
         self._token = None if token is None else f"Bearer {token}".encode()
         self._allowed = {"allow_failed": allow_failed, "allow_unsigned": allow_unsigned}
-        self._running: Running | None = None
+        self._running: LoadedModel | None = None
         self._reloading = asyncio.Lock()
         self._stopping = False
 
@@ -98,15 +98,15 @@ class Service:
         return self._running is not None and not self._stopping
 
     @property
-    def current(self) -> Running:
+    def current(self) -> LoadedModel:
         """What is served now.
 
         Raises:
-            Refusal: Nothing yet.
+            RequestError: Nothing yet.
         """
         if self._running is None:
             msg = "the model is not loaded yet"
-            raise Refusal(msg, Reason.UNAVAILABLE)
+            raise RequestError(msg, Reason.UNAVAILABLE)
         return self._running
 
     async def start(self) -> None:
@@ -147,21 +147,21 @@ class Service:
         if self._running:
             await self._running.batcher.close()
 
-    def find(self, name: str, version: str = "") -> Running:
+    def find(self, name: str, version: str = "") -> LoadedModel:
         """The model of a name, and of a version unless that is empty.
 
         Raises:
-            Refusal: There is none.
+            RequestError: There is none.
         """
         running = self.current
         model = running.model
         if name != model.name or version not in ("", model.version):
             what = f"model {shown(name)}" + (f", version {shown(version)}" if version else "")
             msg = f"{what} is not served here; {model.name}, version {model.version}, is"
-            raise Refusal(msg, Reason.NOT_FOUND)
+            raise RequestError(msg, Reason.NOT_FOUND)
         return running
 
-    async def infer(self, running: Running, request: InferRequest, deadline: float | None = None) -> Answer:
+    async def infer(self, running: LoadedModel, request: InferRequest, deadline: float | None = None) -> InferResponse:
         """Answers a request.
 
         Args:
@@ -170,13 +170,13 @@ class Service:
             deadline: When the client gives up, in the event loop's time.
 
         Raises:
-            Refusal: See `Batcher.logits`.
+            RequestError: See `Batcher.logits`.
         """
         seconds = min(request.timeout or self.limits.timeout, self.limits.timeout)
         latest = asyncio.get_running_loop().time() + seconds
         logits = await running.batcher.logits(request.images, latest if deadline is None else min(deadline, latest))
         model = running.model
-        return Answer(model.name, model.version, request.id, logits, request.output, model.classes)
+        return InferResponse(model.name, model.version, request.id, logits, request.output, model.classes)
 
     @property
     def asks_token(self) -> bool:
@@ -190,18 +190,18 @@ class Service:
             shown_token: Value of the header "authorization".
 
         Raises:
-            Refusal: A token is needed, and this is not it.
+            RequestError: A token is needed, and this is not it.
         """
         if self._token is not None and not hmac.compare_digest(shown_token or b"", self._token):
             msg = "this server asks for a bearer token: send the header Authorization: Bearer TOKEN"
-            raise Refusal(msg, Reason.UNAUTHENTICATED)
+            raise RequestError(msg, Reason.UNAUTHENTICATED)
 
     def server_metadata(self) -> dict[str, Any]:
         """Name, version and extensions, and whether models are served that did not pass or are not signed."""
         extensions = [*EXTENSIONS, *(name for name, allowed in self._allowed.items() if allowed)]
         return {"name": "tscnc-deploy", "version": __version__, "extensions": extensions} | self._allowed
 
-    def model_metadata(self, running: Running) -> dict[str, Any]:
+    def model_metadata(self, running: LoadedModel) -> dict[str, Any]:
         """Form of the model, where it comes from, and what protects it."""
         model, spec = running.model, running.model.spec
         return {
@@ -242,5 +242,5 @@ class Service:
             observe=self.metrics.count_call,
         )
         batcher.start()
-        self._running = Running(model, Door(model.spec.input_shape, max_batch), batcher)
+        self._running = LoadedModel(model, InputValidator(model.spec.input_shape, max_batch), batcher)
         self.metrics.show_model(model, lambda: batcher.waiting)

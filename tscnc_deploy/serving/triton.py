@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy import __version__
-from tscnc_deploy.bundle import strict_json
+from tscnc_deploy import __version__, strict_json
 from tscnc_deploy.errors import BundleError, InputError, StorageError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
 
@@ -177,7 +176,7 @@ def _capabilities(bundle: Bundle, path: str) -> tuple[str, ...]:
 
 def _onnx(bundle: Bundle, inside: str) -> str:
     """The dense file where there are sparse initializers, of which not every execution provider knows."""
-    from tscnc_deploy.engines.onnx_file import parse_onnx
+    from tscnc_deploy.engines.onnx.file import parse_onnx
 
     source = f"{inside}model.onnx"
     model = parse_onnx(bundle.read(source), source)

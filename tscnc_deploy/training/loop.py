@@ -13,15 +13,16 @@ import torch
 from torch import nn
 
 from tscnc_deploy.data import Dataset, augment
+from tscnc_deploy.devices import deterministic
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.seeds import derive_generator
 from tscnc_deploy.training.balls import check_radius
 from tscnc_deploy.training.constraining import ConstraintTerm
-from tscnc_deploy.training.device import Numerics, deterministic
+from tscnc_deploy.training.criteria import Sparsifier
+from tscnc_deploy.training.numerics import Numerics
 from tscnc_deploy.training.optim import WeightAverage, build_optimizer, learning_rate
-from tscnc_deploy.training.seeds import derive_generator
-from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.state import TrainingState
 from tscnc_deploy.training.trades import Adversary, trades_loss
 from tscnc_deploy.training.validation import Validation, validate
@@ -84,7 +85,7 @@ class Training:
         self.constraint = ConstraintTerm.of(recipe, phase.name)
         self.history: list[dict[str, Any]] = []
 
-    def run(self, sparsifier: Dense, on_step: OnStep) -> list[dict[str, Any]]:
+    def run(self, sparsifier: Sparsifier, on_step: OnStep) -> list[dict[str, Any]]:
         """Trains to the end of the phase and leaves the final weights in the model, in eval mode.
 
         Returns:
@@ -98,7 +99,7 @@ class Training:
         with deterministic(tf32=True):
             return self._run(sparsifier, on_step)
 
-    def _run(self, sparsifier: Dense, on_step: OnStep) -> list[dict[str, Any]]:
+    def _run(self, sparsifier: Sparsifier, on_step: OnStep) -> list[dict[str, Any]]:
         forward = self.numerics.compiled(self.model)
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0

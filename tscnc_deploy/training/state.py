@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
 from tscnc_deploy.training.constraining import ConstraintTerm
+from tscnc_deploy.training.criteria import Sparsifier
 from tscnc_deploy.training.optim import WeightAverage
-from tscnc_deploy.training.sparsifiers import Dense
 from tscnc_deploy.training.validation import Validation
 
 # Writing a checkpoint takes up to a second; more often than this it would slow a training down.
@@ -27,7 +27,7 @@ class TrainingState:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
-        sparsifier: Dense,
+        sparsifier: Sparsifier,
         constraint: ConstraintTerm | None,
     ) -> None:
         self.model, self.optimizer, self.average, self.sparsifier = model, optimizer, average, sparsifier

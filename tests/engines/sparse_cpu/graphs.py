@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.engines.nets import random_images
-from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 from tscnc_deploy.engines.sparse_cpu.library import INSTRUCTIONS, instructions_for
 from tscnc_deploy.errors import UnavailableError

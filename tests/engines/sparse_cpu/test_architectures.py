@@ -5,10 +5,10 @@ import pytest
 from tests.engines.sparse_cpu.graphs import assert_same, available, pruned
 from tscnc_deploy import models
 from tscnc_deploy.engines import check_architecture
-from tscnc_deploy.engines.onnx_export import export_onnx
+from tscnc_deploy.engines.onnx.export import export_onnx
+from tscnc_deploy.engines.onnx.sparse import read_dense, write_sparse
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.network import Kind
-from tscnc_deploy.engines.sparse_onnx import read_dense, write_sparse
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import ARCHITECTURES
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.engines.nets import small_net
 from tscnc_deploy.engines import export_engine, load_target
-from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.sparse_cpu.dispatch import LayerCost, layer_costs, multiply_add_density
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 

@@ -10,7 +10,7 @@ from onnx import helper
 from tests.engines.nets import dense_weight, linear_onnx, random_images, sparse_weight
 from tests.engines.sparse_cpu.graphs import available, sparse_array, write_graph
 from tscnc_deploy.engines import Engine, can_run, export_engine, load_target, open_engine
-from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 from tscnc_deploy.engines.sparse_cpu.library import INSTRUCTIONS, instructions_for
 from tscnc_deploy.errors import EngineInputError, InputError, UnavailableError

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from tests.engines.sparse_cpu.graphs import assert_same, sparse_array, write_graph
-from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.network import Kind, Shape
 from tscnc_deploy.errors import InputError

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.sparse_cpu.library import Core
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.program import write_program

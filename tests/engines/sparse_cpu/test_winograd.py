@@ -8,7 +8,7 @@ from onnx import helper
 
 from tests.engines.nets import random_images
 from tests.engines.sparse_cpu.graphs import assert_same, available, sparse_array, write_graph
-from tscnc_deploy.engines.onnx_runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
 
 

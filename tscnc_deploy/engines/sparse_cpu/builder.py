@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
-from tscnc_deploy.engines.onnx_file import array_of, indices_of
-from tscnc_deploy.engines.onnx_signature import Signature
+from tscnc_deploy.engines.onnx.file import array_of, indices_of
+from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.engines.sparse_cpu.network import Axis, Kind, Layer, Network, Shape, SparseWeight
 from tscnc_deploy.engines.sparse_cpu.values import Activation, Constant, RefusedError, SparseConstant, Value
 

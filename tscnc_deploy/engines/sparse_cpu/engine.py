@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
-from tscnc_deploy.engines.onnx_file import MAX_BYTES, parse_onnx
-from tscnc_deploy.engines.onnx_memory import largest_batch
-from tscnc_deploy.engines.onnx_signature import signature_of
+from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
+from tscnc_deploy.engines.onnx.memory import largest_batch
+from tscnc_deploy.engines.onnx.signature import signature_of
+from tscnc_deploy.engines.onnx.structure import structure_of
 from tscnc_deploy.engines.sparse_cpu.library import Core
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.program import write_program
-from tscnc_deploy.engines.structure import structure_of
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.reading import Read, read_file
+from tscnc_deploy.files import Read, read_file
 
 
 class SparseCpuEngine(CheckedEngine):

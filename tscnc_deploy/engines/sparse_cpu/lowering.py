@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, helper
 
-from tscnc_deploy.engines.onnx_signature import signature_of
+from tscnc_deploy.engines.onnx.signature import signature_of
 from tscnc_deploy.engines.sparse_cpu.builder import Builder
 from tscnc_deploy.engines.sparse_cpu.network import Network
 from tscnc_deploy.engines.sparse_cpu.operators import OPERATORS

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from tscnc_deploy.engines.onnx_file import array_of
+from tscnc_deploy.engines.onnx.file import array_of
 from tscnc_deploy.engines.sparse_cpu.builder import Builder, Factors
 from tscnc_deploy.engines.sparse_cpu.network import Axis, Kind, Shape, SparseWeight
 from tscnc_deploy.engines.sparse_cpu.values import Activation, RefusedError, Value, filters_of, transposed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,10 +10,10 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.losses import Loss, misclassified
+from tscnc_deploy.robustness.losses import Loss, is_misclassified
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 
 class Attack(Protocol):
@@ -59,29 +60,29 @@ class Best:
     Attributes:
         points: float32 [N, C, H, W].
         loss: float32 [N].
-        broken: bool [N], whether the point is misclassified.
+        misclassified: bool [N], whether the point is misclassified.
     """
 
     points: Tensor
     loss: Tensor
-    broken: Tensor
+    misclassified: Tensor
 
-    def update(self, points: Tensor, loss: Tensor, broken: Tensor) -> None:
+    def update(self, points: Tensor, loss: Tensor, misclassified: Tensor) -> None:
         """Takes over the points that are better, without waiting for the device."""
-        better = (broken & ~self.broken) | ((broken == self.broken) & (loss > self.loss))
+        better = (misclassified & ~self.misclassified) | ((misclassified == self.misclassified) & (loss > self.loss))
         self.points = torch.where(per_image(better), points, self.points)
         self.loss = torch.where(better, loss, self.loss)
-        self.broken = self.broken | broken
+        self.misclassified = self.misclassified | misclassified
 
     def select(self, rows: Tensor) -> Best:
         """A copy of some rows, an int64 or bool index."""
-        return Best(self.points[rows], self.loss[rows], self.broken[rows])
+        return Best(self.points[rows], self.loss[rows], self.misclassified[rows])
 
     def put(self, rows: Tensor, other: Best) -> None:
         """Replaces the given rows (an int64 index) in place where the other's are better."""
         mine = self.select(rows)
-        mine.update(other.points, other.loss, other.broken)
-        self.points[rows], self.loss[rows], self.broken[rows] = mine.points, mine.loss, mine.broken
+        mine.update(other.points, other.loss, other.misclassified)
+        self.points[rows], self.loss[rows], self.misclassified[rows] = mine.points, mine.loss, mine.misclassified
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -110,13 +111,13 @@ def gradient(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tupl
             (slope,) = torch.autograd.grad(losses.sum(), points, materialize_grads=True)
         else:
             slope = torch.zeros_like(points)
-    return losses.detach(), misclassified(logits.detach(), labels), slope
+    return losses.detach(), is_misclassified(logits.detach(), labels), slope
 
 
 def measure(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """Loss, float32 [N], and whether misclassified, bool [N], without a gradient; see `gradient`."""
     logits = victim.logits(points)
-    return loss(logits, labels), misclassified(logits, labels)
+    return loss(logits, labels), is_misclassified(logits, labels)
 
 
 def require_count(attack: str, key: str, value: int) -> None:
@@ -128,3 +129,97 @@ def require_count(attack: str, key: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         msg = f"{attack}: {key} = {value!r} is not a whole number from 1 up"
         raise InputError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """Where the adversarial examples of each image may lie.
+
+    Attributes:
+        threat: Norm and radius.
+        centres: The images, float32 [N, C, H, W] in [0, 1].
+        low: Smallest value of each pixel, see `Threat.bounds`.
+        high: Largest value of each pixel.
+    """
+
+    threat: Threat
+    centres: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def around(cls, images: Tensor, threat: Threat) -> Ball:
+        """The balls of a threat around images."""
+        return cls(threat, images, *threat.bounds(images))
+
+    def select(self, rows: Tensor) -> Ball:
+        """The balls of some rows, an int64 or bool index."""
+        return Ball(self.threat, self.centres[rows], self.low[rows], self.high[rows])
+
+    def project(self, points: Tensor) -> Tensor:
+        """See `Threat.project`."""
+        if self.threat.norm == "Linf":
+            return torch.clamp(points, self.low, self.high)
+        return self.threat.project(points, self.centres)
+
+    def random_points(self, noise: Noise, counter: int) -> Tensor:
+        """Random points, float32 [N, C, H, W]: uniform in the Linf ball, or at a random place on the L2 sphere.
+
+        In many dimensions nearly all of an L2 ball lies at its surface.
+        """
+        share = noise.uniform(counter, tuple(self.centres.shape[1:]))
+        if self.threat.norm == "Linf":
+            return self.project(torch.lerp(self.low, self.high, share))
+        return self.project(self.centres + self.threat.epsilon * self.steepest(share - 0.5))
+
+    def steepest(self, slope: Tensor) -> Tensor:
+        """The move of length 1 along which a function of this gradient rises most; zero where the gradient is."""
+        if self.threat.norm == "Linf":
+            return slope.sign()
+        # Gradients may be so small, or so large, that their squares are not floats any more; the sign of NaN is 0.
+        slope = slope.nan_to_num()
+        largest = per_image(slope.abs().flatten(1).amax(1))
+        scaled = slope / torch.where(largest > 0, largest, 1)
+        length = per_image(torch.linalg.vector_norm(scaled.flatten(1), dim=1))
+        return scaled / torch.where(length > 0, length, 1)
+
+
+class Turn(Protocol):
+    """One of several runs of an attack, on some rows of the batch, an int64 index."""
+
+    def __call__(self, number: int, rows: Tensor) -> Best: ...
+
+
+def with_restarts(turn: Turn, count: int, images: Tensor) -> Tensor:
+    """Takes `count` turns; every one after the first attacks only what no earlier one broke.
+
+    Args:
+        turn: Attacks the rows it is given, with a number from 0 up.
+        count: At least 1.
+        images: float32 [N, C, H, W], all that are attacked.
+
+    Returns:
+        float32 [N, C, H, W], the best point of each image over all turns.
+    """
+    rows = torch.arange(len(images), device=images.device)
+    best = turn(0, rows)
+    for number in range(1, count):
+        rows = (~best.misclassified).nonzero().squeeze(1)
+        if len(rows) == 0:
+            break
+        best.put(rows, turn(number, rows))
+    return best.points
+
+
+# As many as the reference ensemble uses on 10 classes, and a bound on the cost with 1000.
+TARGETS = 9
+
+
+def likeliest_wrong(victim: Victim, images: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The wrong classes of largest logit on the images, largest first.
+
+    Returns:
+        int64 [N, min(count, K - 1)].
+    """
+    logits = victim.logits(images).scatter(1, labels[:, None], -math.inf)
+    return logits.topk(min(count, logits.shape[1] - 1), dim=1).indices

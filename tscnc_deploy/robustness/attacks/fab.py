@@ -2,20 +2,191 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import Best, require_count
-from tscnc_deploy.robustness.attacks.boundary import approach
-from tscnc_deploy.robustness.attacks.targets import TARGETS, likeliest_wrong
-from tscnc_deploy.robustness.attacks.turns import in_turns
+from tscnc_deploy.robustness.attacks.base import (
+    TARGETS,
+    Ball,
+    Best,
+    likeliest_wrong,
+    per_image,
+    require_count,
+    with_restarts,
+)
+from tscnc_deploy.robustness.losses import is_misclassified, margin
 from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.projections import onto_hyperplane
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
+
+OVERSHOOT = 1.05
+BIAS = 0.1
+BACK = 0.9
+# Dropping the images that are done waits for the device, so it is not done after every step.
+_DROP_EVERY = 10
+
+
+@dataclass
+class Boundary:
+    """A linear model of the side of the boundary that an image is taken to: 0 on it, above 0 beyond it.
+
+    Attributes:
+        values: At the points where the gradient was taken, float32 [N].
+        normals: The gradient, float32 [N, C, H, W].
+        logits: At the same points, float32 [N, K].
+    """
+
+    values: Tensor
+    normals: Tensor
+    logits: Tensor
+
+    def at(self, places: Tensor, points: Tensor) -> Tensor:
+        """The model at other places, float32 [N], given the points where the gradient was taken."""
+        return self.values + (self.normals * (places - points)).flatten(1).sum(1)
+
+
+def _to_targets(victim: Victim, points: Tensor, labels: Tensor, targets: Tensor) -> Boundary:
+    """The boundary to each image's target class; one gradient."""
+    points = points.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = victim.differentiable(points)
+        values = _lead(logits, labels, targets)
+        normals = _gradient(values, points, retain=False)
+    return Boundary(values.detach(), normals, logits.detach())
+
+
+def _to_nearest(victim: Victim, points: Tensor, labels: Tensor, norm: str) -> Boundary:
+    """The boundary that is nearest in the linear model, among those to all other classes; a gradient for each."""
+    points = points.detach().requires_grad_()
+    values = torch.zeros_like(labels, dtype=points.dtype)
+    normals = torch.zeros_like(points)
+    nearest = torch.full_like(values, math.inf)
+    with torch.enable_grad():
+        logits = victim.differentiable(points)
+        classes = logits.shape[1]
+        for turn in range(1, classes):
+            # Each image's own class is left out by counting on from it.
+            lead = _lead(logits, labels, (labels + turn) % classes)
+            normal = _gradient(lead, points, retain=turn < classes - 1)
+            lead, steepness = lead.detach(), normal.flatten(1)
+            dual = steepness.abs().sum(1) if norm == "Linf" else torch.linalg.vector_norm(steepness, dim=1)
+            distance = lead.abs() / (dual + 1e-12)
+            nearer = distance < nearest
+            nearest = torch.where(nearer, distance, nearest)
+            values = torch.where(nearer, lead, values)
+            normals = torch.where(per_image(nearer), normal, normals)
+    return Boundary(values, normals, logits.detach())
+
+
+@dataclass
+class Approach:
+    """What one run found, per image.
+
+    Attributes:
+        best: In the ball.
+        nearest: float32 [N, C, H, W], the misclassified point that is nearest to the image; the image where none was
+            met.
+        distance: float64 [N], how far it is from the image; infinite where none was met.
+    """
+
+    best: Best
+    nearest: Tensor
+    distance: Tensor
+
+    def select(self, rows: Tensor) -> Approach:
+        """A copy of some rows, an int64 index."""
+        return Approach(self.best.select(rows), self.nearest[rows], self.distance[rows])
+
+    def put(self, rows: Tensor, other: Approach) -> None:
+        """Replaces the given rows in place."""
+        self.best.put(rows, other.best)
+        self.nearest[rows], self.distance[rows] = other.nearest, other.distance
+
+    def record(self, ball: Ball, points: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Takes note of points anywhere in [0, 1]; returns which of them are misclassified, bool [N]."""
+        misclassified, moves = is_misclassified(logits, labels), points.double() - ball.centres.double()
+        distance = ball.threat.length(moves)
+        inside = distance <= ball.threat.epsilon
+        self.best.update(points, torch.where(inside, margin(logits, labels), -math.inf), misclassified & inside)
+        nearer = misclassified & (distance < self.distance)
+        self.nearest = torch.where(per_image(nearer), points, self.nearest)
+        self.distance = torch.where(nearer, distance, self.distance)
+        return misclassified
+
+
+def approach(
+    victim: Victim,
+    steps: int,
+    ball: Ball,
+    start: Tensor,
+    labels: Tensor,
+    targets: Tensor | None = None,
+) -> Approach:
+    """One run of FAB.
+
+    Each step goes to the boundary's linear model, a little beyond it and towards the point of it that is nearest to
+    the image. From a misclassified point the way goes back towards the image first. The paper takes the gradient after
+    that; here the one at the misclassified point, which is as near to the boundary, is kept: one forward and one
+    backward pass per step instead of two and one.
+
+    Args:
+        victim: What is attacked.
+        steps: Gradients.
+        ball: What breaks an image is a misclassified point in it; an image that is misclassified is soon left alone.
+        start: float32 [N, C, H, W] in the ball.
+        labels: int64 [N].
+        targets: int64 [N], the class that each image is taken to; without it, whichever is nearest at each step.
+    """
+    threat, rows = ball.threat, torch.arange(len(start), device=start.device)
+    never = torch.full_like(start[:, 0, 0, 0], math.inf)
+    best = Best(ball.centres, -never, torch.zeros_like(labels, dtype=torch.bool))
+    walk = Approach(best, ball.centres, never.double())
+    found, points = walk.select(rows), start
+    for step in range(1, steps + 1):
+        if targets is None:
+            side = _to_nearest(victim, points, labels, threat.norm)
+        else:
+            side = _to_targets(victim, points, labels, targets)
+        crossed = walk.record(ball, points, side.logits, labels)
+        back = torch.where(per_image(crossed), torch.lerp(ball.centres, points, BACK), points)
+        near = onto_hyperplane(back, side.normals, side.at(back, points), threat.norm)
+        far = onto_hyperplane(ball.centres, side.normals, side.at(ball.centres, points), threat.norm)
+        near_length, far_length = threat.length(near), threat.length(far)
+        share = (near_length / (near_length + far_length).clamp(min=1e-12)).clamp(max=BIAS)
+        points = torch.lerp(back + OVERSHOOT * near, ball.centres + OVERSHOOT * far, per_image(share)).clamp(0, 1)
+        if step % _DROP_EVERY == 0:
+            found.put(rows, walk)
+            kept = (~walk.best.misclassified).nonzero().squeeze(1)
+            if len(kept) == 0:
+                return found
+            if len(kept) < len(labels):
+                rows, labels, points = rows[kept], labels[kept], points[kept]
+                ball, walk = ball.select(kept), walk.select(kept)
+                targets = None if targets is None else targets[kept]
+    walk.record(ball, points, victim.logits(points), labels)
+    # What lies beyond the ball shows where the loss is high in it.
+    entry = ball.project(walk.nearest)
+    walk.record(ball, entry, victim.logits(entry), labels)
+    found.put(rows, walk)
+    return found
+
+
+def _lead(logits: Tensor, labels: Tensor, others: Tensor) -> Tensor:
+    """The other class's logit minus the label's, [N]."""
+    return (logits.gather(1, others[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+
+
+def _gradient(values: Tensor, points: Tensor, *, retain: bool) -> Tensor:
+    """Of the values, [N], each with respect to its point; zero where they do not depend on it."""
+    if not values.requires_grad:
+        return torch.zeros_like(points)
+    (slope,) = torch.autograd.grad(values.sum(), points, retain_graph=retain, materialize_grads=True)
+    return slope
 
 
 @dataclass(frozen=True)
@@ -59,7 +230,7 @@ class FAB:
                 start = torch.lerp(start, part.random_points(noise.select(rows), number), 0.5)
             return approach(victim, self.steps, part, start, labels[rows]).best
 
-        return in_turns(turn, self.restarts, images)
+        return with_restarts(turn, self.restarts, images)
 
 
 @dataclass(frozen=True)
@@ -102,4 +273,4 @@ class FABT:
             part = ball.select(rows)
             return approach(victim, self.steps, part, images[rows], labels[rows], aims).best
 
-        return in_turns(turn, targets.shape[1], images)
+        return with_restarts(turn, targets.shape[1], images)

@@ -7,12 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import Best, gradient, measure
+from tscnc_deploy.robustness.attacks.base import Ball, Best, gradient, measure
 from tscnc_deploy.robustness.losses import cross_entropy
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class FGSM:
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
         """See `Attack.run`; takes no random numbers."""
         ball = Ball.around(images, threat)
-        loss, broken, slope = gradient(victim, images, labels, cross_entropy)
-        best = Best(images, loss, broken)
+        loss, misclassified, slope = gradient(victim, images, labels, cross_entropy)
+        best = Best(images, loss, misclassified)
         points = ball.project(images + threat.epsilon * ball.steepest(slope))
         best.update(points, *measure(victim, points, labels, cross_entropy))
         return best.points

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import require_count
-from tscnc_deploy.robustness.attacks.climb import ascend
+from tscnc_deploy.robustness.attacks.apgd import ascend
+from tscnc_deploy.robustness.attacks.base import Ball, require_count
 from tscnc_deploy.robustness.losses import margin
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.pair import PairVictim
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import EngineVictim, Victim
+from tscnc_deploy.robustness.victims import EngineVictim, Victim
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import per_image, require_count
-from tscnc_deploy.robustness.losses import misclassified
+from tscnc_deploy.robustness.attacks.base import Ball, per_image, require_count
+from tscnc_deploy.robustness.losses import is_misclassified
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 STARTS = 50
 FIRST_PROBES = 100
@@ -147,7 +146,7 @@ class _Search:
                 break
             moved = self.points[rows] + reach[rows] * self.ball.steepest(torch.cat(draws) - 0.5)
             moves = moved.clamp(0, 1) - self.points[rows]
-            wrong = misclassified(self.victim.logits(self.points[rows] + moves), self.labels[rows])
+            wrong = is_misclassified(self.victim.logits(self.points[rows] + moves), self.labels[rows])
             sign = 2.0 * wrong.double() - 1
             plain.index_add_(0, rows, moves.double())
             signed.index_add_(0, rows, per_image(sign) * moves)
@@ -176,7 +175,7 @@ class _Search:
         rows = (asked & (self.left > 0)).nonzero().squeeze(1)
         answers = torch.zeros_like(asked)
         if len(rows):
-            answers[rows] = misclassified(self.victim.logits(points[rows]), self.labels[rows])
+            answers[rows] = is_misclassified(self.victim.logits(points[rows]), self.labels[rows])
             self.left = self.left.index_add(0, rows, -torch.ones_like(rows))
         return answers
 

@@ -8,13 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import Best, gradient, measure, require_count
-from tscnc_deploy.robustness.attacks.turns import in_turns
+from tscnc_deploy.robustness.attacks.base import Ball, Best, gradient, measure, require_count, with_restarts
 from tscnc_deploy.robustness.losses import LOSSES
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 
 @dataclass(frozen=True)
@@ -67,20 +65,20 @@ class PGD:
             start = part.random_points(noise.select(rows), number)
             return self._ascend(victim, part, start, labels[rows])
 
-        return in_turns(turn, self.restarts, images)
+        return with_restarts(turn, self.restarts, images)
 
     def _relative_step(self) -> float:
         return 2.5 / self.steps if self.step_size is None else self.step_size
 
     def _ascend(self, victim: Victim, ball: Ball, start: Tensor, labels: Tensor) -> Best:
         objective, step = LOSSES[self.loss], self._relative_step() * ball.threat.epsilon
-        loss, broken, slope = gradient(victim, start, labels, objective)
-        best = Best(start, loss, broken)
+        loss, misclassified, slope = gradient(victim, start, labels, objective)
+        best = Best(start, loss, misclassified)
         points = start
         for _ in range(self.steps - 1):
             points = ball.project(points + step * ball.steepest(slope))
-            loss, broken, slope = gradient(victim, points, labels, objective)
-            best.update(points, loss, broken)
+            loss, misclassified, slope = gradient(victim, points, labels, objective)
+            best.update(points, loss, misclassified)
         points = ball.project(points + step * ball.steepest(slope))
         best.update(points, *measure(victim, points, labels, objective))
         return best

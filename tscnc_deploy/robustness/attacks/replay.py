@@ -10,7 +10,7 @@ from torch import Tensor
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
 
 _ROUNDING = 1e-3
 

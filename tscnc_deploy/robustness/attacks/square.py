@@ -4,22 +4,164 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import Best, measure, require_count
-from tscnc_deploy.robustness.attacks.painters import L2Painter, LinfPainter, Painter
+from tscnc_deploy.robustness.attacks.base import Ball, Best, measure, per_image, require_count
 from tscnc_deploy.robustness.losses import margin
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import Victim
+from tscnc_deploy.robustness.victims import Victim
+
+
+class Painter(Protocol):
+    """Proposes points of the ball that differ from others in squares."""
+
+    def fit(self, side: int) -> int:
+        """The side of a square that is used where one of that side is asked for."""
+        ...
+
+    def choices(self, images: Tensor, side: int) -> list[int]:
+        """How many values each number of a draw may take."""
+        ...
+
+    def start(self, ball: Ball, noise: Noise) -> Tensor:
+        """Where the search begins, float32 [N, C, H, W]."""
+        ...
+
+    def change(self, points: Tensor, ball: Ball, draw: Tensor, side: int) -> Tensor:
+        """Points with a square of each image changed.
+
+        Args:
+            points: float32 [N, C, H, W] in the ball.
+            ball: Where to stay.
+            draw: int64 [N, number of choices].
+            side: Of the square, in pixels.
+        """
+        ...
+
+
+class LinfPainter:
+    """A square gets one colour, +-epsilon per channel; if that changes nothing, the opposite. Starts from stripes."""
+
+    def fit(self, side: int) -> int:
+        """See `Painter.fit`."""
+        return side
+
+    def choices(self, images: Tensor, side: int) -> list[int]:
+        """Top, left, and the colour per channel."""
+        _, channels, height, width = images.shape
+        return [height - side + 1, width - side + 1, *[2] * channels]
+
+    def start(self, ball: Ball, noise: Noise) -> Tensor:
+        """Vertical stripes of one pixel."""
+        _, channels, _, width = ball.centres.shape
+        colours = noise.uniform(0, (channels, 1, width)) < 0.5
+        return torch.where(colours, ball.high, ball.low)
+
+    def change(self, points: Tensor, ball: Ball, draw: Tensor, side: int) -> Tensor:
+        """See `Painter.change`."""
+        window = _window(points, draw[:, 0], draw[:, 1], side)
+        colours = draw[:, 2:, None, None] == 1
+        square = torch.where(colours, ball.high, ball.low)
+        unchanged = ((square == points) | ~window).flatten(1).all(1)
+        square = torch.where(colours ^ per_image(unchanged), ball.high, ball.low)
+        return torch.where(window, square, points)
+
+
+class L2Painter:
+    """The perturbation of one square is taken away and added to another's, in the shape of two opposite bumps.
+
+    So the length stays what it is. Starts from a grid of bumps of random sign.
+    """
+
+    def fit(self, side: int) -> int:
+        """Squares of at least 3 pixels: smaller ones cannot hold two bumps."""
+        return max(side, 3)
+
+    def choices(self, images: Tensor, side: int) -> list[int]:
+        """Top and left of the square that gains and of the one that gives, lying or standing, and signs per channel."""
+        _, channels, height, width = images.shape
+        tops, lefts = max(height - side, 0) + 1, max(width - side, 0) + 1
+        return [tops, lefts, tops, lefts, 2, *[2] * channels]
+
+    def start(self, ball: Ball, noise: Noise) -> Tensor:
+        """A grid of bumps, five along the shorter side."""
+        _, channels, height, width = ball.centres.shape
+        side = max(min(height, width) // 5, 1)
+        down, along = -(-height // side), -(-width // side)
+        bumps = two_bumps(side, side, ball.centres.device).repeat(down, along)[:height, :width]
+        signs = 1 - 2 * (noise.uniform(0, (channels, down, along)) < 0.5).float()
+        signs = signs.repeat_interleave(side, 2).repeat_interleave(side, 3)[:, :, :height, :width]
+        return ball.project(ball.centres + ball.threat.epsilon * ball.steepest(bumps * signs))
+
+    def change(self, points: Tensor, ball: Ball, draw: Tensor, side: int) -> Tensor:
+        """See `Painter.change`."""
+        channels, height, width = points.shape[1:]
+        moves = points - ball.centres
+        gains = _window(points, draw[:, 0], draw[:, 1], side)
+        gives = _window(points, draw[:, 2], draw[:, 3], side)
+        energy = moves.square()
+        unused = (ball.threat.inner_radius(points) ** 2 - energy.sum((1, 2, 3))).clamp(min=0)
+        taken = (energy * (gains | gives)).sum((2, 3))
+        length = (taken + unused[:, None] / channels).sqrt()
+
+        tall, wide = min(side, height), min(side, width)
+        lying, standing = two_bumps(tall, wide, points.device), two_bumps(wide, tall, points.device).T
+        bumps = torch.where(draw[:, 4, None, None] == 1, lying, standing)
+        placed = _place(bumps, draw[:, 0], draw[:, 1], height, width)
+        signs = (2 * draw[:, 5:] - 1)[:, :, None, None]
+        shape = _unit(signs * placed * gains + _unit(moves * gains))
+        changed = torch.where(gains, shape * length[:, :, None, None], torch.where(gives, 0, moves))
+        return (ball.centres + changed).clamp(0, 1)
+
+
+def two_bumps(height: int, width: int, device: torch.device) -> Tensor:
+    """One bump upwards above one downwards, float32 [height, width] of length 1."""
+    upper, lower = _bump(height // 2, width), _bump(height - height // 2, width)
+    bumps = torch.cat([upper, -lower])
+    return (bumps / bumps.norm()).to(device)
+
+
+def _bump(height: int, width: int) -> Tensor:
+    """Highest in the middle; the n-th ring around it is the sum of 1 / k^2 over all k > n up to half the width."""
+    rows, columns = torch.arange(height) - height // 2, torch.arange(width) - width // 2
+    ring = torch.maximum(rows.abs()[:, None], columns.abs())
+    terms = 1 / torch.arange(1, max(height, width) // 2 + 2).square()
+    return terms.flip(0).cumsum(0).flip(0)[ring]
+
+
+def _place(patterns: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """Patterns [N, h, w] moved to their places in images, [N, 1, H, W]; outside of it their edges are repeated."""
+    rows = (torch.arange(height, device=top.device) - top[:, None]).clamp(0, patterns.shape[1] - 1)
+    columns = (torch.arange(width, device=top.device) - left[:, None]).clamp(0, patterns.shape[2] - 1)
+    images = torch.arange(len(top), device=top.device)
+    return patterns[images[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
+
+
+def _unit(moves: Tensor) -> Tensor:
+    """Each channel scaled to length 1; zero where it is zero."""
+    length = torch.linalg.vector_norm(moves, dim=(2, 3), keepdim=True)
+    return moves / torch.where(length > 0, length, 1)
+
+
+def _window(points: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
+    """bool [N, 1, H, W], inside a square of each image."""
+    rows, columns = _span(top, side, points.shape[2]), _span(left, side, points.shape[3])
+    return rows[:, None, :, None] & columns[:, None, None, :]
+
+
+def _span(first: Tensor, side: int, length: int) -> Tensor:
+    """bool [N, length]: the `side` places from `first` on."""
+    offset = torch.arange(length, device=first.device) - first[:, None]
+    return (offset >= 0) & (offset < side)
+
 
 P_INIT = 0.8
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-# Dropping the broken images waits for the device, so it is not done after every query.
+# Dropping the misclassified images waits for the device, so it is not done after every query.
 _DROP_EVERY = 10
 
 
@@ -31,7 +173,7 @@ class Square:
     from another one, see `L2Painter`.
 
     Attributes:
-        queries: Largest number of logits asked for per image; a broken image is asked for at most 10 more times.
+        queries: Largest number of logits asked for per image; a misclassified image is asked for at most 10 more times.
 
     Source: Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack via random search",
     arXiv 1912.00049, with the schedule of the square's size rescaled to the number of queries.
@@ -68,7 +210,7 @@ class Square:
         for query in range(1, self.queries):
             if query % _DROP_EVERY == 0:
                 found[rows] = best.points
-                kept = (~best.broken).nonzero().squeeze(1)
+                kept = (~best.misclassified).nonzero().squeeze(1)
                 if len(kept) == 0:
                     break
                 if len(kept) < len(rows):
@@ -77,7 +219,7 @@ class Square:
             draw = noise.integers(query, plan[query])
             candidate = painter.change(best.points, ball, draw, sides[query])
             judged = _judge(victim, candidate, labels)
-            best.update(judged.points, judged.loss, judged.broken)
+            best.update(judged.points, judged.loss, judged.misclassified)
         found[rows] = best.points
         return found
 

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.ball import Ball
-from tscnc_deploy.robustness.attacks.base import Best, measure, require_count
-from tscnc_deploy.robustness.attacks.climb import ascend
+from tscnc_deploy.robustness.attacks.apgd import ascend
+from tscnc_deploy.robustness.attacks.base import Ball, Best, measure, require_count, with_restarts
 from tscnc_deploy.robustness.attacks.replay import Replay
-from tscnc_deploy.robustness.attacks.turns import in_turns
 from tscnc_deploy.robustness.losses import DLR_CLASSES, Loss, cross_entropy, dlr, margin
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victim import EngineVictim, Victim
+from tscnc_deploy.robustness.victims import EngineVictim, Victim
 
 
 def _scale_free(logits: Tensor, labels: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ class TwinAPGD:
             # The losses have no common scale: the margin compares their points.
             return Best(points, *measure(victim, points, labels[rows], margin))
 
-        return in_turns(turn, self.restarts * len(_LOSSES), images)
+        return with_restarts(turn, self.restarts * len(_LOSSES), images)
 
     def _with_copies(self, victim: Victim, seed: int) -> Victim:
         if self.copies == 1:

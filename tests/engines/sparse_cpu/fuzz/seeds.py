@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from tests.engines.sparse_cpu.graphs import write_graph
 from tests.engines.sparse_cpu.test_fuzz import networks
-from tscnc_deploy.engines.onnx_file import read_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.program import write_program
 

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+from onnx import helper
+from torch import nn
+
+from tests.engines.nets import dense_weight, linear_onnx
+from tests.verify.models import MEAN, PLACES, STD, accuracy, export, random_images
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import PGD, BlackBoxVictim, EngineVictim, Square, Threat, evaluate
+from tscnc_deploy.verify import BundleSource, CheckpointSource, IOSpec, OnnxSource, draw_images, read_labels
+
+LABELS = ",".join(str(digit) for digit in PLACES)
+
+
+@pytest.fixture
+def linear():
+    """Images [N, 1, 8, 8] -> 3 logits."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with torch.no_grad():
+        module[1].weight.copy_(torch.linspace(-1, 1, 192).reshape(3, 64))
+        module[1].bias.zero_()
+    return module
+
+
+def test_a_file_that_takes_pixels(files):
+    source = OnnxSource(files.whole)
+    assert source.name == "whole"
+    assert source.form() == IOSpec((1, 8, 8), 10)
+    victim = source.open("cpu")
+    assert isinstance(victim, BlackBoxVictim)
+    torch.testing.assert_close(victim.logits(random_images()), files.model(random_images()), atol=1e-4, rtol=1e-4)
+
+
+def test_normalisation_and_order_of_classes_by_option(files, digits):
+    images, labels, classes = draw_images(digits, None, 0)
+    expected = OnnxSource(files.whole).open("cpu").logits(images)
+    assert accuracy(expected, labels) > 0.6
+    plain = OnnxSource(files.permuted, MEAN, STD)
+    assert accuracy(plain.open("cpu").logits(images), labels) < 0.3
+    ordered = replace(plain, order=read_labels(LABELS, classes, outputs=10))
+    logits = ordered.open("cpu").logits(images)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    assert accuracy(logits, labels) == accuracy(expected, labels)
+
+
+def test_an_order_alone_leaves_the_pixels_alone(files):
+    logits = OnnxSource(files.whole, order=(7, 2)).open("cpu").logits(random_images())
+    assert logits.equal(OnnxSource(files.whole).open("cpu").logits(random_images())[:, [7, 2]])
+
+
+def test_with_a_twin_it_is_attacked_by_gradients(files, digits):
+    images, labels, _ = draw_images(digits, 40, 0)
+    source = OnnxSource(files.bare, MEAN, STD, twin=CheckpointSource(files.saved))
+    victim = source.open("cpu")
+    assert isinstance(victim, EngineVictim)
+    result = evaluate(victim, images, labels, Threat(epsilon=0.2), [PGD(5)])
+    assert result.clean.accuracy > 0.6
+    assert result.robust.accuracy < 0.1
+
+
+def test_without_a_twin_only_by_queries(files, digits):
+    images, labels, _ = draw_images(digits, 20, 0)
+    victim = OnnxSource(files.whole).open("cpu")
+    with pytest.raises(InputError, match="'pgd-5' needs gradients"):
+        evaluate(victim, images, labels, Threat(epsilon=0.2), [PGD(5)])
+    assert evaluate(victim, images, labels, Threat(epsilon=0.3), [Square(50)]).robust.accuracy < 0.5
+
+
+def test_order_of_an_engine_and_of_its_twin(files):
+    source = OnnxSource(files.whole, order=(2, 0, 9), twin=CheckpointSource(files.saved, order=(2, 0, 9)), threads=1)
+    engine, twin = source.open("cpu").both(random_images())
+    torch.testing.assert_close(engine, twin, atol=1e-4, rtol=1e-4)
+
+
+def test_a_bundle_gives_a_twin_of_another_form(files, bundle):
+    with pytest.raises(InputError, match=r"maps images \[1, 8, 8\] .* to 10 logits, but its twin twin .* to 3 logits"):
+        OnnxSource(files.whole, twin=BundleSource(bundle)).open("cpu")
+
+
+def test_an_engine_is_no_twin(files):
+    with pytest.raises(InputError, match="its twin bare gives no gradient; a twin is a PyTorch model"):
+        OnnxSource(files.whole, twin=OnnxSource(files.bare)).open("cpu")
+
+
+def test_other_processes_open_the_same(files):
+    source = OnnxSource(files.bare, MEAN, STD, (1, 0), CheckpointSource(files.saved, order=(1, 0)), threads=1)
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy == source
+    assert hash(copy) == hash(source)
+    images = random_images()
+    assert copy.open("cpu").logits(images).equal(source.open("cpu").logits(images))
+    assert pickle.loads(pickle.dumps(source.open))("cpu").logits(images).equal(source.open("cpu").logits(images))
+
+
+def test_the_digest_covers_what_determines_the_logits(files, tmp_path):
+    source = OnnxSource(files.bare, MEAN, STD)
+    other = tmp_path / "other.onnx"
+    other.write_bytes(files.bare.read_bytes())
+    assert replace(source, path=other, threads=2).digest() == source.digest()
+    changes = [
+        {"path": files.permuted},
+        {"mean": (0.31,)},
+        {"std": (0.41,)},
+        {"mean": None, "std": None},
+        {"order": (1, 0)},
+        {"order": (0, 1)},
+        {"twin": CheckpointSource(files.saved)},
+        {"twin": CheckpointSource(files.saved, order=(0, 1))},
+        {"twin": CheckpointSource(files.weights)},
+    ]
+    digests = [source.digest(), *(replace(source, **change).digest() for change in changes)]
+    assert len(set(digests)) == len(digests)
+    assert all(len(digest) == 64 for digest in digests)
+
+
+def test_a_fixed_batch(linear, tmp_path):
+    images = random_images(5)
+    path = export(linear, images[:2], tmp_path / "fixed.onnx", free=False)
+    logits = OnnxSource(path, (0.5,), (0.25,)).open("cpu").logits(images)
+    torch.testing.assert_close(logits, linear((images - 0.5) / 0.25), atol=1e-4, rtol=1e-4)
+
+
+def test_channels_last_are_refused(linear, tmp_path):
+    class Last(nn.Module):
+        def forward(self, images):
+            return nn.functional.avg_pool2d(images.permute(0, 3, 1, 2), 8).flatten(1)
+
+    path = export(Last(), torch.rand(2, 8, 8, 3), tmp_path / "last.onnx")
+    with pytest.raises(
+        InputError, match=r"last\.onnx: its input \[batch, 8, 8, 3\] has the channels last; .*3, 8, 8\]"
+    ):
+        OnnxSource(path, MEAN, STD).open("cpu")
+
+
+def test_bytes_as_input_are_refused(linear, tmp_path):
+    class Bytes(nn.Module):
+        def forward(self, images):
+            return linear(images.float() / 255)
+
+    path = export(Bytes(), torch.zeros(2, 1, 8, 8, dtype=torch.uint8), tmp_path / "bytes.onnx")
+    with pytest.raises(
+        InputError, match=r"bytes\.onnx: must have one input, float32 \[batch, channels, height, width\]"
+    ):
+        OnnxSource(path).open("cpu")
+
+
+@pytest.mark.parametrize(("last", "name"), [(nn.Softmax(1), "Softmax"), (nn.Sigmoid(), "Sigmoid")])
+def test_probabilities_are_refused(linear, tmp_path, last, name):
+    path = export(nn.Sequential(linear, last, nn.Flatten()), random_images(2), tmp_path / "p.onnx")
+    # An order of some of the classes hides from their values that all of them summed to 1.
+    for source in (OnnxSource(path), OnnxSource(path, order=(0, 1))):
+        with pytest.raises(
+            InputError, match=rf"p\.onnx: ends in a {name}, so it gives probabilities.*without the {name}"
+        ):
+            source.open("cpu")
+
+
+def test_logarithms_of_probabilities_are_logits(linear, tmp_path):
+    path = export(nn.Sequential(linear, nn.LogSoftmax(1)), random_images(2), tmp_path / "log.onnx")
+    torch.testing.assert_close(
+        OnnxSource(path).open("cpu").logits(random_images()), linear(random_images()).log_softmax(1)
+    )
+
+
+def test_several_outputs_are_refused(linear, tmp_path):
+    class Two(nn.Module):
+        def forward(self, images):
+            logits = linear(images)
+            return logits, logits.argmax(1)
+
+    path = export(Two(), random_images(2), tmp_path / "two.onnx")
+    with pytest.raises(InputError, match=r"two\.onnx: must have one output, float32 \[batch, classes\]"):
+        OnnxSource(path).open("cpu")
+
+
+def test_what_is_no_file_of_a_model_is_refused(files, tmp_path):
+    data = files.whole.read_bytes()
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
+    (tmp_path / "folder.onnx").mkdir()
+    for name, message in {
+        "empty.onnx": "it holds no graph",
+        "cut.onnx": "truncated",
+        "folder.onnx": "is not a regular file",
+        "none.onnx": "no such file",
+    }.items():
+        with pytest.raises(InputError, match=rf"{name}: .*{message}"):
+            OnnxSource(tmp_path / name).open("cpu")
+    for name in ("folder.onnx", "none.onnx"):
+        with pytest.raises(InputError, match=f"{name}: cannot be read"):
+            OnnxSource(tmp_path / name).digest()
+
+
+def test_weights_in_another_file_are_refused(tmp_path):
+    weight = dense_weight([0.0] * 8)
+    weight.data_location = 1
+    weight.external_data.add(key="location", value="weights.bin")
+    weight.ClearField("float_data")
+    with pytest.raises(InputError, match="keeps its data in another file; export it as one file"):
+        OnnxSource(linear_onnx(weight, tmp_path / "split.onnx")).open("cpu")
+
+
+def test_nodes_in_a_circle_end_the_search_for_probabilities(tmp_path):
+    nodes = [helper.make_node("Identity", ["b"], ["logits"]), helper.make_node("Identity", ["logits"], ["b"])]
+    path = linear_onnx(dense_weight([0.0] * 8), tmp_path / "circle.onnx", nodes=nodes)
+    with pytest.raises(InputError, match=r"circle\.onnx: onnxruntime refuses it"):
+        OnnxSource(path).open("cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": (0.5,)}, "--mean is given without --std"),
+        ({"std": (0.5,)}, "--std is given without --mean"),
+    ],
+)
+def test_half_a_normalisation_is_refused(files, changes, message):
+    with pytest.raises(InputError, match=message):
+        OnnxSource(files.bare, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mean": (0.5, 0.5, 0.5), "std": (1.0,)}, "--mean has 3 values; give one, or one per channel"),
+        ({"order": (0, 10)}, "the engine's 10 logits do not have"),
+    ],
+)
+def test_what_does_not_fit_the_file_is_refused(files, changes, message):
+    with pytest.raises(InputError, match=message):
+        OnnxSource(files.bare, **changes).open("cpu")
+
+
+def test_the_cpu_where_onnxruntime_cannot_use_a_gpu(files):
+    # A GPU is used where there is one; either way the logits are the file's.
+    victim = OnnxSource(files.whole).open("cuda")
+    assert victim.engine.spec.provider in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    torch.testing.assert_close(victim.logits(random_images()), files.model(random_images()), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_on_a_gpu(files):
+    source = OnnxSource(files.bare, MEAN, STD, twin=CheckpointSource(files.saved))
+    images = random_images()
+    victim = source.open("cuda")
+    assert victim.device.type == "cuda"
+    torch.testing.assert_close(victim.logits(images.cuda()).cpu(), files.model(images), atol=1e-3, rtol=1e-3)

@@ -1,0 +1,79 @@
+"""When an evaluation ends, and what its gates then say."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tscnc_deploy.robustness import accuracy
+from tscnc_deploy.robustness.statistics.sequential import GateTest
+from tscnc_deploy.verify import Budget
+from tscnc_deploy.verify.stop import Stopping
+
+
+def known(correct, total, *, clean=None, queries=100, seconds=0.01):
+    """All that a decision is made from: the counts so far, and what an image cost."""
+    return SimpleNamespace(
+        clean=accuracy(total if clean is None else clean, total),
+        robust=accuracy(correct, total),
+        queries={"clean": total, "pgd": (queries - 1) * total},
+        seconds={"pgd": seconds * total},
+    )
+
+
+def test_without_a_bound_only_the_last_image_ends_it():
+    stopping = Stopping(100)
+    assert not stopping(known(50, 99))
+    assert stopping(known(50, 100))
+    assert stopping.reason is None
+    assert stopping.confidence == 0.95
+
+
+def test_a_round_that_would_exceed_the_queries_is_not_begun():
+    stopping = Stopping(200, budget=Budget(queries=9_600), round_images=32)
+    assert not stopping(known(20, 32))
+    assert not stopping(known(40, 64))
+    assert stopping(known(60, 96))
+    assert stopping.reason == "the budget is spent"
+
+
+def test_a_smaller_last_round_may_still_fit():
+    stopping = Stopping(100, budget=Budget(queries=10_000), round_images=32)
+    assert not stopping(known(60, 96))
+    assert stopping(known(64, 100))
+    assert stopping.reason is None
+
+
+def test_seconds_are_those_of_the_clock_or_of_the_workers_together():
+    stopping = Stopping(320, budget=Budget(seconds=10), round_images=64, workers=2)
+    # 64 images took 8 worker seconds, 4 by the clock of two workers; 128 take 8, and the next round would end at 12.
+    assert not stopping(known(0, 64, seconds=8 / 64))
+    assert stopping(known(0, 128, seconds=8 / 64))
+
+
+def test_easy_gates_cost_few_images():
+    stopping = Stopping(1000, limits={"clean": 0.5, "robust": 0.3}, first=64)
+    assert stopping.confidence == pytest.approx(1 - 0.05 / 5)  # looks after 64, 128, 256, 512 and 1000 images
+    assert stopping(known(60, 64))
+    assert stopping.reason == "every gate is decided"
+    ruling = stopping.rulings["robust"]
+    assert (ruling.decision, ruling.images, ruling.limit) == ("passed", 64, 0.3)
+    assert ruling.low >= 0.3
+
+
+def test_the_first_decision_of_a_gate_stands():
+    stopping = Stopping(256, limits={"clean": 0.9, "robust": 0.5}, first=64)
+    assert not stopping(known(64, 64, clean=59))
+    assert stopping.rulings.keys() == {"robust"}
+    assert not stopping(known(64, 128, clean=117))
+    assert stopping.rulings["robust"].images == 64
+    assert stopping(known(100, 256, clean=250))
+    assert stopping.reason is None
+    expected = GateTest(0.9, (64, 128, 256)).interval(250, 256)
+    assert (stopping.rulings["clean"].low, stopping.rulings["clean"].high) == expected
+
+
+def test_a_gate_that_no_image_settles_is_undecided():
+    stopping = Stopping(128, limits={"robust": 0.5}, first=64)
+    assert not stopping(known(32, 64))
+    assert stopping(known(65, 128))
+    assert stopping.rulings["robust"].decision == "undecided"

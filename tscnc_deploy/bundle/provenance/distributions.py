@@ -1,0 +1,94 @@
+"""The installed distributions that a build runs on: those that this package requires, and what they require."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, requires
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import tscnc_deploy
+
+ROOT = "tscnc-deploy"
+# What builds engines; of the other extras nothing runs in a build.
+_EXTRAS = frozenset({"tensorrt", "tensorrt-rtx"})
+_CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """An installed distribution.
+
+    Attributes:
+        name: In the normal form of package indices.
+        version: As installed; a local part such as +cpu is kept.
+        license: What its metadata say of its licence on one line; None if they do not.
+        requires: Names of the distributions that it requires and that are installed, in order.
+    """
+
+    name: str
+    version: str
+    license: str | None
+    requires: tuple[str, ...]
+
+
+def build_distributions() -> dict[str, Distribution]:
+    """This package and everything that it requires here, directly or not, by name, in the order of the names.
+
+    Other packages of the environment are left out: a bundle ships, and what else is installed is nobody's business.
+    """
+    found: dict[str, Distribution] = {}
+    wanted: list[tuple[str, frozenset[str]]] = [(ROOT, _EXTRAS)]
+    seen = set(wanted)
+    while wanted:
+        name, extras = wanted.pop()
+        known = found.get(name) or _distribution(name)
+        if known is None:
+            continue
+        needed = [need for need in _requirements(name, extras) if _is_installed(need[0])]
+        names = {*known.requires, *(each for each, _ in needed)}
+        found[name] = Distribution(known.name, known.version, known.license, tuple(sorted(names)))
+        new = [need for need in needed if need not in seen]
+        seen.update(new)
+        wanted += new
+    return dict(sorted(found.items()))
+
+
+def _distribution(name: str) -> Distribution | None:
+    try:
+        metadata = distribution(name).metadata
+    except PackageNotFoundError:
+        return Distribution(ROOT, tscnc_deploy.__version__, None, ()) if name == ROOT else None
+    license_ = metadata.json.get("license_expression") or metadata.json.get("license")
+    # Some put the whole text there.
+    short = license_ if isinstance(license_, str) and 0 < len(license_) <= 80 and "\n" not in license_ else None
+    return Distribution(name, metadata["Version"], short, ())
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _requirements(name: str, extras: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+    for line in _declared(name):
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in {"", *extras}):
+            yield canonicalize_name(requirement.name), frozenset(requirement.extras)
+
+
+def _declared(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:  # this package in a checkout that was never installed
+        project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+        engines = [line for extra in sorted(_EXTRAS) for line in project["optional-dependencies"][extra]]
+        return [*project["dependencies"], *engines]

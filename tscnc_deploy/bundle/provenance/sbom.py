@@ -1,0 +1,70 @@
+"""The software bill of materials of a build, in CycloneDX's form (https://cyclonedx.org, version 1.6, JSON)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from tscnc_deploy import strict_json
+from tscnc_deploy.bundle.provenance.distributions import ROOT, Distribution
+
+
+def render_sbom(name: str, weights_sha256: str, distributions: Mapping[str, Distribution]) -> bytes:
+    """What a bundle was built with: Python, this package, and what it requires here, with who requires whom.
+
+    Equal builds give equal bytes: the serial number is made from the content, and there is no time stamp, which is
+    optional; the times of the build are in its provenance.
+
+    Args:
+        name: Of the bundle.
+        weights_sha256: Of its weights, in hexadecimal digits.
+        distributions: See `build_distributions`.
+    """
+    from cyclonedx.model import HashAlgorithm, HashType
+    from cyclonedx.model.bom import Bom, BomMetaData
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.lifecycle import LifecyclePhase, PredefinedLifecycle
+    from cyclonedx.output.json import JsonV1Dot6
+
+    model = Component(
+        name=name,
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        bom_ref="bundle",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=weights_sha256)],
+    )
+    python = Component(name="python", version=platform.python_version(), type=ComponentType.PLATFORM, bom_ref="python")
+    components = {each.name: _component(each) for each in distributions.values()}
+    bom = Bom(
+        metadata=BomMetaData(component=model, lifecycles=[PredefinedLifecycle(LifecyclePhase.BUILD)]),
+        components=[python, *components.values()],
+    )
+    bom.register_dependency(model, [components[ROOT], python])
+    for each in distributions.values():
+        bom.register_dependency(components[each.name], [components[other] for other in each.requires])
+    document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
+    del document["serialNumber"], document["metadata"]["timestamp"]
+    content = hashlib.sha256(strict_json.dumps(document)).hexdigest()
+    return strict_json.dumps(document | {"serialNumber": uuid5(NAMESPACE_URL, f"sha256:{content}").urn})
+
+
+def _component(distribution: Distribution) -> Any:
+    from cyclonedx.contrib.license.factories import LicenseFactory
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.model.license import LicenseAcknowledgement
+    from packageurl import PackageURL
+
+    said = distribution.license
+    declared = LicenseAcknowledgement.DECLARED
+    purl = PackageURL("pypi", None, distribution.name, distribution.version)
+    return Component(
+        name=distribution.name,
+        version=distribution.version,
+        type=ComponentType.APPLICATION if distribution.name == ROOT else ComponentType.LIBRARY,
+        bom_ref=purl.to_string(),
+        purl=purl,
+        licenses=[LicenseFactory().make_from_string(said, license_acknowledgement=declared)] if said else [],
+    )

@@ -1,0 +1,48 @@
+"""reproduce.sh: builds a bundle again from its recipe, with the versions that it was built with."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from tscnc_deploy.bundle.provenance.code import Code
+from tscnc_deploy.bundle.provenance.distributions import ROOT, Distribution
+from tscnc_deploy.recipe import Recipe
+
+
+def render_script(
+    recipe: Recipe, code: Code, distributions: Mapping[str, Distribution], *, python: str, device: str, threads: int
+) -> str:
+    """The script, for POSIX's sh; equal builds give equal text.
+
+    Args:
+        recipe: Of the build.
+        code: Of this package.
+        distributions: See `build_distributions`; local parts of versions, such as +cpu, are left out, as package
+            indices do not have them.
+        python: Version of Python.
+        device: "cpu" or "cuda".
+        threads: Number of PyTorch's CPU threads, on which rounding may depend.
+
+    Raises:
+        UnavailableError: The installation lacks its templates.
+    """
+    from tscnc_deploy.report.templates import fill
+
+    pins = [f"{each.name}=={each.version.partition('+')[0]}" for each in distributions.values() if each.name != ROOT]
+    known = "unknown" not in code.version
+    return fill(
+        "reproduce.sh.j2",
+        autoescape=False,
+        name=recipe.name,
+        code=code,
+        package=shlex.quote(f"{ROOT}=={code.version}") if known else None,
+        pins=[shlex.quote(pin) for pin in pins],
+        python=python,
+        minor=".".join(python.split(".")[:2]),
+        seed=recipe.seed,
+        # Where the bundle withholds its images, the check takes them from the data set.
+        dataset=None if recipe.verify.ship_images else recipe.data.dataset,
+        device=device,
+        threads=threads,
+    )

@@ -1,0 +1,85 @@
+"""The provenance of a bundle: an in-toto statement (version 1) with SLSA's predicate (https://slsa.dev/provenance/v1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tscnc_deploy.bundle.manifest import RECIPE, SBOM
+from tscnc_deploy.bundle.provenance.code import Code
+from tscnc_deploy.bundle.provenance.distributions import ROOT
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+# What the parameters mean; a package URL, as that of the project's site may change.
+BUILD_TYPE = f"pkg:pypi/{ROOT}#build/1"
+BUILDER = f"pkg:pypi/{ROOT}"
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is known of a build when its bundle is written.
+
+    Attributes:
+        seed: Of everything random.
+        dataset: Name of the data set.
+        data_sha256: Digest of the data's files, see `data.digest`.
+        checkpoint_sha256: Of the weights that it started from; None if it trained its own.
+        code: Of this package.
+        environment: Versions by name, as the record has them.
+        hardware: What results may depend on beyond versions, such as the number of threads.
+        started: When the first stage began, ISO 8601 in UTC; None where the run does not know.
+        finished: When the bundle was written, likewise.
+    """
+
+    seed: int
+    dataset: str
+    data_sha256: str
+    checkpoint_sha256: str | None
+    code: Code
+    environment: Mapping[str, str]
+    hardware: Mapping[str, Any]
+    started: str | None
+    finished: str
+
+
+def provenance(build: Build, files: Mapping[str, str]) -> dict[str, Any]:
+    """The statement.
+
+    Args:
+        build: What is known of the build.
+        files: SHA-256 of every file of the bundle that there is by now, by path; these are its subjects.
+    """
+    times = {"startedOn": build.started, "finishedOn": build.finished}
+    return {
+        "_type": STATEMENT,
+        "subject": [_resource(path, digest) for path, digest in sorted(files.items())],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {"recipe": _resource(RECIPE, files[RECIPE]), "seed": build.seed},
+                "internalParameters": {"hardware": dict(build.hardware)},
+                "resolvedDependencies": list(_dependencies(build, files)),
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {ROOT: build.code.version, **build.environment}},
+                "metadata": {key: time for key, time in times.items() if time is not None},
+            },
+        },
+    }
+
+
+def _dependencies(build: Build, files: Mapping[str, str]) -> list[dict[str, Any]]:
+    code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/{ROOT}@{build.code.version}"}
+    if build.code.commit is not None:
+        code |= {"digest": {"gitCommit": build.code.commit}, "annotations": {"modified": build.code.modified}}
+    data = _resource("data", build.data_sha256) | {"annotations": {"dataset": build.dataset}}
+    checkpoint = [] if build.checkpoint_sha256 is None else [_resource("checkpoint", build.checkpoint_sha256)]
+    packages = _resource(SBOM, files[SBOM]) | {"mediaType": "application/vnd.cyclonedx+json; version=1.6"}
+    return [code, data, *checkpoint, packages]
+
+
+def _resource(name: str, sha256: str) -> dict[str, Any]:
+    return {"name": name, "digest": {"sha256": sha256}}

@@ -1,0 +1,84 @@
+"""Sealing: turning a folder of finished files into a bundle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import tscnc_deploy
+from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Contents, FileEntry, Manifest, first_problem
+from tscnc_deploy.bundle.tree import SIGNATURE, describe, walk
+from tscnc_deploy.errors import BundleError, StorageError
+
+_PARTIAL = MANIFEST + ".partial"
+
+
+def seal(folder: Path, contents: Contents) -> Manifest:
+    """Digests every file in a folder and writes the manifest, after which the folder is a bundle.
+
+    The manifest comes last and by an atomic rename: a folder that has one was complete. It holds no time stamps, so
+    the same files give the same bytes. Sealing again replaces the manifest and removes a signature, which was of
+    the files before.
+
+    Args:
+        folder: Holds every file of the bundle: `manifest.REQUIRED` and engines/TARGET for every engine.
+        contents: What the build says about the bundle.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        BundleError: `open_bundle` would refuse the folder: a link, an empty folder, an unfit name, a required file
+            or an engine that is missing.
+        StorageError: The manifest cannot be written.
+    """
+    (folder / _PARTIAL).unlink(missing_ok=True)
+    if not (folder / SIGNATURE).is_dir():
+        (folder / SIGNATURE).unlink(missing_ok=True)
+    try:
+        manifest = Manifest(
+            **dict(contents),
+            files=digests(folder),
+            tscnc_deploy=tscnc_deploy.__version__,
+        )
+    except ValidationError as error:
+        msg = f"{folder}: cannot become a bundle: {first_problem(error)}"
+        raise BundleError(msg) from None
+    data = manifest.to_bytes()
+    if len(data) > MAX_MANIFEST_BYTES:
+        msg = f"{folder}: cannot become a bundle: its manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}"
+        raise BundleError(msg)
+    try:
+        with (folder / _PARTIAL).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        (folder / _PARTIAL).replace(folder / MANIFEST)
+    except OSError as error:
+        msg = f"{folder / MANIFEST}: cannot be written: {error.strerror}"
+        raise StorageError(msg) from error
+    return manifest
+
+
+def digests(folder: Path) -> dict[str, FileEntry]:
+    """Digest and size of every file of a folder that is to become a bundle, by path.
+
+    Raises:
+        BundleError: A link, or an empty folder.
+    """
+    return {path: describe(folder, path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[str]:
+    files, folders = [], set()
+    for path, entry in walk(folder):
+        if entry.is_dir(follow_symlinks=False):
+            folders.add(path)
+        else:
+            files.append(path)
+    if empty := sorted(folder for folder in folders if not any(path.startswith(folder + "/") for path in files)):
+        msg = f"{folder}: cannot become a bundle: the folder {empty[0]} is empty"
+        raise BundleError(msg)
+    return sorted(files)

@@ -1,0 +1,109 @@
+"""What a bundle says, held against what else it says: no model is run."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.bundle.manifest import RECIPE
+from tscnc_deploy.check.result import CheckResult, holds
+from tscnc_deploy.strict_json import quoted
+
+if TYPE_CHECKING:
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.recipe import Recipe
+
+# What changes figures.
+_DISTRIBUTIONS = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
+# A GPU build of onnxruntime and a CPU build are two distributions of one module.
+_OTHER_BUILDS = {"onnxruntime-gpu": "onnxruntime", "onnxruntime": "onnxruntime-gpu"}
+_ROUNDING = 1e-4
+
+
+def check_environment(bundle: Bundle) -> CheckResult:
+    """Versions of this machine that differ from those of the build, by name; they fail nothing by themselves."""
+    from tscnc_deploy.report.data import ReportData
+
+    recorded = ReportData.from_json(bundle.record).environment
+    here = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    here |= {name: _version(name) for name in _DISTRIBUTIONS if name in recorded}
+    differing = [f"{name} {recorded[name]} -> {now}" for name, now in here.items() if recorded.get(name, now) != now]
+    name = "environment: that of the build"
+    return CheckResult(name, "note", "differs: " + ", ".join(differing)) if differing else CheckResult(name, "passed")
+
+
+def _version(distribution: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(distribution)
+    with suppress(PackageNotFoundError, KeyError):
+        other = _OTHER_BUILDS[distribution]
+        return f"{other} {version(other)}"
+    return "not installed"
+
+
+def check_record(bundle: Bundle) -> Iterator[CheckResult]:
+    """Whether recipe, record and manifest tell the same story, and whether it is one of gates that were passed."""
+    from tscnc_deploy.report.data import ReportData
+
+    record = ReportData.from_json(bundle.record)
+    recipe = bundle.load_recipe()
+    changed = list(_changed(record.recipe, recipe))
+    yield holds("recipe: the one of the record", not changed, "; ".join(changed))
+    failed = [gate.name for gate in record.gates if not gate.passed]
+    agree = bundle.manifest.passed == record.passed == (not failed)
+    said = f"the build's own gates failed: {', '.join(failed)}" if failed else "manifest and record say otherwise"
+    yield holds("gates of the build: passed", agree and bundle.manifest.passed, said)
+
+
+def _changed(record: dict[str, Any], recipe: Recipe) -> Iterator[str]:
+    now = recipe.model_dump(mode="json", by_alias=True)
+    for section in ("threat", "prune", "gates"):
+        then = record.get(section)
+        if not isinstance(then, dict):
+            yield f"the record has no {section}"
+            continue
+        # Keys that the record lacks are those of a later version.
+        for key, value in then.items():
+            if (have := now[section].get(key)) != value:
+                yield f"{section}.{quoted(str(key))[1:-1]} is {have} in {RECIPE}, {quoted(str(value))} in the record"
+
+
+def check_evidence(bundle: Bundle) -> Iterator[CheckResult]:
+    """Whether there is evidence for every engine that is said to have been attacked, and whether it is any."""
+    import torch
+
+    from tscnc_deploy.report.data import ReportData
+    from tscnc_deploy.robustness import Threat
+
+    # Of one that withholds its images, places and outcomes can be counted even while the images are missing.
+    withheld, manifest = bundle.withheld, bundle.manifest
+    stored = withheld or bundle.evidence
+    adversarial = {} if withheld else bundle.evidence.adversarial
+    twin = ReportData.from_json(bundle.record).evaluations.twin
+    evaluated = twin.clean.total if twin and twin.clean else 0
+    wanted = min(bundle.load_recipe().verify.evidence_images, evaluated) or 1
+    count = len(withheld.index if withheld else bundle.evidence.labels)
+    said = f"there are {count} evidence images, the record promises {wanted}"
+    yield holds("evidence: all images are there", count >= wanted, said, count, wanted)
+    threat = Threat(norm=manifest.threat.norm, epsilon=manifest.threat.epsilon)
+    for name in ("twin", *bundle.engines):
+        if name != "twin" and not manifest.engines[name].attacked:
+            continue
+        missing = _missing(name, None if withheld else adversarial, stored.outcomes)
+        yield holds(f"{name}: evidence is there", not missing, f"the evidence holds no {missing} of it")
+        if name in adversarial and count:
+            images = torch.from_numpy(bundle.evidence.images)
+            examples = torch.from_numpy(adversarial[name])
+            beyond = float((threat.project(examples, images) - examples).abs().max())
+            said = f"an adversarial example lies {beyond:.3g} outside {threat.norm} {threat.epsilon:g}"
+            yield holds(f"{name}: examples are within epsilon", beyond <= _ROUNDING, said)
+
+
+def _missing(name: str, adversarial: Mapping[str, Any] | None, outcomes: Mapping[str, Any]) -> str:
+    attacks = [key.rpartition(".")[2] for key in outcomes if key.rpartition(".")[0] == name]
+    if adversarial is not None and name not in adversarial:
+        return "adversarial examples"
+    return "" if "clean" in attacks and len(attacks) > 1 else "outcomes"

@@ -1,0 +1,1 @@
+"""What CI systems read: JUnit XML, GitHub annotations and step summaries."""

@@ -1,0 +1,215 @@
+"""What `tscnc-deploy verify` shows, writes and ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tscnc_deploy.cli.common.output import print_table
+
+if TYPE_CHECKING:
+    from tscnc_deploy.report.per_image import Row
+    from tscnc_deploy.verify.resolve import Target
+    from tscnc_deploy.verify.run import VerifyResult
+
+
+def show(found: Mapping[str, VerifyResult]) -> None:
+    """Prints a table per engine, and what is to be known about its figures."""
+    for name, assessment in found.items():
+        _show_one(name, assessment)
+    failed = _failed_gates(found)
+    undecided = failed and all(gate["inconclusive"] for _, gate in failed)
+    click.echo("inconclusive" if undecided else "failed" if failed else "passed")
+
+
+def _show_one(name: str, assessment: VerifyResult) -> None:
+    from tscnc_deploy.report.wording import precision_note
+
+    evaluation = assessment.evaluation
+    rows = {"clean": evaluation.clean, **evaluation.attacks, "worst case": evaluation.robust}
+    print_table(
+        (f"{name}, {evaluation.threat.norm} {evaluation.threat.epsilon:g}", "accuracy", "images", "95% interval"),
+        [
+            (what, f"{a.accuracy:.1%}", f"{a.correct} of {a.total}", f"{a.low:.1%} to {a.high:.1%}")
+            for what, a in rows.items()
+        ],
+    )
+    notes = [f"worst case: {precision_note(evaluation.robust)}"]
+    if assessment.stopped:
+        notes.append("ended after {images} of {of} images: {reason}".format(**assessment.stopped))
+    if not assessment.gradient:
+        notes.append("attacked as a black box: with its PyTorch model (--twin) it may prove weaker")
+    for warning in assessment.warnings or []:
+        notes.append(
+            f"WARNING {warning['name']} ({warning['figure']:.3g}, limit {warning['limit']:.3g}): {warning['message']}"
+        )
+    for note in notes:
+        click.echo(f"  {note}")
+    for what, figures in assessment.measures.items():
+        click.echo(f"  {what}: {_gist(what, figures)}")
+
+
+def _gist(name: str, figures: dict[str, Any]) -> str:
+    """A measure in a line, for numbers of single images their quantiles; all of it is in the JSON."""
+    match name:
+        case "corruptions":
+            return f"{_share(figures['mean'])} on average over twelve corruptions at five severities"
+        case "curve":
+            return ", ".join(f"{_share(point)} at {point['epsilon']:.3g}" for point in figures["curve"])
+        case "smoothing":
+            return ", ".join(
+                f"{_share(point)} certified at L2 {point['radius']:.3g}" for point in figures["curve"][::3]
+            )
+        case _:  # one number per image
+            return "  ".join(
+                f"{quantile['share']:.0%}: {_value(quantile, figures)}" for quantile in figures["quantiles"]
+            )
+
+
+def _share(figures: dict[str, Any]) -> str:
+    return f"{figures['accuracy']:.1%} [{figures['low']:.1%}, {figures['high']:.1%}]"
+
+
+def _value(quantile: dict[str, Any], figures: dict[str, Any]) -> str:
+    beyond = figures.get("largest", 0)
+    return f"> {beyond:.3g}" if quantile["value"] is None else f"{quantile['value']:.3g}"
+
+
+def check_outputs(per_image: Path | None, examples: Path | None) -> None:
+    """Refuses files that could not be written, before hours of attacks.
+
+    Raises:
+        InputError: A suffix that is not known, or a folder that cannot be made.
+        UnavailableError: A package is missing.
+    """
+    from tscnc_deploy.errors import InputError
+    from tscnc_deploy.report.per_image import check_table
+
+    if per_image is not None:
+        check_table(per_image)
+    if examples is not None:
+        try:
+            examples.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"--save-examples {examples}: cannot be made: {error.strerror}"
+            raise InputError(msg) from error
+
+
+def write_outputs(found: Mapping[str, VerifyResult], per_image: Path | None, examples: Path | None) -> None:
+    """Writes what the user asked for besides the result."""
+    if per_image is not None:
+        from tscnc_deploy.report.per_image import write_per_image
+
+        write_per_image(per_image, _rows(found))
+    if examples is not None:
+        for name, assessment in found.items():
+            _save_examples(examples, name, assessment)
+
+
+def _rows(found: Mapping[str, VerifyResult]) -> list[Row]:
+    """Of all engines; each may have ended after another number of images, and faced other attacks."""
+    from tscnc_deploy.report.per_image import per_image_rows
+
+    rows = [
+        row
+        for name, assessment in found.items()
+        for row in per_image_rows(
+            {name: assessment.evaluation},
+            assessment.subject.images,
+            assessment.subject.labels,
+            {name: assessment.predictions},
+            {name: assessment.adversarial_predictions},
+            assessment.subject.classes,
+            assessment.subject.index,
+        )
+    ]
+    attacks = dict.fromkeys(name for assessment in found.values() for name in assessment.evaluation.robust_by_attack)
+    others = [column for column in rows[0] if column not in attacks]
+    after_clean = others.index("clean") + 1
+    columns = [*others[:after_clean], *attacks, *others[after_clean:]]
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def _save_examples(folder: Path, name: str, assessment: VerifyResult) -> None:
+    from tscnc_deploy.report.gallery import save_examples, write_gallery
+
+    subject, evaluation = assessment.subject, assessment.evaluation
+    found = (
+        subject.images,
+        evaluation.adversarial,
+        subject.labels,
+        assessment.predictions,
+        assessment.adversarial_predictions,
+    )
+    save_examples(folder / f"{name}.npz", *found, index=subject.index, engine=name, threat=evaluation.threat)
+    write_gallery(folder / f"{name}.png", *found, subject.classes, evaluation.threat)
+
+
+def show_deployed(deployed: Mapping[str, Any]) -> None:
+    """Prints how a live server compares with the bundle that it is said to serve."""
+    parity, evidence = deployed["parity"], deployed["evidence"]
+    named = {None: "names no bundle", True: "names this bundle", False: "names ANOTHER bundle"}
+    flips = len(parity["flips_clean"]) + len(parity["flips_adversarial"])
+    click.echo(
+        f"the server {named[deployed['same_bundle']]}; its logits differ from the twin's by at most "
+        f"{_difference(parity)} (tolerance {parity['tolerance']:g}), {flips} labels flipped"
+    )
+    if evidence and evidence["robust"]:
+        click.echo(f"the bundle's own evidence: {evidence['robust']['accuracy']:.1%} robust")
+
+
+def require_deployed(target: Path | str, chosen: Target) -> None:
+    """Refuses a live server that does not answer as its bundle.
+
+    Raises:
+        GateFailedError: Another bundle is served, or logits differ too much.
+    """
+    from tscnc_deploy.errors import GateFailedError
+
+    if not chosen.deployed or chosen.deployed_passed:
+        return
+    parity = chosen.deployed["parity"]
+    what = (
+        f"its logits differ from the twin's by {_difference(parity)}, more than {parity['tolerance']:g}"
+        if not parity["passed"]
+        else f"it says that it serves the bundle {chosen.deployed['bundle_sha256']}"
+    )
+    msg = f"{target}: does not serve this bundle: {what}"
+    raise GateFailedError(msg)
+
+
+def _difference(parity: Mapping[str, Any]) -> str:
+    return "infinity" if parity["max_abs_diff"] is None else f"{parity['max_abs_diff']:.3g}"
+
+
+def _failed_gates(found: Mapping[str, VerifyResult]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, gate) for name, assessment in found.items() for gate in assessment.gates if not gate["passed"]]
+
+
+def require_gates(target: Path | str, found: Mapping[str, VerifyResult]) -> None:
+    """Raises what failed gates mean for the exit status.
+
+    Raises:
+        InconclusiveError: All that failed might pass with more images; says how many.
+        GateFailedError: Others.
+    """
+    from tscnc_deploy.errors import GateFailedError, InconclusiveError
+
+    failed = _failed_gates(found)
+    if not failed:
+        return
+    if not all(gate["inconclusive"] for _, gate in failed):
+        names = [f"{name}: {gate['name']}" for name, gate in failed]
+        msg = f"{target}: gates failed: {', '.join(names)}"
+        raise GateFailedError(msg)
+    lines = []
+    for name, gate in failed:
+        needed = gate["images_to_settle"]
+        settle = f"about {needed} images in all would settle it" if needed else "no number of images would settle it"
+        lines.append(
+            f"{name}: {gate['name']} {gate['value']:.4f} is below {gate['limit']:g}, its upper end above; {settle}"
+        )
+    raise InconclusiveError("\n".join(lines))

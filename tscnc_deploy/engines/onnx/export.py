@@ -1,0 +1,207 @@
+"""Exports a PyTorch model as one plain ONNX file, weight for weight.
+
+The graph stays close to the model on purpose: every convolution and linear layer keeps its weight bit for bit and under
+its own name, and batch norms are left as they are, so that a reader can compare the file with the model and the zeros
+are those of the masks. Folding a norm into a convolution could add zeros (a gain of 0, an underflow); every runtime
+folds them when it opens the file.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxscript import optimizer
+from torch import nn
+
+from tscnc_deploy.engines.base import EngineSpec
+from tscnc_deploy.engines.onnx.file import write_onnx
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.torch_twin import TwinEngine
+from tscnc_deploy.errors import InputError
+
+OPSET = 20
+# Came with opset 20 in ONNX 1.15. Newer ones add nothing to such a file and shut out older runtimes.
+IR_VERSION = 9
+# Far above rounding and far below what a wrong graph gives; the target's own tolerance is checked on real images later.
+_WRONG = 1e-2
+
+
+def export_onnx(
+    model: nn.Module, path: str | Path, *, input_shape: tuple[int, int, int], batch_example: int = 2
+) -> None:
+    """Exports a model to one ONNX file with input "images" [batch, C, H, W] and output "logits" [batch, K].
+
+    The same model gives the same bytes. The model itself is not changed: a copy on the CPU, in eval mode, is exported.
+    The file is checked by `onnx.checker` and run by onnxruntime at batches 1, 2, 3 and `batch_example`.
+
+    Args:
+        model: Maps float32 images [N, C, H, W] in [0, 1] to logits [N, K]; parameters in float32.
+        path: The file to write.
+        input_shape: (C, H, W).
+        batch_example: Images that the model is traced with; at least 2, as a batch of 1 would become a constant.
+
+    Raises:
+        InputError: The model cannot be exported with a free batch size, holds values that are not finite, or the file
+            does not compute what the model computes.
+        StorageError: The file cannot be written.
+    """
+    if batch_example < 2:
+        msg = f"batch_example = {batch_example}: at least 2 images are needed to keep the batch size free"
+        raise InputError(msg)
+    path = Path(path)
+    twin = copy.deepcopy(model).cpu().eval()
+    traced = _trace(twin, input_shape, batch_example)
+    reference = TwinEngine(twin, input_shape, _classes(traced, twin))
+    proto = _plain(traced, reference.spec)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        msg = f"{_name(twin)} gives an invalid ONNX graph: {error}"
+        raise InputError(msg) from error
+    write_onnx(proto, path)
+    try:
+        _compare(reference, path, sorted({1, 2, 3, batch_example}))
+    except InputError:
+        path.unlink()
+        raise
+
+
+def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> ModelProto:
+    with _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                model,
+                (torch.full((batch_example, *input_shape), 0.5),),
+                dynamo=True,
+                external_data=False,
+                # The default optimisation folds norms and merges equal weights.
+                optimize=False,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            cause = str(error.__cause__ or error).strip().splitlines()[0]
+            msg = f"{_name(model)} cannot be exported to ONNX with a free batch size: {cause}"
+            raise InputError(msg) from error
+        if program is None:
+            msg = "torch.onnx.export returned no program"
+            raise RuntimeError(msg)
+        optimizer.inline(program.model)
+        optimizer.fold_constants(program.model)
+        return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _classes(traced: ModelProto, model: nn.Module) -> int:
+    shapes = [output.type.tensor_type.shape.dim for output in traced.graph.output]
+    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0].dim_value or not shapes[0][1].dim_value:
+        sizes = [[dim.dim_param or dim.dim_value for dim in shape] for shape in shapes]
+        msg = f"{_name(model)} must give logits [batch, classes], but gives {sizes}"
+        raise InputError(msg)
+    return int(shapes[0][1].dim_value)
+
+
+def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
+    """The traced model built anew from what determines its logits.
+
+    Left behind are stack traces, paths of this machine, names of producers and symbolic shapes.
+    """
+    _fix_shapes(traced.graph)
+    _store_constants(traced.graph)
+    nodes = _used_nodes(traced.graph)
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        [_plain_node(node) for node in nodes],
+        "classifier",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *spec.input_shape])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", spec.classes])],
+        [_plain_tensor(tensor) for tensor in traced.graph.initializer if tensor.name in used],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, producer_name="tscnc-deploy", ir_version=IR_VERSION, opset_imports=[opset])
+
+
+def _fix_shapes(graph: GraphProto) -> None:
+    """Gives every Reshape whose result is free in the batch alone a constant shape instead of a computed one."""
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    for node in graph.node:
+        shape = shapes.get(node.output[0]) if node.op_type == "Reshape" else None
+        if shape and all(size > 0 for size in shape[1:]):
+            name = f"{node.output[0]}_shape"
+            graph.initializer.append(numpy_helper.from_array(np.array([shape[0] or -1, *shape[1:]], np.int64), name))
+            node.input[1] = name
+
+
+def _store_constants(graph: GraphProto) -> None:
+    """Makes every constant a stored tensor like the others, as what rewrites types looks for them there."""
+    constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
+    for node in constants:
+        graph.initializer.append(TensorProto.FromString(node.attribute[0].t.SerializeToString()))
+        graph.initializer[-1].name = node.output[0]
+        graph.node.remove(node)
+
+
+def _used_nodes(graph: GraphProto) -> list[NodeProto]:
+    used = {output.name for output in graph.output}
+    nodes = []
+    for node in reversed(graph.node):
+        if used.intersection(node.output):
+            used.update(node.input)
+            nodes.append(node)
+    return nodes[::-1]
+
+
+def _plain_node(node: NodeProto) -> NodeProto:
+    plain = NodeProto(op_type=node.op_type, domain=node.domain, name=node.name, input=node.input, output=node.output)
+    plain.attribute.extend(sorted(node.attribute, key=attrgetter("name")))
+    for attribute in plain.attribute:
+        attribute.ClearField("doc_string")
+    return plain
+
+
+def _plain_tensor(tensor: TensorProto) -> TensorProto:
+    array = numpy_helper.to_array(tensor)
+    # Masking a negative weight gives a negative zero, which means the same as zero and compresses worse.
+    return numpy_helper.from_array(array + 0 if array.dtype == np.float32 else array, tensor.name)
+
+
+def _compare(reference: TwinEngine, path: Path, batches: list[int]) -> None:
+    engine = OnnxRuntimeEngine(path)
+    images = np.random.default_rng(0).random((batches[-1], *engine.spec.input_shape), np.float32)
+    for batch in batches:
+        expected = reference.logits(images[:batch])
+        difference = float(np.abs(engine.logits(images[:batch]) - expected).max())
+        if not difference <= _WRONG * max(1.0, float(np.abs(expected).max())):
+            msg = f"{path}: logits of a batch of {batch} differ by {difference:g} from the model's"
+            raise InputError(msg)
+
+
+def _name(model: nn.Module) -> str:
+    return type(model).__name__

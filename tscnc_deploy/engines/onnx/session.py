@@ -1,0 +1,106 @@
+"""onnxruntime sessions that run on the provider they were asked for, or not at all."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import onnxruntime
+from onnx import TensorProto, helper
+
+from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.text import not_among
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+# TF32 would make fp32 a lie. The heuristic search picks the same algorithm every time; the default one races them.
+_OPTIONS: dict[str, dict[str, str]] = {
+    CPU: {},
+    CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+}
+_FATAL_ONLY = 4
+
+
+def open_session(data: bytes, path: Path, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
+    """Opens a model on one provider.
+
+    Args:
+        data: An ONNX file that `onnx_file.parse_onnx` has accepted.
+        path: Name of the file, for messages.
+        provider: `CPU` or `CUDA`.
+        threads: CPU threads of one call; None takes one per physical core.
+
+    Raises:
+        InputError: onnxruntime refuses the model, or does not know the provider.
+        UnavailableError: The provider does not work on this machine.
+    """
+    require(provider)
+    try:
+        session = _session(data, provider, threads)
+    except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        msg = f"{path}: onnxruntime refuses it: {one_line(error)}"
+        raise InputError(msg) from error
+    if provider not in session.get_providers():
+        msg = f"{path}: onnxruntime would run it on {session.get_providers()[0]} instead of {provider}"
+        raise UnavailableError(msg)
+    return session
+
+
+def _session(data: bytes, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
+    # What goes wrong arrives as an exception; the log would only say it again, on the user's terminal.
+    onnxruntime.set_default_logger_severity(_FATAL_ONLY)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    options.use_deterministic_compute = True
+    options.intra_op_num_threads = threads or 0
+    # Attacks alternate between an engine and its twin: threads that wait actively take the cores from PyTorch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(data, options, providers=[(provider, _OPTIONS[provider])], enable_fallback=0)
+
+
+def require(provider: str) -> None:
+    """Makes sure that a session really runs on a provider; onnxruntime falls back to the CPU without a word.
+
+    Raises:
+        InputError: There is no such provider.
+        UnavailableError: It does not work on this machine; the message says what to install.
+    """
+    if provider not in _OPTIONS:
+        msg = f"onnxruntime provider {provider!r} {not_among(provider, _OPTIONS)}"
+        raise InputError(msg)
+    if provider == CPU:
+        return
+    if provider not in onnxruntime.get_available_providers():
+        msg = (
+            f"this onnxruntime was built without {provider}; "
+            "run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        )
+        raise UnavailableError(msg)
+    with redirect_stdout(io.StringIO()):  # it prints what it does not find
+        onnxruntime.preload_dlls()
+    reason = "it falls back to the CPU"
+    try:
+        if provider in _session(_probe(), provider, threads=1).get_providers():
+            return
+    except Exception as error:
+        reason = one_line(error)
+    msg = (
+        f"onnxruntime cannot use {provider} on this machine ({reason}); it needs an NVIDIA GPU with its driver, and "
+        "CUDA and cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    )
+    raise UnavailableError(msg)
+
+
+def one_line(error: Exception) -> str:
+    """The message of an exception of onnxruntime, which may have many lines."""
+    return " ".join(str(error).split())
+
+
+def _probe() -> bytes:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([node], "probe", [x], [y])
+    model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)])
+    return bytes(model.SerializeToString())

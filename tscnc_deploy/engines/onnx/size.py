@@ -1,0 +1,95 @@
+"""How many bytes an exported network takes on disk, and how few would do."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import ModelProto
+
+from tscnc_deploy.engines.onnx.file import array_of, parse_onnx, read_bytes
+from tscnc_deploy.engines.onnx.structure import structure_of
+
+
+@dataclass(frozen=True)
+class Size:
+    """One row of the table: what is stored how, its bytes, and how many times smaller than the dense file that is."""
+
+    name: str
+    bytes: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class SizeTable:
+    """Sizes on disk of one network; nothing is said about memory at run time, where runtimes expand the weights.
+
+    Attributes:
+        rows: "dense file" and "sparse file", which hold the same pruned weights, each also as an archive: "zip"
+            (deflate, level 9) and "xz" (LZMA, preset 1). Then "entropy bound", what an ideal coder of the positions
+            needs with every value stored as it is; an archive can be below it if values repeat. Where the engine opens
+            something else than float32 ONNX, "engine file" in place of the sparse one, and no bound.
+    """
+
+    rows: tuple[Size, ...]
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Bytes, and how many times smaller than the dense file that is, by the name of the row."""
+        return {row.name: {"bytes": row.bytes, "ratio": row.ratio} for row in self.rows}
+
+
+def size_table(dense_path: str | Path, model_path: str | Path) -> SizeTable:
+    """Measures the files, and what standard compression makes of them.
+
+    Args:
+        dense_path: Dense ONNX file.
+        model_path: What the engine opens: the sparse ONNX form of the same network, or a file of its own form.
+
+    Raises:
+        InputError: See `onnx_file.read_onnx`.
+    """
+    dense, model = read_bytes(dense_path), read_bytes(model_path)
+    onnx = parse_onnx(model, model_path) if Path(model_path).suffix == ".onnx" else None
+    same_weights = onnx is not None and structure_of(onnx).precision == "fp32"
+    name = "sparse file" if same_weights else "engine file"
+    sizes = {
+        "dense file": len(dense),
+        "dense file, zip": _zip_size(dense),
+        "dense file, xz": _xz_size(dense),
+        name: len(model),
+        f"{name}, zip": _zip_size(model),
+        f"{name}, xz": _xz_size(model),
+    }
+    if onnx is not None and same_weights:
+        sizes["entropy bound"] = _entropy_bound(onnx)
+    return SizeTable(tuple(Size(name, size, len(dense) / size) for name, size in sizes.items()))
+
+
+def _zip_size(data: bytes) -> int:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        file.writestr("model.onnx", data)
+    return len(archive.getbuffer())
+
+
+def _xz_size(data: bytes) -> int:
+    # Preset 1 comes within 3% of preset 6 on such files and takes a tenth of the time on the dense one.
+    return len(lzma.compress(data, preset=1))
+
+
+def _entropy_bound(model: ModelProto) -> int:
+    """Bytes of the parameters when each layer's zeros cost H(p) bits a position and each non-zero 32 bits more."""
+    layers = structure_of(model).layers
+    bits = sum(layer.prunable * _entropy(layer.sparsity) + 32 * layer.nonzero for layer in layers)
+    weights = {layer.name for layer in layers}
+    others = sum(array_of(tensor).nbytes for tensor in model.graph.initializer if tensor.name not in weights)
+    return math.ceil(bits / 8) + others
+
+
+def _entropy(p: float) -> float:
+    """Binary entropy in bits."""
+    return -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)

@@ -1,0 +1,1 @@
+"""Models on inference servers as engines, over the Open Inference Protocol (HTTP and gRPC)."""

@@ -1,0 +1,1 @@
+"""The engine kinds "tensorrt" and "tensorrt-rtx"."""

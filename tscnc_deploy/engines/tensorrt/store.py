@@ -1,0 +1,207 @@
+"""Engines on disk: written with their digest, opened only when it matches, rebuilt where they do not open."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tscnc_deploy.engines.base import Engine
+from tscnc_deploy.engines.kind import ExportAids
+from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
+from tscnc_deploy.engines.onnx.structure import overall_precision
+from tscnc_deploy.engines.target import Target
+from tscnc_deploy.engines.tensorrt import library
+from tscnc_deploy.engines.tensorrt.availability import can_run
+from tscnc_deploy.engines.tensorrt.facts import Facts, digest, read_facts, write_facts
+from tscnc_deploy.engines.tensorrt.log import new_logger
+from tscnc_deploy.errors import InputError, StorageError, UnavailableError
+from tscnc_deploy.files import Read, read_file
+
+_ENGINE, _FACTS, _DENSE, _GRAPH = "model.engine", "engine.json", "model.dense.onnx", "model.graph.onnx"
+# Images on which a rebuilt engine is compared with the ONNX file that it was built from.
+_COMPARED = 32
+_MAX_PLAN = 1 << 32
+
+
+def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids, read: Read = read_file) -> Path:
+    """Builds the engine of an ONNX file and writes it, with engine.json, to a folder.
+
+    Returns:
+        The engine's file.
+
+    Raises:
+        InputError: See `builder.build`; or the precision that TensorRT gave a layer is not the target's.
+        UnavailableError: The library or the GPU that building needs is missing.
+        StorageError: The folder cannot be written.
+    """
+    from tscnc_deploy.engines.tensorrt.builder import build
+
+    built = build(graph, target, aids, read)
+    _check_precision(built.facts, target, graph)
+    path = folder / _ENGINE
+    try:
+        path.write_bytes(built.plan)
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror}"
+        raise StorageError(msg) from error
+    write_facts(built.facts, folder / _FACTS)
+    return path
+
+
+def open_stored(folder: Path, target: Target, *, rebuild: bool, read: Read = read_file) -> Engine:
+    """Opens the engine of a folder.
+
+    Args:
+        folder: What `build_into` wrote to, with its ONNX files.
+        target: What it was built for.
+        rebuild: Whether an engine that does not open here is built anew, see `_rebuilt`.
+        read: Gives the content of every file that is used.
+
+    Raises:
+        InputError: A file is missing or is not the one that engine.json describes, or a rebuilt engine does not agree
+            with its ONNX file.
+        UnavailableError: The engine is truncated, or this machine lacks the library or the GPU that it was built for.
+    """
+    facts = read_facts(folder / _FACTS, read)
+    if facts.library != target.engine:
+        msg = f"{folder}: {_FACTS} is of an engine for {facts.library}, its target is for {target.engine}"
+        raise InputError(msg)
+    plan = read(folder / _ENGINE, _MAX_PLAN)
+    problem = _damage(plan, facts, folder / _ENGINE)
+    # A GPU that it was not built for is what `_mismatch` tells, with the way out.
+    missing = can_run(target.model_copy(update={"portable": True}))
+    if missing:
+        msg = f"{folder / _ENGINE}: {f'{problem}; and ' if problem else ''}{_built(facts)}, not run here: {missing}"
+        raise UnavailableError(msg)
+    problem = problem or _mismatch(facts)
+    if problem is None:
+        return _opened(plan, facts, target, str(folder / _ENGINE))
+    if rebuild:
+        return _rebuilt(folder, target, facts, read)
+    msg = (
+        f"{folder / _ENGINE}: {problem}; to build it anew from the ONNX file beside it, on this machine and for it, "
+        "open it with rebuild=True (tscnc-deploy bench BUNDLE --rebuild)"
+    )
+    raise UnavailableError(msg)
+
+
+def _opened(plan: bytes, facts: Facts, target: Target, source: str) -> Engine:
+    from tscnc_deploy.engines.tensorrt.execution import TensorRTEngine
+
+    return TensorRTEngine(plan, facts, target, source)
+
+
+def _check_precision(facts: Facts, target: Target, graph: Path) -> None:
+    precisions = [layer.precision for layer in facts.layers]
+    if overall_precision(precisions) == target.precision:
+        return
+    ends = {0, len(precisions) - 1} if target.precision != "fp32" else set()
+    allowed = {target.precision, "fp32"}
+    wrong = [
+        f"{layer.name} in {layer.precision}"
+        for index, layer in enumerate(facts.layers)
+        if layer.precision != target.precision and not (index in ends and layer.precision in allowed)
+    ]
+    msg = (
+        f"{graph}: target {target.name} asks for {target.precision}, but {facts.library} {facts.version} computes "
+        f"{len(wrong)} of {len(precisions)} layers otherwise: {', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
+    )
+    raise InputError(msg)
+
+
+def _damage(plan: bytes, facts: Facts, path: Path) -> str | None:
+    """What a truncated file is; one that is another file is refused."""
+    if len(plan) < facts.plan_bytes:
+        return f"is truncated: {len(plan)} of {facts.plan_bytes} bytes"
+    if digest(plan) != facts.plan:
+        msg = f"{path}: is not the engine that {_FACTS} describes: its SHA-256 is {digest(plan)}, not {facts.plan}"
+        raise InputError(msg)
+    if facts.library == "tensorrt-rtx" and library.library_problem("tensorrt-rtx") is None:
+        lib = library.load("tensorrt-rtx")
+        log = new_logger(lib)
+        _, diagnostics = lib.Runtime(log).get_engine_validity(plan)
+        if diagnostics & int(lib.EngineInvalidityDiagnostics.MALFORMED_ENGINE):
+            msg = f"{path}: is not an engine of tensorrt-rtx"
+            raise InputError(msg)
+    return None
+
+
+def _built(facts: Facts) -> str:
+    return f"built for {', '.join(facts.made_for)} with {facts.library} {facts.version}"
+
+
+def _mismatch(facts: Facts) -> str | None:
+    """Why an engine that is whole does not open with this machine's library and GPU; None if it does."""
+    here = library.load(facts.library).__version__
+    if facts.version != here:
+        return f"{_built(facts)}, here is {here}: another version does not open it"
+    gpu, name = str(library.gpu_capability()), library.gpu_name()
+    match facts.hardware:
+        case "ampere-and-newer":
+            fits = int(gpu.removeprefix("SM")) >= 80
+        case "this-gpu" if facts.library == "tensorrt":
+            fits = (gpu, name) == (facts.made_for[0], facts.gpu)
+        case _:
+            fits = gpu in facts.made_for
+    return None if fits else f"{_built(facts)}{f' on {facts.gpu}' if facts.gpu else ''}, here is {name} ({gpu})"
+
+
+def _rebuilt(folder: Path, target: Target, facts: Facts, read: Read) -> Engine:
+    """The engine, built anew for this machine's GPU and compared with the ONNX file that it comes from.
+
+    It is kept in the user's cache folder, by the digest of everything that determines it; the comparison is made before
+    it is put there.
+    """
+    graph = folder / (_GRAPH if (folder / _GRAPH).exists() else _DENSE)
+    data = read(graph, MAX_BYTES)
+    if digest(data) != facts.graph:
+        msg = f"{graph}: is not the file that the engine was built from: its SHA-256 is {digest(data)}"
+        raise InputError(msg)
+    parse_onnx(data, graph)
+    here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
+    machine = (library.load(target.engine).__version__, library.gpu_capability(), library.gpu_name())
+    place = _cache_folder() / digest(json.dumps([facts.graph, here.model_dump(mode="json"), *machine]).encode())
+    if not place.is_dir():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=place.parent))
+        try:
+            build_into(draft, graph, here, ExportAids(), read)
+            _compare(_from_cache(draft, here), folder / _DENSE, target, read)
+            if not place.is_dir():
+                draft.rename(place)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return _from_cache(place, here)
+
+
+def _from_cache(place: Path, target: Target) -> Engine:
+    facts = read_facts(place / _FACTS)
+    plan = read_file(place / _ENGINE, _MAX_PLAN)
+    problem = _damage(plan, facts, place / _ENGINE) or _mismatch(facts)
+    if problem:
+        msg = f"{place / _ENGINE}: {problem}; delete the folder {place}, and it is built anew"
+        raise UnavailableError(msg)
+    return _opened(plan, facts, target, str(place / _ENGINE))
+
+
+def _compare(engine: Engine, dense: Path, target: Target, read: Read) -> None:
+    from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+
+    images = np.random.default_rng(0).random((_COMPARED, *engine.spec.input_shape), np.float32)
+    difference = float(np.abs(engine.logits(images) - OnnxRuntimeEngine(dense, read=read).logits(images)).max())
+    if not difference <= target.tolerance:
+        msg = (
+            f"{dense}: the engine that was built anew differs from it by {difference:g} in a logit; "
+            f"the target's tolerance is {target.tolerance:g}"
+        )
+        raise InputError(msg)
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "tscnc-deploy" / "engines"

@@ -1,0 +1,102 @@
+"""Stage 5: the twin leaves as engines, and what they weigh and hold is counted on the files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.engines.target import Target, load_target
+from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json
+from tscnc_deploy.pipeline.stages.completion import completed_twin
+from tscnc_deploy.pipeline.stages.finetune import Finetune
+from tscnc_deploy.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tscnc_deploy.engines.base import Array
+
+
+class Export(Stage):
+    """Writes engines/TARGET/ for every target, structure.json (recounted sparsity) and sizes.json.
+
+    The folder of a target that asks for a 2:4 completion also holds twin.safetensors, the network that left.
+    """
+
+    name = "export"
+    reads = {"train": ("model.safetensors",), "finetune": ("model.safetensors",)}  # noqa: RUF012
+    code = (
+        "pipeline/stages/export.py",
+        "pipeline/stages/completion.py",
+        "engines",
+        "models",
+        "data",
+        "tscnc",
+        "training",
+    )
+    libraries = ("torch", "onnx", "onnxscript", "onnx-ir", "tensorrt", "tensorrt-rtx")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        targets = [load_target(name) for name in recipe.export.targets]
+        settings: dict[str, Any] = {"targets": [target.model_dump(mode="json") for target in targets]}
+        if _most_images(targets):
+            settings |= {"data": training_data(recipe), "seed": recipe.seed}
+        if any(target.complete_epochs for target in targets):
+            settings |= Finetune().settings(recipe)
+        return settings
+
+    def run(self, context: Context) -> None:
+        from tscnc_deploy import models
+        from tscnc_deploy.engines import ExportAids, export_engine
+        from tscnc_deploy.engines.onnx.size import size_table
+        from tscnc_deploy.engines.onnx.structure import recount
+
+        recipe = context.recipe
+        model = models.load_model(context.inputs["finetune"] / "model.safetensors")
+        targets = [load_target(name) for name in recipe.export.targets]
+        calibration = _calibration(recipe, _most_images(targets))
+        structure, sizes = {}, {}
+        for done, target in enumerate(targets):
+            context.progress.step(done, len(targets), {}, target.name)
+
+            def progress(done: int, total: int, what: str, name: str = target.name) -> None:
+                context.progress.step(done, total, {}, f"{name}: {what}")
+
+            leaving, completion = (model, None) if target.complete == "none" else completed_twin(context, target)
+            folder = context.out / "engines" / target.name
+            files = export_engine(
+                leaving,
+                target,
+                folder,
+                input_shape=model.config.input_shape,
+                aids=ExportAids(
+                    calibration=None if calibration is None else calibration[: target.calibration_images],
+                    timing_cache=context.cache / "tensorrt.timing",
+                    progress=progress,
+                ),
+            )
+            structure[target.name] = recount(files.graph).to_json()
+            if completion is not None:
+                models.save_model(leaving, folder / "twin.safetensors")
+                structure[target.name]["completion"] = completion
+            sizes[target.name] = size_table(files.dense, files.model).to_json()
+        write_json(context.out / "structure.json", structure)
+        write_json(context.out / "sizes.json", sizes)
+
+
+def _most_images(targets: list[Target]) -> int:
+    """How many calibration images the targets ask for; 0 if none is in int8."""
+    return max((target.calibration_images for target in targets if target.precision == "int8"), default=0)
+
+
+def _calibration(recipe: Recipe, count: int) -> Array | None:
+    """Training images as they are, drawn at random: neither validation nor test images may shape what is tested."""
+    if not count:
+        return None
+    import torch
+
+    from tscnc_deploy import data
+    from tscnc_deploy.seeds import derive_generator
+
+    train = data.load(recipe.data).train
+    order = torch.randperm(len(train), generator=derive_generator(recipe.seed, "calibration"))
+    images, _ = train.batch(order[:count])
+    array: Array = images.numpy()
+    return array

@@ -1,0 +1,50 @@
+"""How long the exported engines take for one image here, beside the dense network: what zeros give at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+# Enough for a median that a busy machine moves little, and a fraction of a second for small networks.
+ROUNDS, WARM_UP = 30, 5
+DENSE = "dense network in onnxruntime"
+
+
+def measure_latency(folders: Iterable[Path]) -> dict[str, Any]:
+    """Times engines that run here and one dense file in onnxruntime: one image a call, one thread each, in turns.
+
+    The dense file holds the same pruned weights, whose zeros onnxruntime computes with. These are figures of a moment
+    on one machine: they decide nothing, and differ from run to run.
+
+    Args:
+        folders: Of exported engines, at least one; see `engines.export_engine`.
+
+    Returns:
+        "threads", "batch", "rounds", "processor", and by name under "engines" the "median_ms" and "min_ms" of the calls
+        and "provider", what ran them.
+    """
+    from tscnc_deploy.engines import open_engine
+    from tscnc_deploy.engines.base import Engine
+    from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+    from tscnc_deploy.engines.processor import processor
+    from tscnc_deploy.engines.timing import measure
+
+    folders = list(folders)
+    engines: dict[str, Engine] = {DENSE: OnnxRuntimeEngine(folders[0] / "model.dense.onnx", threads=1)}
+    engines |= {folder.name: open_engine(folder, threads=1) for folder in folders}
+    timings = measure(engines, [1], repeats=ROUNDS, warmup=WARM_UP)
+    return {
+        "threads": 1,
+        "batch": 1,
+        "rounds": ROUNDS,
+        "processor": processor()["model"],
+        "engines": {
+            timing.name: {
+                "median_ms": timing.p50_ms,
+                "min_ms": timing.min_ms,
+                "provider": engines[timing.name].spec.provider,
+            }
+            for timing in timings
+        },
+    }

@@ -1,0 +1,285 @@
+"""Stage 7: what ships, with the evidence for it: gates, report, model card, manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.pipeline.stages.base import Context, Stage, read_json
+from tscnc_deploy.pipeline.stages.provenance import versions, write_origin
+from tscnc_deploy.recipe import Data, Recipe
+from tscnc_deploy.recipe.file import to_toml
+from tscnc_deploy.resources import folder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tscnc_deploy.bundle.evidence import Evidence
+    from tscnc_deploy.robustness import Gate
+
+_COUNTED = ("prunable", "nonzero", "sparsity", "multiply_adds", "multiply_adds_left", "multiply_add_sparsity")
+
+
+class Package(Stage):
+    """Writes the bundle. It is written whether the gates passed or not, and says which; only a passed one is served."""
+
+    name = "package"
+    reads = {  # noqa: RUF012
+        "train": ("history.json", "classes.json"),
+        "prune": ("history.json",),
+        "finetune": ("model.safetensors", "layers.json", "history.json"),
+        "verify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
+        "export": ("engines", "structure.json", "sizes.json"),
+        "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors", "latency.json"),
+    }
+    code = (
+        "pipeline/stages/package.py",
+        "pipeline/stages/provenance.py",
+        "bundle/provenance",
+        "bundle",
+        "engines/onnx/structure.py",
+        "report",
+        "robustness/gates.py",
+        "recipe",
+        "data/sampling.py",
+        "seeds.py",
+    )
+    libraries = ("matplotlib", "jinja2")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))
+        written = recipe.model_dump(mode="json", exclude={"data": {"root", "download"}})
+        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest(), "environment": versions()}
+
+    def run(self, context: Context) -> None:
+        from tscnc_deploy import bundle
+        from tscnc_deploy.bundle.withheld import WithheldEvidence
+        from tscnc_deploy.models import load_model
+        from tscnc_deploy.report.card import render_card
+        from tscnc_deploy.report.data import ReportData
+        from tscnc_deploy.report.html import render_report
+
+        recipe, inputs, out = context.recipe, context.inputs, context.out
+        shipped, environment = _for_shipping(recipe), _environment(context.device)
+        twin = load_model(inputs["finetune"] / "model.safetensors")
+        structure = read_json(inputs["export"] / "structure.json")
+        engines = read_json(inputs["reverify"] / "evaluation.json")
+        verified = read_json(inputs["verify"] / "evaluation.json")
+        layers = read_json(inputs["finetune"] / "layers.json")
+        latency = inputs["reverify"] / "latency.json"
+        counted_in = _counted_in(structure)
+        counted = structure[counted_in]
+        if not _holds_the_twins_weights(counted):
+            counted = _with_the_twins_weights(counted, layers)
+        model = {
+            "arch": recipe.model.arch,
+            "parameters": sum(parameter.numel() for parameter in twin.parameters()),
+            **{key: counted[key] for key in _COUNTED},
+            "input_shape": list(twin.config.input_shape),
+            "classes": read_json(inputs["train"] / "classes.json"),
+        }
+        gates = [gate.to_json() for gate in _gates(recipe, structure, verified, engines, layers)]
+        record = ReportData.from_json(
+            {
+                "name": recipe.name,
+                "recipe": shipped.model_dump(mode="json", by_alias=True),
+                "model": model,
+                "threat": recipe.threat.model_dump(),
+                "evaluations": {
+                    "dense": verified["dense"],
+                    "twin": verified["twin"],
+                    "engines": {name: engine | _layers(name, engine, structure) for name, engine in engines.items()},
+                },
+                "pruning": verified["comparison"],
+                "gates": gates,
+                "layers": _with_multiply_adds(layers, counted),
+                "latency": read_json(latency) if latency.exists() else None,
+                "history": [
+                    row for name in ("train", "prune", "finetune") for row in read_json(inputs[name] / "history.json")
+                ],
+                "sizes": [
+                    {"name": name, **size}
+                    for name, size in read_json(inputs["export"] / "sizes.json")[counted_in].items()
+                ],
+                "environment": environment,
+                "seconds": {name: round(times.seconds, 3) for name, times in context.earlier.items()},
+                "passed": all(gate["passed"] for gate in gates),
+            }
+        )
+        (out / "recipe.toml").write_text(to_toml(shipped), encoding="utf-8")
+        shutil.copyfile(inputs["finetune"] / "model.safetensors", out / "twin.safetensors")
+        shutil.copytree(inputs["export"] / "engines", out / "engines")
+        evidence, index = _evidence(context, record.to_json())
+        (evidence if recipe.verify.ship_images else WithheldEvidence.of(evidence, index)).write(out)
+        (out / "report.html").write_text(render_report(record), encoding="utf-8")
+        (out / "README.md").write_text(render_card(record), encoding="utf-8")
+        write_origin(context, shipped, environment)
+        entries = {
+            name: {
+                "folder": f"engines/{name}",
+                "kind": engine["kind"],
+                "precision": engine["precision"],
+                "attacked": "unavailable" not in engine,
+                "unavailable": engine.get("unavailable"),
+                "build": _build_entry(engine["build"]) if "build" in engine else None,
+            }
+            for name, engine in engines.items()
+        }
+        bundle.seal(
+            out,
+            bundle.Contents.model_validate(
+                {
+                    "name": recipe.name,
+                    "model": model,
+                    "threat": recipe.threat.model_dump(),
+                    "engines": entries,
+                    "passed": record.passed,
+                }
+            ),
+        )
+
+
+def _counted_in(structure: dict[str, Any]) -> str:
+    """The target whose file tells the network's sparsity and size: the first that holds the twin's weights as they are.
+
+    Without one, the first of all, see `_with_the_twins_weights`.
+    """
+    return next(
+        (name for name, counted in structure.items() if _holds_the_twins_weights(counted)), next(iter(structure))
+    )
+
+
+def _holds_the_twins_weights(counted: dict[str, Any]) -> bool:
+    return counted["precision"] == "fp32" and "completion" not in counted
+
+
+def _with_the_twins_weights(counted: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
+    """What would have been counted before rounding to 8 bits, or completing to 2:4, made more of the weights zero."""
+    from tscnc_deploy.engines.onnx.structure import Layer, Structure
+
+    nonzero = {layer["name"]: layer["nonzero"] for layer in layers}
+    before = []
+    for layer in counted["layers"]:
+        name, shape, multiply_adds = layer["name"], tuple(layer["shape"]), layer["multiply_adds"]
+        applied = None if multiply_adds is None else multiply_adds // math.prod(shape)
+        before.append(Layer(name, shape, nonzero[name], "fp32", applied))
+    return Structure(tuple(before)).to_json()
+
+
+def _with_multiply_adds(layers: list[dict[str, Any]], counted: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers of the twin, with what their weights multiply in the exported file."""
+    found = {layer["name"]: layer for layer in counted["layers"]}
+    keys = ("multiply_adds", "multiply_adds_left")
+    return [layer | {key: found.get(layer["name"], {}).get(key) for key in keys} for layer in layers]
+
+
+def _layers(name: str, engine: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of the layers of an engine: how TensorRT computes them, and what 2:4 cost them."""
+    return {
+        "layers": engine.get("build", {}).get("layers", []),
+        "completion": structure[name].get("completion", []),
+    }
+
+
+def _build_entry(build: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says of how an engine was built, from `engines.trt.facts.Facts`."""
+    told = {key: build[key] for key in ("library", "version", "made_for", "hardware", "gpu", "workspace_bytes")}
+    layers = build["layers"]
+    return told | {
+        "timing_cache": build["timing_cache"],
+        "precisions": {layer["name"]: layer["precision"] for layer in layers},
+        "fits_2_4": [layer["name"] for layer in layers if layer["fits_2_4"]],
+        "sparse_kernels": [layer["name"] for layer in layers if layer["sparse_kernel"]],
+    }
+
+
+def _gates(
+    recipe: Recipe,
+    structure: dict[str, Any],
+    verified: dict[str, Any],
+    engines: dict[str, Any],
+    layers: list[dict[str, Any]],
+) -> list[Gate]:
+    """Every bound of the recipe on every figure that there is."""
+    from tscnc_deploy.robustness import Accuracy, Comparison, Gate, at_least, at_most, loses_at_most
+
+    limits = recipe.gates
+    gates = []
+    for name, counted in structure.items():
+        zeros = counted["prunable"] - counted["nonzero"]
+        wanted = round(recipe.prune.sparsity * counted["prunable"])
+        # Rounding to fewer bits and completing to 2:4 may add zeros, and never make a zero a weight. Whole filters need
+        # not add up to the number asked for.
+        exact = _holds_the_twins_weights(counted) and recipe.prune.pattern != "filters"
+        right = zeros == wanted if exact else zeros >= wanted
+        gates.append(Gate(f"{name}: zeros counted in the file", zeros, wanted, right))
+    measured = {"twin": verified["twin"]} | {name: e for name, e in engines.items() if "unavailable" not in e}
+    for name, evaluation in measured.items():
+        for what, limit in (("clean", limits.clean), ("robust", limits.robust)):
+            figures = evaluation[what]
+            share = Accuracy(figures["correct"], figures["total"], figures["low"], figures["high"])
+            gates.append(at_least(f"{name}: {what} accuracy, lower end", share, limit))
+        if name == "twin":
+            continue
+        parity = evaluation["parity"]
+        largest = float("inf") if parity["max_abs_diff"] is None else parity["max_abs_diff"]
+        gates.append(at_most(f"{name}: largest difference of a logit", largest, parity["tolerance"]))
+        if limits.engine_loss is not None:
+            beside = Comparison(**evaluation["comparison"])
+            gates.append(
+                loses_at_most(f"{name}: robust accuracy lost to the twin, upper bound", beside, limits.engine_loss)
+            )
+    if limits.pruning_loss is not None:
+        pruned = Comparison(**verified["comparison"])
+        gates.append(loses_at_most("robust accuracy lost by pruning, upper bound", pruned, limits.pruning_loss))
+    if limits.median_kappa is not None:
+        kappas = [layer["kappa"] for layer in layers if layer["kappa"] is not None]
+        gates.append(at_most("median kappa of the layers", statistics.median(kappas), limits.median_kappa))
+    return gates
+
+
+def _evidence(context: Context, record: dict[str, Any]) -> tuple[Evidence, NDArray[np.int64]]:
+    """A class-balanced part of the evaluated images with every adversarial example and outcome, and its places."""
+    import torch
+    from safetensors.torch import load_file
+
+    from tscnc_deploy.bundle.evidence import Evidence
+    from tscnc_deploy.data.sampling import stratified
+    from tscnc_deploy.seeds import derive_generator
+
+    examples = load_file(context.inputs["verify"] / "examples.safetensors")
+    adversarial = {"twin": examples["twin"]} | load_file(context.inputs["reverify"] / "examples.safetensors")
+    outcomes = load_file(context.inputs["verify"] / "outcomes.safetensors")
+    outcomes |= load_file(context.inputs["reverify"] / "outcomes.safetensors")
+    labels = examples["labels"]
+    index = torch.arange(len(labels))
+    if context.recipe.verify.evidence_images < len(labels):
+        generator = derive_generator(context.recipe.seed, "evidence")
+        index = stratified(labels, context.recipe.verify.evidence_images, generator).sort().values
+    evidence = Evidence(
+        images=examples["images"][index].numpy(),
+        labels=labels[index].numpy(),
+        adversarial={name: images[index].numpy() for name, images in adversarial.items()},
+        outcomes={name: mask[index].bool().numpy() for name, mask in outcomes.items()},
+        record=record,
+    )
+    return evidence, examples["index"][index].numpy()
+
+
+def _for_shipping(recipe: Recipe) -> Recipe:
+    """The recipe without the places of files on this machine."""
+    data = recipe.data.model_copy(update={"root": Data().root, "download": Data().download})
+    checkpoint = recipe.model.checkpoint and Path(recipe.model.checkpoint).name
+    model = recipe.model.model_copy(update={"checkpoint": checkpoint})
+    return recipe.model_copy(update={"data": data, "model": model})
+
+
+def _environment(device: str) -> dict[str, str]:
+    from tscnc_deploy.devices import choose_device, describe_device
+
+    return versions() | {"device": describe_device(choose_device(device))}

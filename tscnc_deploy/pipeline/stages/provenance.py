@@ -1,0 +1,95 @@
+"""What the package stage writes of a bundle's origin: versions, bill of materials, provenance, reproduce.sh."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tscnc_deploy import strict_json
+from tscnc_deploy.bundle.manifest import PROVENANCE, SBOM, SCRIPT, TWIN
+from tscnc_deploy.pipeline.stages.base import Context, training_data, utc_now
+from tscnc_deploy.recipe import Recipe
+
+_REPORTED = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "tensorrt",
+    "tensorrt-rtx",
+    "numpy",
+)
+
+
+def versions() -> dict[str, str]:
+    """Python, operating system and the packages whose version may change figures, by name."""
+    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    for name in _REPORTED:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, str]) -> None:
+    """Writes the bill of materials, reproduce.sh and, as the last file but the manifest, the provenance.
+
+    Args:
+        context: Of the stage; every other file is in its folder already.
+        shipped: The recipe as it is in the bundle.
+        environment: As it is in the record.
+    """
+    from tscnc_deploy.bundle.provenance.code import code_version
+    from tscnc_deploy.bundle.provenance.distributions import build_distributions
+    from tscnc_deploy.bundle.provenance.sbom import render_sbom
+    from tscnc_deploy.bundle.provenance.script import render_script
+    from tscnc_deploy.bundle.provenance.slsa import Build, provenance
+    from tscnc_deploy.bundle.writer import digests
+
+    out, code, distributions = context.out, code_version(), build_distributions()
+    hardware = _hardware(environment["device"])
+    weights = hashlib.sha256((out / TWIN).read_bytes()).hexdigest()
+    (out / SBOM).write_bytes(render_sbom(shipped.name, weights, distributions))
+    script = render_script(
+        shipped, code, distributions,
+        python=environment["python"], device=context.device, threads=hardware["threads"],
+    )  # fmt: skip
+    (out / SCRIPT).write_text(script, encoding="utf-8")
+    build = Build(
+        seed=shipped.seed,
+        dataset=shipped.data.dataset,
+        data_sha256=training_data(context.recipe)["digest"],
+        checkpoint_sha256=_checkpoint(context.recipe),
+        code=code,
+        environment={name: said for name, said in environment.items() if name != "device"},
+        hardware=hardware,
+        started=min((times.started for times in context.earlier.values() if times.started), default=None),
+        finished=utc_now(),
+    )
+    files = {path: entry.sha256 for path, entry in digests(out).items()}
+    (out / PROVENANCE).write_bytes(strict_json.dumps(provenance(build, files)))
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    """On what rounding may depend: the processor's vector instructions as PyTorch uses them, and its threads."""
+    import torch
+
+    return {
+        "device": device,
+        "machine": platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _checkpoint(recipe: Recipe) -> str | None:
+    if recipe.model.checkpoint is None:
+        return None
+    with Path(recipe.model.checkpoint).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

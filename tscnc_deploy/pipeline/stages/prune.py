@@ -1,0 +1,55 @@
+"""Stage 2: weights are removed, from none to the target sparsity, while the network goes on training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json, write_tensors
+from tscnc_deploy.pipeline.stages.budget import weight_costs
+from tscnc_deploy.recipe import Recipe
+
+
+class Prune(Stage):
+    """Writes model.safetensors (pruned), masks.safetensors and history.json."""
+
+    name = "prune"
+    reads = {"train": ("model.safetensors",)}  # noqa: RUF012
+    code = (
+        "pipeline/stages/prune.py",
+        "pipeline/stages/budget.py",
+        "training",
+        "tscnc",
+        "data",
+        "models",
+        "engines/sparse_cpu/latency.py",
+    )
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        return {
+            "data": training_data(recipe),
+            "threat": recipe.threat.model_dump(),
+            "train": recipe.train.model_dump(exclude={"epochs", "lr", "clean_epochs", "ramp_epochs", "early_stop"}),
+            "constrain": recipe.constrain.model_dump() if self.name in recipe.constrain.stages else None,
+            "prune": recipe.prune.model_dump(),
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: Context) -> None:
+        from tscnc_deploy import data, models
+        from tscnc_deploy.devices import choose_device
+        from tscnc_deploy.training.criteria import pruning
+        from tscnc_deploy.training.loop import Phase, Training
+
+        recipe, prune = context.recipe, context.recipe.prune
+        model = models.load_model(context.inputs["train"] / "model.safetensors")
+        # No average and no early stop: the masks change under the weights, and only the last epoch is at the target.
+        phase = Phase("prune", prune.epochs, prune.lr, "constant", average=False, early_stop=False)
+        training = Training(
+            model, data.load(recipe.data), recipe, phase, choose_device(context.device), context.work / "checkpoint.pt"
+        )
+        masked = pruning(training, weight_costs(model, prune.budget))
+        history = training.run(masked, context.progress.step)
+        models.save_model(model.cpu(), context.out / "model.safetensors")
+        write_tensors(context.out / "masks.safetensors", masked.masks.state_dict())
+        write_json(context.out / "history.json", history)

@@ -1,0 +1,79 @@
+"""Stage 1: the dense network, trained adversarially or loaded from the user's checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json
+from tscnc_deploy.recipe import Recipe
+
+
+class Train(Stage):
+    """Writes model.safetensors (the dense network), classes.json (their names in order) and history.json."""
+
+    name = "train"
+    code = ("pipeline/stages/train.py", "training", "tscnc", "data", "models")
+    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
+
+    def settings(self, recipe: Recipe) -> dict[str, Any]:
+        constrained = self.name in recipe.constrain.stages
+        return {
+            "data": training_data(recipe),
+            "model": recipe.model.model_dump(exclude={"checkpoint"}) | {"checkpoint": _digest_of(recipe)},
+            "threat": recipe.threat.model_dump(),
+            "train": recipe.train.model_dump(),
+            "constrain": recipe.constrain.model_dump() if constrained else None,
+            "seed": recipe.seed,
+        }
+
+    def run(self, context: Context) -> None:
+        from tscnc_deploy import data, models
+        from tscnc_deploy.devices import choose_device
+        from tscnc_deploy.seeds import derive_seed
+        from tscnc_deploy.training.criteria import Sparsifier
+        from tscnc_deploy.training.loop import Phase, Training
+
+        recipe, settings = context.recipe, context.recipe.train
+        dataset = data.load(recipe.data)
+        mean, std = dataset.channel_statistics()
+        model = models.build(
+            recipe.model.arch,
+            classes=len(dataset.classes),
+            input_shape=dataset.input_shape,
+            mean=mean,
+            std=std,
+            width=recipe.model.width,
+            seed=derive_seed(recipe.seed, "weights"),
+        )
+        if recipe.model.checkpoint is not None:
+            models.load_checkpoint(model, Path(recipe.model.checkpoint))
+        phase = Phase(
+            "train", settings.epochs, settings.lr, settings.schedule, settings.clean_epochs, settings.ramp_epochs,
+            early_stop=settings.early_stop,
+        )  # fmt: skip
+        training = Training(
+            model, dataset, recipe, phase, choose_device(context.device), context.work / "checkpoint.pt"
+        )
+        history = training.run(Sparsifier(), context.progress.step)
+        models.save_model(model.cpu(), context.out / "model.safetensors")
+        write_json(context.out / "classes.json", list(dataset.classes))
+        write_json(context.out / "history.json", history)
+
+
+def _digest_of(recipe: Recipe) -> str | None:
+    """Digest of the user's weights.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    if recipe.model.checkpoint is None:
+        return None
+    try:
+        with Path(recipe.model.checkpoint).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        msg = f"model.checkpoint = {recipe.model.checkpoint!r}: cannot be read: {error.strerror}"
+        raise InputError(msg) from error

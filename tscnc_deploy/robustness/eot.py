@@ -1,0 +1,79 @@
+"""Victims that answer differently each time: noticed, refused, or evaluated by their expectation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.base import require_count
+from tscnc_deploy.robustness.checks import check_finite
+from tscnc_deploy.robustness.victims import Victim
+
+# Two calls may differ by the order of sums on a GPU; what decides differs by more.
+REPEATABLE = 1e-3
+
+
+class EOTVictim:
+    """A randomised victim by its mean logits over several calls (expectation over transformation).
+
+    The mean is still random, the less the more samples; so are results, whatever the seed of the evaluation. The
+    gradient is that of the mean: all samples of a batch are in memory at once.
+
+    Args:
+        victim: What answers differently each time.
+        samples: Calls per answer, from 1 up.
+
+    Source: Athalye et al., "Synthesizing robust adversarial examples", arXiv 1707.07397.
+    """
+
+    def __init__(self, victim: Victim, samples: int) -> None:
+        require_count("EOTVictim", "samples", samples)
+        self.victim = victim
+        self.samples = samples
+        self.device = victim.device
+        self.has_gradient = victim.has_gradient
+
+    @property
+    def queries(self) -> int:
+        return self.victim.queries
+
+    def logits(self, images: Tensor) -> Tensor:
+        return torch.stack([self.victim.logits(images) for _ in range(self.samples)]).mean(0)
+
+    def differentiable(self, images: Tensor) -> Tensor:
+        return torch.stack([self.victim.differentiable(images) for _ in range(self.samples)]).mean(0)
+
+
+def randomness(victim: Victim, images: Tensor) -> float:
+    """Largest difference of a logit between two calls on the same images, relative to the largest logit (or to 1).
+
+    Args:
+        victim: What is asked twice.
+        images: float32 [N, C, H, W] in [0, 1], on any device.
+
+    Raises:
+        InputError: A logit is not finite.
+    """
+    images = images.to(victim.device)
+    first, second = victim.logits(images), victim.logits(images)
+    for logits in (first, second):
+        check_finite(logits)
+    return ((first - second).abs().max() / first.abs().max().clamp(min=1)).item()
+
+
+def check_repeatable(victim: Victim, images: Tensor) -> None:
+    """Refuses a victim that answers differently each time, unless its expectation was asked for.
+
+    Raises:
+        InputError: Says by how much the logits differ.
+    """
+    if isinstance(victim, EOTVictim):
+        return
+    difference = randomness(victim, images)
+    if difference > REPEATABLE:
+        msg = (
+            f"logits differ between two calls on the same images, by {difference:.3g} of the largest one: the model is "
+            "random; evaluate its expectation instead: EOTVictim(victim, samples=32)"
+        )
+        raise InputError(msg)

@@ -1,0 +1,1 @@
+"""Robustness beyond attacks at one epsilon: corruptions, curves, Lipschitz constants, certificates."""

@@ -1,0 +1,197 @@
+"""Accuracy under common corruptions: twelve of them at five severities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import checks
+from tscnc_deploy.robustness.classifier import Classifier, classify, classify_clean
+from tscnc_deploy.robustness.error_context import error_context
+from tscnc_deploy.robustness.evaluation import Progress
+from tscnc_deploy.robustness.losses import is_misclassified
+from tscnc_deploy.robustness.measures import distortions
+from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy, check_confidence, hoeffding_interval
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """One way to distort images, and how strongly.
+
+    Attributes:
+        distort: Maps images, a level and their randomness to images; see `distortions`.
+        levels: The level of each severity from 1 to 5, chosen for images of about 32 pixels.
+    """
+
+    distort: Callable[[Tensor, float, Noise], Tensor]
+    levels: tuple[float, float, float, float, float]
+
+
+# The four kinds of noise are about equally strong at equal severity: the standard deviation is that of the first,
+# for shot noise where the image is grey.
+CORRUPTIONS = {
+    "gaussian-noise": Corruption(distortions.gaussian_noise, (0.04, 0.06, 0.08, 0.11, 0.16)),
+    "shot-noise": Corruption(distortions.shot_noise, (300, 140, 80, 40, 20)),
+    "impulse-noise": Corruption(distortions.impulse_noise, (0.006, 0.015, 0.025, 0.05, 0.1)),
+    "uniform-noise": Corruption(distortions.uniform_noise, (0.07, 0.1, 0.14, 0.19, 0.28)),
+    "gaussian-blur": Corruption(distortions.gaussian_blur, (0.4, 0.6, 0.8, 1.0, 1.3)),
+    "defocus-blur": Corruption(distortions.defocus_blur, (0.6, 0.9, 1.2, 1.6, 2.0)),
+    "motion-blur": Corruption(distortions.motion_blur, (2, 3, 4, 5, 6)),
+    "contrast": Corruption(distortions.contrast, (0.75, 0.6, 0.45, 0.3, 0.2)),
+    "brightness": Corruption(distortions.brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
+    "fog": Corruption(distortions.fog, (0.15, 0.25, 0.35, 0.45, 0.6)),
+    "pixelate": Corruption(distortions.pixelate, (0.8, 0.6, 0.45, 0.35, 0.25)),
+    "jpeg": Corruption(distortions.jpeg, (80, 60, 40, 25, 15)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class CorruptionResult:
+    """How a classifier stands corruptions.
+
+    Attributes:
+        clean: Accuracy on the images as they are.
+        accuracies: For each corruption and severity.
+        mean: Over all corruptions and severities.
+        mean_interval: Of the mean; Hoeffding's, as the outcomes of one image belong together.
+        outcomes: For each corruption and severity, bool [N], whether each image is classified correctly.
+        seed: Of everything random.
+    """
+
+    clean: Accuracy
+    accuracies: dict[str, dict[int, Accuracy]]
+    mean: float
+    mean_interval: tuple[float, float]
+    outcomes: dict[str, dict[int, Tensor]]
+    seed: int
+
+    def to_json(self) -> dict[str, object]:
+        """Every figure and level, without the outcomes per image."""
+        low, high = self.mean_interval
+        return {
+            "clean": self.clean.to_json(),
+            "mean": {"accuracy": self.mean, "total": self.clean.total, "low": low, "high": high},
+            "corruptions": {
+                name: [
+                    {"severity": severity, "level": CORRUPTIONS[name].levels[severity - 1], **share.to_json()}
+                    for severity, share in shares.items()
+                ]
+                for name, shares in self.accuracies.items()
+            },
+            "seed": self.seed,
+        }
+
+
+def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, indices: Tensor | None = None) -> Tensor:
+    """Corrupted images, in [0, 1]; the random numbers of an image are the same at all severities.
+
+    Args:
+        images: float32 [N, C, H, W] in [0, 1] with 1 or 3 channels, on any device.
+        name: One of `CORRUPTIONS`.
+        severity: From 1 to 5.
+        seed: Of everything random.
+        indices: int64 [N], the place of each image in the whole set, which determines its random numbers; by default
+            0 to N - 1.
+
+    Raises:
+        InputError: Unknown corruption or severity, or images that are none of these.
+    """
+    checks.check_pixels(images)
+    _check_request(name, severity, images)
+    if indices is None:
+        indices = torch.arange(len(images))
+    noise = Noise(seed, indices.to(images.device), f"corruption/{name}")
+    corruption = CORRUPTIONS[name]
+    return corruption.distort(images, corruption.levels[severity - 1], noise).clamp(0, 1)
+
+
+def evaluate_corruptions(
+    classifier: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    corruptions: Sequence[str] = tuple(CORRUPTIONS),
+    severities: Sequence[int] = SEVERITIES,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> CorruptionResult:
+    """Classifies every image under every corruption at every severity.
+
+    Args:
+        classifier: Maps images to logits: a model, a function, or a victim's `logits`, so engines too.
+        images: float32 [N, C, H, W] in [0, 1] with 1 or 3 channels, on the classifier's device.
+        labels: int64 [N].
+        corruptions: Names from `CORRUPTIONS`, at least one, each once.
+        severities: Each from 1 to 5, at least one, each once.
+        seed: Of everything random.
+        batch_size: Images per call of the classifier; changes no result.
+        confidence: Of the intervals, in (0, 1).
+        progress: Called with the corruption, batches done and batches to do.
+
+    Raises:
+        InputError: Images, labels, logits or settings that would give a wrong number.
+    """
+    for what, chosen in (("corruptions", corruptions), ("severities", severities)):
+        if not chosen or len(set(chosen)) < len(chosen):
+            msg = f"{what} = {list(chosen)}: give at least one, and each once"
+            raise InputError(msg)
+    check_confidence(confidence, above=0)
+    checks.check_images(images, labels)
+    for name, severity in product(corruptions, severities):
+        _check_request(name, severity, images)
+    logits = classify_clean(classifier, images, labels, batch_size)
+    clean, classes = ~is_misclassified(logits, labels.cpu()), logits.shape[1]
+    batches = torch.split(torch.arange(len(images)), batch_size)
+    steps = len(batches) * len(severities)
+    outcomes: dict[str, dict[int, Tensor]] = {}
+    for name in corruptions:
+        outcomes[name] = {}
+        for place, severity in enumerate(severities):
+            parts = []
+            for done, batch in enumerate(batches, start=1 + place * len(batches)):
+                corrupted = corrupt(images[batch], name, severity, seed=seed, indices=batch)
+                with error_context(f"{name} of severity {severity}, after {batch[0]} of {len(images)} images"):
+                    logits = classify(classifier, corrupted, classes)
+                parts.append(~is_misclassified(logits, labels[batch].cpu()))
+                if progress:
+                    progress(name, done, steps)
+            outcomes[name][severity] = torch.cat(parts)
+    everything = torch.stack([outcome for shares in outcomes.values() for outcome in shares.values()])
+    mean = everything.double().mean().item()
+    return CorruptionResult(
+        clean=_count(clean, confidence),
+        accuracies={
+            name: {severity: _count(outcome, confidence) for severity, outcome in by_severity.items()}
+            for name, by_severity in outcomes.items()
+        },
+        mean=mean,
+        mean_interval=hoeffding_interval(mean, len(images), confidence),
+        outcomes=outcomes,
+        seed=seed,
+    )
+
+
+def _check_request(name: str, severity: int, images: Tensor) -> None:
+    if name not in CORRUPTIONS:
+        msg = f"corruption {name!r} is not known; the corruptions are {', '.join(CORRUPTIONS)}"
+        raise InputError(msg)
+    if severity not in SEVERITIES:
+        msg = f"severity {severity!r} of {name} is none of 1, 2, 3, 4 and 5"
+        raise InputError(msg)
+    if images.shape[1] not in (1, 3):
+        msg = f"images of {images.shape[1]} channels cannot be corrupted; 1 (grey) and 3 (RGB) are possible"
+        raise InputError(msg)
+
+
+def _count(outcomes: Tensor, confidence: float) -> Accuracy:
+    return accuracy(int(outcomes.sum()), len(outcomes), confidence)

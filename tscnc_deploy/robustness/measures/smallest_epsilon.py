@@ -1,0 +1,178 @@
+"""The smallest epsilon at which each image has an adversarial example, bounded from above by examples found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness import checks
+from tscnc_deploy.robustness.attacks.base import Attack, per_image
+from tscnc_deploy.robustness.classifier import classify, classify_clean
+from tscnc_deploy.robustness.error_context import error_context
+from tscnc_deploy.robustness.evaluation import Progress
+from tscnc_deploy.robustness.losses import is_misclassified
+from tscnc_deploy.robustness.noise import Noise
+from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy, check_confidence
+from tscnc_deploy.robustness.statistics.quantiles import quantiles
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victims import Victim
+
+WALK_HALVINGS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class SmallestEpsilons:
+    """How far each image has to be moved to be misclassified, at most.
+
+    Attributes:
+        epsilons: float64 [N], length of the shortest adversarial perturbation that was found; 0 where the image is
+            misclassified as it is, infinite where none was found.
+        adversarial: float32 [N, C, H, W], the example of that length; the image itself where there is none.
+        largest: Up to which epsilon was searched.
+        norm: Of the perturbations.
+        settings: Of the attack, with its name, the halvings and the seed.
+        confidence: Of the intervals.
+    """
+
+    epsilons: Tensor
+    adversarial: Tensor
+    largest: float
+    norm: str
+    settings: dict[str, object]
+    confidence: float
+
+    def robust_at(self, epsilon: float) -> Accuracy:
+        """Share of images without a known example up to this epsilon, for epsilons up to `largest`."""
+        return accuracy(int((self.epsilons > epsilon).sum()), len(self.epsilons), self.confidence)
+
+    def to_json(self) -> dict[str, object]:
+        """Counts, the quantiles with their intervals, and every setting."""
+        return {
+            "norm": self.norm,
+            "largest": self.largest,
+            "total": len(self.epsilons),
+            "misclassified": int((self.epsilons == 0).sum()),
+            "robust": self.robust_at(self.largest).to_json(),
+            "quantiles": [quantile.to_json() for quantile in quantiles(self.epsilons, confidence=self.confidence)],
+            "settings": self.settings,
+        }
+
+
+# Inside somebody's inference mode no gradient could be taken.
+@torch.inference_mode(mode=False)
+def smallest_epsilons(
+    victim: Victim,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    largest: float,
+    *,
+    norm: str = "Linf",
+    halvings: int = 7,
+    seed: int = 0,
+    batch_size: int = 256,
+    confidence: float = 0.95,
+    progress: Progress | None = None,
+) -> SmallestEpsilons:
+    """Bisects the epsilon of each image with an attack, then walks from its last example back towards the image.
+
+    The attack runs at `largest` on every image, then `halvings` times more on those it broke, each at the middle of the
+    image's interval; images of equal epsilon share a batch. The walk only asks for logits.
+
+    Args:
+        victim: What is attacked.
+        images: float32 [N, C, H, W] in [0, 1].
+        labels: int64 [N].
+        attack: Decides, wrongly where it is weak, whether an epsilon is too small.
+        largest: Where the search begins; as `Threat` takes it.
+        norm: Of the perturbations, as `Threat` takes it.
+        halvings: At least 0; the bisection ends at an interval of largest / 2**halvings.
+        seed: Of the attack.
+        batch_size: Images per forward pass.
+        confidence: Of the intervals, in (0, 1).
+        progress: Called with the attack's name, runs of an image done and runs there may be.
+
+    Raises:
+        InputError: Images, labels, logits or settings that would give a wrong number.
+    """
+    checks.check_attacks([attack], victim)
+    if halvings < 0:
+        msg = f"halvings = {halvings} is not a number from 0 up"
+        raise InputError(msg)
+    check_confidence(confidence, above=0)
+    threat = Threat(norm=norm, epsilon=largest)
+    images, labels = images.detach().cpu(), labels.cpu()
+    logits = classify_clean(lambda batch: victim.logits(batch.to(victim.device)), images, labels, batch_size)
+    correct = ~is_misclassified(logits, labels)
+    rows = correct.nonzero().squeeze(1)
+
+    # In steps of largest / 2**halvings: where the image stood, and where it fell.
+    steps = 2**halvings
+    stood = torch.zeros(len(images), dtype=torch.int64)
+    fell = torch.full_like(stood, steps)
+    adversarial = images.clone()
+    misclassified = ~correct
+    done, most = 0, len(rows) * (1 + halvings)
+    for halving in range(1 + halvings):
+        tried = fell if halving == 0 else (stood + fell) // 2
+        for step, batch in _of_equal(tried, rows, batch_size):
+            ball = Threat(norm=norm, epsilon=largest * step / steps)
+            with error_context(f"{attack.name} at epsilon {ball.epsilon:.4g}, after {done} of {most} runs"):
+                points = _run(victim, images[batch], labels[batch], ball, attack, Noise(seed, batch, attack.name))
+                found = _broken(victim, points, labels[batch])
+            adversarial[batch[found]] = points[found]
+            fell[batch[found]], stood[batch[~found]] = step, step
+            misclassified[batch] |= found
+            done += len(batch)
+            if progress:
+                progress(attack.name, done, most)
+        rows = rows[misclassified[rows]]
+
+    for batch in torch.split(rows, batch_size):
+        with error_context("the walk back to the images"):
+            adversarial[batch] = _walk_back(victim, images[batch], adversarial[batch], labels[batch])
+    lengths = threat.length(adversarial.double() - images.double())
+    return SmallestEpsilons(
+        epsilons=torch.where(misclassified, lengths, math.inf),
+        adversarial=adversarial,
+        largest=largest,
+        norm=norm,
+        settings={"attack": attack.name, **attack.settings(), "halvings": halvings, "seed": seed},
+        confidence=confidence,
+    )
+
+
+def _of_equal(tried: Tensor, rows: Tensor, batch_size: int) -> Iterator[tuple[int, Tensor]]:
+    """Batches of those rows for which the same step is tried, each with its step."""
+    for step in sorted(set(tried[rows].tolist())):
+        for batch in torch.split(rows[tried[rows] == step], batch_size):
+            yield step, batch
+
+
+def _run(victim: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise) -> Tensor:
+    """What the attack found, clipped into the ball; on the CPU."""
+    noise = Noise(noise.seed, noise.indices.to(victim.device), noise.stream)
+    found = attack.run(victim, images.to(victim.device), labels.to(victim.device), threat, noise)
+    return threat.project(found.cpu(), images)
+
+
+def _broken(victim: Victim, points: Tensor, labels: Tensor) -> Tensor:
+    return is_misclassified(classify(victim.logits, points.to(victim.device)), labels)
+
+
+def _walk_back(victim: Victim, images: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
+    """The nearest misclassified point that bisecting the way from the image to its example comes by."""
+    low, high = torch.zeros(len(images)), torch.ones(len(images))
+    nearest = adversarial
+    for _ in range(WALK_HALVINGS):
+        share = (low + high) / 2
+        points = torch.lerp(images, adversarial, per_image(share))
+        found = _broken(victim, points, labels)
+        nearest = torch.where(per_image(found), points, nearest)
+        low, high = torch.where(found, low, share), torch.where(found, share, high)
+    return nearest

@@ -1,0 +1,1 @@
+"""Long evaluations in shards: stored, resumed, and shared between processes and machines."""

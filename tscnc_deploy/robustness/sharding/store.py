@@ -1,0 +1,108 @@
+"""Finished shards of an evaluation in a folder, so that a kill costs no more than the shard in progress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from tscnc_deploy.errors import StorageError
+from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.evaluation import Evaluation
+from tscnc_deploy.robustness.statistics.intervals import accuracy
+from tscnc_deploy.robustness.threat import Threat
+
+
+class ShardStore:
+    """One file per shard; several evaluations may share a folder, as each file is named after all that determines it.
+
+    Args:
+        folder: Made when the first shard is stored.
+        key: From `evaluation_key`.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._key = key
+
+    def save(self, start: int, shard: Evaluation) -> None:
+        """Stores the shard whose first image has the place `start`; the file appears whole or not at all.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        tensors = {"correct": shard.correct, "robust": shard.robust_mask, "adversarial": shard.adversarial}
+        tensors |= {f"robust.{name}": mask for name, mask in shard.robust_by_attack.items()}
+        plain = {name: (t.to(torch.uint8) if t.dtype == torch.bool else t).contiguous() for name, t in tensors.items()}
+        facts = {
+            "key": self._key,
+            "threat": asdict(shard.threat),
+            "settings": shard.settings,
+            "cascade": shard.cascade,
+            "seconds": shard.seconds,
+            "queries": shard.queries,
+            "attacks": list(shard.robust_by_attack),
+        }
+        path = self._path(start)
+        partial = path.with_suffix(".partial")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
+            partial.replace(path)
+        except OSError as error:
+            msg = f"{path}: cannot be written: {error.strerror or error}"
+            raise StorageError(msg) from error
+
+    def load(self, start: int) -> Evaluation | None:
+        """A stored shard, or None where there is none that can be used."""
+        try:
+            with safe_open(self._path(start), framework="pt") as file:
+                facts = json.loads((file.metadata() or {})["facts"])
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no mapping)
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+        if facts["key"] != self._key:
+            return None
+        robust_by_attack = {name: tensors[f"robust.{name}"].bool() for name in facts["attacks"]}
+        correct, robust = tensors["correct"].bool(), tensors["robust"].bool()
+        return Evaluation(
+            threat=Threat(**facts["threat"]),
+            clean=accuracy(int(correct.sum()), len(correct)),
+            robust=accuracy(int(robust.sum()), len(robust)),
+            attacks={name: accuracy(int(mask.sum()), len(mask)) for name, mask in robust_by_attack.items()},
+            settings=facts["settings"],
+            cascade=facts["cascade"],
+            correct=correct,
+            robust_by_attack=robust_by_attack,
+            robust_mask=robust,
+            adversarial=tensors["adversarial"],
+            seconds=facts["seconds"],
+            queries=facts["queries"],
+        )
+
+    def _path(self, start: int) -> Path:
+        return self._folder / f"{self._key[:16]}-{start:08d}.safetensors"
+
+
+def evaluation_key(
+    images: Tensor, labels: Tensor, threat: Threat, attacks: Sequence[Attack], **settings: object
+) -> str:
+    """Digest of everything that determines an evaluation: the images, what attacks carry, and JSON-able settings."""
+    digest = hashlib.sha256()
+    for part in (images, labels, *(value for attack in attacks for value in _tensors(attack))):
+        digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+    names = [[attack.name, attack.settings()] for attack in attacks]
+    digest.update(json.dumps([asdict(threat), names, settings], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _tensors(attack: Attack) -> list[Tensor]:
+    """Examples that an attack carries and that its settings do not show."""
+    return [value for value in vars(attack).values() if isinstance(value, Tensor)]

@@ -1,0 +1,174 @@
+"""Who evaluates the shards: this process, other processes of this machine or a Ray cluster, or those of torchrun."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.robustness.victims import Victim
+
+if TYPE_CHECKING:
+    from tscnc_deploy.robustness.evaluation import Evaluation
+
+T = TypeVar("T")
+
+Open = Callable[[str], Victim]
+"""Opens the victim on a device, such as "cpu" or "cuda:1"; hashable, and pickled to other processes."""
+
+Task = Callable[[Victim], "Evaluation"]
+"""Evaluates one shard of a victim; pickled to other processes."""
+
+
+class Workers(Protocol):
+    """Evaluates several shards at once."""
+
+    @property
+    def count(self) -> int:
+        """How many shards are evaluated at a time."""
+        ...
+
+    def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
+        """The results in the order of the tasks; in every process those of all tasks."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that stores and reports."""
+        ...
+
+    def share(self, value: T) -> T:
+        """The leading process's value, in all of them."""
+        ...
+
+
+class InProcess:
+    """One shard after the other, here."""
+
+    count = 1
+    leads = True
+
+    def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
+        """See `Workers.run`."""
+        return (task(victim) for task in tasks)
+
+    def share(self, value: T) -> T:
+        """See `Workers.share`."""
+        return value
+
+
+class Joblib:
+    """Processes that joblib starts, each with a victim of its own.
+
+    Args:
+        open_victim: Opens the victim in another process.
+        count: Number of processes, from 1 up.
+        backend: "loky", processes of this machine, or "ray", those of a Ray cluster.
+        devices: Given to the shards in turns, such as ("cuda:0", "cuda:1").
+
+    Raises:
+        InputError: A count below 1, or an unknown backend.
+        UnavailableError: joblib or Ray is not installed; says how to install it.
+    """
+
+    leads = True
+
+    def __init__(
+        self, open_victim: Open, count: int, *, backend: str = "loky", devices: Sequence[str] = ("cpu",)
+    ) -> None:
+        if count < 1 or backend not in ("loky", "ray"):
+            msg = f"{count} workers of the kind {backend!r}: there must be at least one, of the kind 'loky' or 'ray'"
+            raise InputError(msg)
+        try:
+            import joblib
+
+            if backend == "ray":
+                from ray.util.joblib import register_ray
+
+                register_ray()
+        except ImportError as error:
+            msg = f"{backend} workers need the package {error.name}; run: pip install joblib ray"
+            raise UnavailableError(msg) from error
+        self.count = count
+        self._open = open_victim
+        self._devices = tuple(devices)
+        self._parallel = joblib.Parallel(n_jobs=count, backend=backend)
+
+    def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
+        """See `Workers.run`; the victim given here stays unused."""
+        threads = max((os.cpu_count() or 1) // self.count, 1)
+        calls: list[Any] = [
+            (_elsewhere, (self._open, self._devices[number % len(self._devices)], threads, task), {})
+            for number, task in enumerate(tasks)
+        ]
+        return iter(self._parallel(calls))
+
+    def share(self, value: T) -> T:
+        """See `Workers.share`."""
+        return value
+
+
+class Torchrun:
+    """The processes that torchrun started: each runs the same program, evaluates its share and learns the others'.
+
+    Raises:
+        UnavailableError: The processes cannot reach each other.
+    """
+
+    def __init__(self) -> None:
+        from torch import distributed
+
+        if not distributed.is_initialized():
+            try:
+                # Results travel as objects in main memory, so gloo serves GPUs too.
+                distributed.init_process_group("gloo")
+            except (RuntimeError, ValueError) as error:
+                msg = f"the processes of torchrun cannot reach each other: {str(error).splitlines()[0]}"
+                raise UnavailableError(msg) from error
+            # Left to the interpreter's exit, its threads now and then abort the process.
+            atexit.register(distributed.destroy_process_group)
+        self.rank: int = distributed.get_rank()
+        self.count: int = distributed.get_world_size()
+
+    def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
+        """See `Workers.run`."""
+        from torch import distributed
+
+        own = [task(victim) for task in tasks[self.rank :: self.count]]
+        everyones: list[Any] = [None] * self.count
+        distributed.all_gather_object(everyones, own)
+        return (everyones[number % self.count][number // self.count] for number in range(len(tasks)))
+
+    @property
+    def leads(self) -> bool:
+        """See `Workers.leads`; it is the process of rank 0."""
+        return self.rank == 0
+
+    def share(self, value: T) -> T:
+        """See `Workers.share`."""
+        from torch import distributed
+
+        values = [value]
+        distributed.broadcast_object_list(values)
+        return values[0]
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several that torchrun (or another launcher that sets WORLD_SIZE) started."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and "RANK" in os.environ
+
+
+def _elsewhere(open_victim: Open, device: str, threads: int, task: Task) -> Evaluation:
+    """Evaluates a shard in another process, which keeps the victim open for the next one."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return task(_opened(open_victim, device))
+
+
+@lru_cache(maxsize=4)
+def _opened(open_victim: Open, device: str) -> Victim:
+    return open_victim(device)

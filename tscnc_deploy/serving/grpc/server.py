@@ -1,0 +1,133 @@
+"""The protocol over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from tscnc_deploy.open_inference import messages
+from tscnc_deploy.serving.errors import Reason, RequestError
+from tscnc_deploy.serving.grpc.codec import parse_message, write_message
+from tscnc_deploy.serving.service import Service
+
+_log = logging.getLogger(__name__)
+_Call = Callable[[Any, Any], Awaitable[Any]]
+
+_OPEN_CALLS = ("ServerLive", "ServerReady")
+# Besides the tensor: names, parameters, and what protobuf adds.
+_AROUND = 1 << 16
+# A client with more waits on its own side until one of them is answered.
+_CALLS_OF_A_CONNECTION = 1024
+# gRPC's own default, two minutes, is long for strangers who open a connection and say nothing.
+_HANDSHAKE_MS = 10_000
+
+
+def grpc_server(service: Service, largest: int) -> grpc.aio.Server:
+    """A server that knows the calls of the protocol, without a port yet.
+
+    Args:
+        service: What answers.
+        largest: Bytes that the model's largest request needs; the service's limit goes before.
+    """
+    limits = service.limits
+    options = [
+        ("grpc.max_receive_message_length", (limits.max_body or largest) + _AROUND),
+        # Two servers on one port would share its clients without anybody noticing.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", _CALLS_OF_A_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
+    ]
+    server = grpc.aio.server(options=options)
+    calls = _Calls(service)
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            _watched(name, call, service),
+            request_deserializer=getattr(messages, f"{name}Request").FromString,
+            response_serializer=getattr(messages, f"{name}Response").SerializeToString,
+        )
+        for name, call in calls.by_name().items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(messages.SERVICE, handlers),))
+    return server
+
+
+class _Calls:
+    """One method for each call of the protocol."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def by_name(self) -> dict[str, _Call]:
+        return {
+            "ServerLive": self.live,
+            "ServerReady": self.ready,
+            "ServerMetadata": self.server_metadata,
+            "ModelReady": self.model_ready,
+            "ModelMetadata": self.model_metadata,
+            "ModelInfer": self.infer,
+        }
+
+    async def live(self, request: Any, context: Any) -> Any:
+        return messages.ServerLiveResponse(live=True)
+
+    async def ready(self, request: Any, context: Any) -> Any:
+        return messages.ServerReadyResponse(ready=self._service.ready)
+
+    async def server_metadata(self, request: Any, context: Any) -> Any:
+        metadata = self._service.server_metadata()
+        keys = ("name", "version", "extensions")
+        return messages.ServerMetadataResponse(**{key: metadata[key] for key in keys})
+
+    async def model_ready(self, request: Any, context: Any) -> Any:
+        self._service.find(request.name, request.version)
+        return messages.ModelReadyResponse(ready=self._service.ready)
+
+    async def model_metadata(self, request: Any, context: Any) -> Any:
+        metadata = self._service.model_metadata(self._service.find(request.name, request.version))
+        return messages.ModelMetadataResponse(**{key: metadata[key] for key in metadata if key != "parameters"})
+
+    async def infer(self, request: Any, context: Any) -> Any:
+        running = self._service.find(request.model_name, request.model_version)
+        parsed = parse_message(request, running.door)
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+        return write_message(await self._service.infer(running, parsed, deadline))
+
+
+def _watched(name: str, call: _Call, service: Service) -> _Call:
+    """The call with the token checked before, counted after, and without a word of defects to clients."""
+
+    async def answer(request: Any, context: Any) -> Any:
+        started = time.perf_counter()
+        status = "CANCELLED"
+        try:
+            if name not in _OPEN_CALLS:
+                service.check_token(_token(context))
+            response = await call(request, context)
+            status = "OK"
+            return response
+        except RequestError as refusal:
+            status = refusal.reason.grpc
+            message = str(refusal)
+        except Exception:
+            _log.exception("defect while answering %s", name)
+            status = Reason.FAILED.grpc
+            message = "the server has a defect; its log says more"
+        finally:
+            kind = "infer" if name == "ModelInfer" else "other"
+            service.metrics.count_request("grpc", kind, status, time.perf_counter() - started)
+        return await context.abort(getattr(grpc.StatusCode, status), message)
+
+    return answer
+
+
+def _token(context: Any) -> bytes | None:
+    value = dict(context.invocation_metadata() or ()).get("authorization")
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,118 @@
+"""Inference over HTTP: the one call that clients make thousands of times a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from tscnc_deploy.open_inference import HEADER_LENGTH
+from tscnc_deploy.serving.errors import Reason, RequestError
+from tscnc_deploy.serving.http.codec import parse_body, write_body
+from tscnc_deploy.serving.response import InferResponse
+from tscnc_deploy.serving.service import LoadedModel, Service
+
+CLIENT_GONE = 499
+# Watching a connection costs more than to answer, for nobody, a request that takes no longer than this.
+_UNWATCHED_SECONDS = 0.02
+
+
+class HttpInfer:
+    """An ASGI application behind a route with the parameters "name" and perhaps "version".
+
+    Speaks ASGI itself: Starlette's requests and responses would cost as much again as everything else here.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request.
+
+        Raises:
+            RequestError: It is not answered.
+        """
+        headers = dict(scope["headers"])
+        most = self._service.limits.max_body or self._find(scope).door.max_body
+        body = await self._body(headers, receive, most)
+        # From here to the queue nothing waits, so that a reload cannot close the version that was found.
+        running = self._find(scope)
+        length = headers.get(_HEADER_LENGTH)
+        parsed = parse_body(body, None if length is None else length.decode("latin-1"), running.door)
+        answer = await _while_connected(receive, self._service.infer(running, parsed))
+        if answer is None:
+            await _send(send, CLIENT_GONE, [], b"")
+            return
+        data, json_length = write_body(answer)
+        if json_length is None:
+            await _send(send, 200, [(b"content-type", b"application/json")], data)
+        else:
+            sizes = (_HEADER_LENGTH, str(json_length).encode())
+            await _send(send, 200, [(b"content-type", b"application/octet-stream"), sizes], data)
+
+    def _find(self, scope: Scope) -> LoadedModel:
+        parameters = scope["path_params"]
+        return self._service.find(parameters["name"], parameters.get("version", ""))
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes:
+        """The body, never more of it in memory than is allowed.
+
+        Raises:
+            RequestError: It is too long, too slow, compressed, or the client went away.
+        """
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            msg = "Content-Encoding is not supported; send the body as it is"
+            raise RequestError(msg)
+        too_large = f"the body may have at most {most} bytes"
+        if int(headers.get(b"content-length", b"0")) > most:
+            raise RequestError(too_large, Reason.TOO_LARGE)
+        seconds = self._service.limits.body_timeout
+        chunks, length, more = [], 0, True
+        try:
+            async with asyncio.timeout(seconds):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        msg = "the body ended before its Content-Length"
+                        raise RequestError(msg)
+                    chunk, more = message.get("body", b""), message.get("more_body", False)
+                    length += len(chunk)
+                    if length > most:
+                        raise RequestError(too_large, Reason.TOO_LARGE)
+                    chunks.append(chunk)
+        except TimeoutError:
+            msg = f"the body did not come within {seconds:g} seconds"
+            raise RequestError(msg, Reason.TOO_SLOW) from None
+        return b"".join(chunks)
+
+
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+
+
+async def _while_connected(receive: Receive, work: Coroutine[Any, Any, InferResponse]) -> InferResponse | None:
+    """The answer, or None if the client went away first, which cancels the work."""
+    loop = asyncio.get_running_loop()
+    watches: list[asyncio.Task[None]] = []
+
+    async def watch() -> None:
+        await receive()  # after the whole body, the next message is that the client has gone
+        staying.reschedule(loop.time())
+
+    timer = loop.call_later(_UNWATCHED_SECONDS, lambda: watches.append(loop.create_task(watch())))
+    try:
+        async with asyncio.timeout(None) as staying:
+            return await work
+    except TimeoutError:
+        return None
+    finally:
+        timer.cancel()
+        for task in watches:
+            task.cancel()
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], data: bytes) -> None:
+    length = (b"content-length", str(len(data)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": data})

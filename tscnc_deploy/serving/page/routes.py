@@ -1,0 +1,86 @@
+"""The page over HTTP, and who may see what of it."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tscnc_deploy.serving.errors import Reason, RequestError
+from tscnc_deploy.serving.page.content import Page, locked_page, page_files
+from tscnc_deploy.serving.service import Service
+
+# Nothing from outside, nothing inline, and no text that becomes markup.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Vary": "Authorization",
+}
+
+
+def open_paths() -> frozenset[str]:
+    """What a browser must get before it can show a token: a form that asks for it, and files that are no secret."""
+    return frozenset({"/", *(f"/page/{name}" for name in page_files())})
+
+
+def page_routes(service: Service) -> list[Route]:
+    """The routes of the page.
+
+    Args:
+        service: What is shown.
+    """
+    calls = _Calls(service)
+    return [
+        Route("/", calls.index),
+        Route("/page/examples/{number:int}", calls.example),
+        Route("/page/{name}", calls.file),
+    ]
+
+
+class _Calls:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def index(self, request: Request) -> Response:
+        page = self._page()
+        authorization = request.headers.get("authorization")
+        if self._service.asks_token and authorization is None:
+            return _answer(locked_page().encode(), "text/html")
+        self._service.check_token(None if authorization is None else authorization.encode("latin-1"))
+        return _answer(page.html.encode(), "text/html")
+
+    async def file(self, request: Request) -> Response:
+        self._page()
+        name = request.path_params["name"]
+        if name not in page_files():
+            raise _not_found(request)
+        return _answer(*page_files()[name])
+
+    async def example(self, request: Request) -> Response:
+        """Pixels of an image and of its adversarial example, float32 [2, C, H, W]."""
+        examples, number = self._page().examples, request.path_params["number"]
+        if number >= len(examples):
+            raise _not_found(request)
+        return _answer(examples[number].to_bytes(), "application/octet-stream")
+
+    def _page(self) -> Page:
+        page = self._service.current.model.page
+        if page is None:
+            msg = "this server shows no page"
+            raise RequestError(msg, Reason.NOT_FOUND)
+        return page
+
+
+def _not_found(request: Request) -> RequestError:
+    return RequestError(f"{request.url.path} is no part of the page", Reason.NOT_FOUND)
+
+
+def _answer(content: bytes, media_type: str) -> Response:
+    return Response(content, headers=_HEADERS, media_type=media_type)

@@ -1,0 +1,8 @@
+"""How masks live through a training: not at all, frozen, or found by one of the criteria."""
+
+from tscnc_deploy.training.criteria.base import Masked, Sparsifier
+from tscnc_deploy.training.criteria.frozen import Frozen
+from tscnc_deploy.training.criteria.gradual import GradualPruning
+from tscnc_deploy.training.criteria.registry import CRITERIA, pruning
+
+__all__ = ["CRITERIA", "Frozen", "GradualPruning", "Masked", "Sparsifier", "pruning"]

@@ -1,0 +1,66 @@
+"""The scores by which weights are ranked: TSCNC's and the plain ones it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tscnc_deploy import tscnc
+from tscnc_deploy.seeds import derive_generator
+
+if TYPE_CHECKING:
+    from tscnc_deploy.training.loop import Training
+
+# Scores of every weight of a masked model at an update, from the weights' values outside the masks.
+Saliency = Callable[["Training", dict[str, Tensor], int], dict[str, Tensor]]
+
+
+def adversarial_taylor(training: Training, weights: dict[str, Tensor], update: int) -> dict[str, Tensor]:
+    """TSCNC's: what the adversarial loss would rise by without the weight."""
+    return _taylor(training, weights, update, adversarial=True)
+
+
+def clean_taylor(training: Training, weights: dict[str, Tensor], update: int) -> dict[str, Tensor]:
+    """What the loss on clean images would rise by without the weight."""
+    return _taylor(training, weights, update, adversarial=False)
+
+
+def magnitude(_training: Training, weights: dict[str, Tensor], _update: int) -> dict[str, Tensor]:
+    """|w|."""
+    return {name: weight.abs() for name, weight in weights.items()}
+
+
+def random(training: Training, _weights: dict[str, Tensor], _update: int) -> dict[str, Tensor]:
+    """The same numbers at every update, so that the removed set only grows."""
+    return tscnc.random(training.model, derive_generator(training.recipe.seed, "saliency"))
+
+
+def _taylor(training: Training, weights: dict[str, Tensor], update: int, *, adversarial: bool) -> dict[str, Tensor]:
+    training.model.eval()
+    scores = tscnc.taylor(training.model, _losses(training, update, adversarial), weights)
+    training.model.train()
+    return scores
+
+
+def _losses(training: Training, update: int, adversarial: bool) -> Iterator[Callable[[], Tensor]]:
+    recipe = training.recipe
+    order = derive_generator(recipe.seed, "saliency", update, "order")
+    noise = derive_generator(recipe.seed, "saliency", update, "noise", device=training.device)
+    permutation = torch.randperm(len(training.images), generator=order).to(training.device)
+    for index in torch.split(permutation, recipe.train.batch_size)[: recipe.prune.saliency_batches]:
+        images, labels = training.images.batch(index)
+
+        def loss(logits: Tensor, labels: Tensor = labels) -> Tensor:
+            return F.cross_entropy(logits.float(), labels, reduction="sum")
+
+        def judge(images: Tensor = images, labels: Tensor = labels) -> Tensor:
+            with training.numerics.autocast():
+                if adversarial:
+                    images = training.adversary.perturb(training.model, images, loss, noise)
+                return F.cross_entropy(training.model(images).float(), labels)
+
+        yield judge

@@ -1,0 +1,35 @@
+"""What can be verified, with what images and at what cost: the values of the options of `tscnc-deploy verify`.
+
+Importing this package imports neither torch nor onnx nor a runtime; opening a source does.
+"""
+
+from tscnc_deploy.verify.budget import Budget, parse_budget
+from tscnc_deploy.verify.images import EvaluationImages, check_fit, draw_images, evaluation_images
+from tscnc_deploy.verify.labels import order_of, read_labels, read_names
+from tscnc_deploy.verify.sources.base import IOSpec, Source
+from tscnc_deploy.verify.sources.bundle import BundleSource
+from tscnc_deploy.verify.sources.checkpoint import CheckpointSource, checkpoint_source
+from tscnc_deploy.verify.sources.onnx import OnnxSource
+from tscnc_deploy.verify.sources.remote import RemoteSource
+from tscnc_deploy.verify.values import parse_epsilon, parse_values
+
+__all__ = [
+    "Budget",
+    "BundleSource",
+    "CheckpointSource",
+    "EvaluationImages",
+    "IOSpec",
+    "OnnxSource",
+    "RemoteSource",
+    "Source",
+    "check_fit",
+    "checkpoint_source",
+    "draw_images",
+    "evaluation_images",
+    "order_of",
+    "parse_budget",
+    "parse_epsilon",
+    "parse_values",
+    "read_labels",
+    "read_names",
+]

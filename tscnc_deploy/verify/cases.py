@@ -1,0 +1,116 @@
+"""What an assessment needs to know of one classifier: where it is, and what it is attacked with, and on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.verify.images import EvaluationImages, check_fit, evaluation_images
+from tscnc_deploy.verify.sources.base import Source
+from tscnc_deploy.verify.sources.bundle import BundleSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.recipe import Recipe
+
+# What an engine alone can be attacked with.
+BLACK_BOX_ATTACKS = ("square-1000",)
+REPLAY = "replay"
+
+
+@dataclass(frozen=True, eq=False)
+class EvalCase:
+    """One classifier and its images.
+
+    Attributes:
+        source: Opens it.
+        images: float32 [N, C, H, W] in [0, 1].
+        labels: int64 [N].
+        index: int64 [N], the place of each image in the evidence or in the data set's drawn images.
+        classes: Names of the classes.
+        examples: Adversarial examples of an earlier evaluation of the same images, to be replayed; None without.
+        attacks: What it faces unless the user says otherwise.
+    """
+
+    source: Source
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    classes: tuple[str, ...]
+    examples: Tensor | None
+    attacks: tuple[str, ...]
+
+    def select(self, rows: Tensor) -> EvalCase:
+        """The same with some of its images, in the order of an int64 index."""
+        examples = None if self.examples is None else self.examples[rows]
+        return EvalCase(
+            self.source, self.images[rows], self.labels[rows], self.index[rows], self.classes, examples, self.attacks
+        )
+
+
+def evidence_case(bundle: Bundle, engine: str, recipe: Recipe, samples: int | None, seed: int) -> EvalCase:
+    """An engine of a bundle, or its twin, on the evidence images that came with it.
+
+    Args:
+        bundle: An opened bundle.
+        engine: "twin" or the name of a target.
+        recipe: The bundle's, which names the attacks.
+        samples: How many of the images, the same share of each class; None takes all.
+        seed: Determines which.
+
+    Raises:
+        InputError: There are not so many images.
+    """
+    import torch
+
+    from tscnc_deploy.data import stratified
+    from tscnc_deploy.seeds import derive_generator
+
+    evidence = bundle.evidence
+    labels = torch.from_numpy(evidence.labels)
+    if samples is not None and samples > len(labels):
+        msg = f"--samples {samples}: {bundle.path} holds {len(labels)} evidence images"
+        raise InputError(msg)
+    examples = evidence.adversarial.get(engine, evidence.adversarial.get("twin"))
+    everything = EvalCase(
+        source=BundleSource(bundle.path, engine),
+        images=torch.from_numpy(evidence.images),
+        labels=labels,
+        index=torch.arange(len(labels)),
+        classes=tuple(bundle.manifest.model.classes),
+        examples=None if examples is None else torch.from_numpy(examples),
+        attacks=(*([] if examples is None else [REPLAY]), *recipe.verify.engine_attacks),
+    )
+    return everything.select(stratified(labels, samples or len(labels), derive_generator(seed, "verify")))
+
+
+def test_set_case(source: Source, recipe: Recipe, samples: int | None, seed: int, *, gradient: bool) -> EvalCase:
+    """Anything on test images of a recipe's data set.
+
+    Args:
+        source: What is attacked.
+        recipe: Names the data set and the attacks.
+        samples: How many images, the same share of each class; None takes the recipe's verify.samples.
+        seed: Determines which.
+        gradient: Whether there is one to attack with, the model's own or a twin's.
+
+    Raises:
+        InputError: Images or classes do not fit the source, or there are not so many.
+        DataError: The data cannot be loaded.
+    """
+    import torch
+
+    drawn: EvaluationImages = evaluation_images(recipe, samples or recipe.verify.samples or None, seed)
+    check_fit(source.name, source.form(), tuple(drawn.images.shape[1:]), drawn.classes)
+    return EvalCase(
+        source=source,
+        images=drawn.images,
+        labels=drawn.labels,
+        index=torch.arange(len(drawn.labels)),
+        classes=drawn.classes,
+        examples=None,
+        attacks=recipe.verify.attacks if gradient else BLACK_BOX_ATTACKS,
+    )

@@ -1,0 +1,78 @@
+"""Whether a live server answers as the bundle that it is said to serve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tscnc_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.verify.cases import EvalCase
+    from tscnc_deploy.verify.sources.remote import RemoteSource
+
+
+def engine_of(source: RemoteSource, bundle: Bundle) -> str:
+    """Which engine of the bundle the server says that it runs; "twin", whose evidence fits all, if it does not say."""
+    said = source.engine().said.get("engine")
+    return said if isinstance(said, str) and said in bundle.engines else "twin"
+
+
+def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: EvalCase) -> dict[str, Any]:
+    """Compares the server's logits with those of its engine's twin, on the images of a subject and their examples.
+
+    Args:
+        source: The server.
+        bundle: What it should serve.
+        subject: Of the bundle's evidence.
+
+    Returns:
+        "bundle_sha256", the digest that the server names, or null; "same_bundle", whether it is this bundle's, or null;
+        "parity", see `robustness.Parity`; "evidence", the accuracies that the bundle records.
+
+    Raises:
+        InputError: The server maps other images or classes than the bundle.
+    """
+    import numpy as np
+
+    from tscnc_deploy.report.data import ReportData
+    from tscnc_deploy.robustness import compare_logits
+
+    engine = source.engine()
+    model = bundle.manifest.model
+    if (engine.spec.input_shape, engine.spec.classes) != (model.input_shape, len(model.classes)):
+        msg = (
+            f"{source.url}: maps images {list(engine.spec.input_shape)} to {engine.spec.classes} logits, {bundle.path} "
+            f"{list(model.input_shape)} to {len(model.classes)}"
+        )
+        raise InputError(msg)
+    examples = subject.images if subject.examples is None else subject.examples
+    live = [engine.logits(np.ascontiguousarray(images.numpy())) for images in (subject.images, examples)]
+    name = engine_of(source, bundle)
+    twin = [_logits(bundle, name, images) for images in (subject.images, examples)]
+    parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
+    said = engine.said.get("bundle_sha256")
+    evaluations = ReportData.from_json(bundle.record).evaluations
+    recorded = evaluations.twin if name == "twin" else evaluations.engines.get(name)
+    return {
+        "bundle_sha256": said if isinstance(said, str) else None,
+        "same_bundle": said == bundle.digest if isinstance(said, str) else None,
+        "parity": parity.to_json(),
+        "evidence": recorded.model_dump(mode="json", include={"clean", "robust"}) if recorded else None,
+    }
+
+
+def _logits(bundle: Bundle, engine: str, images: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    model = bundle.twin if engine == "twin" else bundle.twin_of(engine)
+    with torch.no_grad():
+        return torch.cat([model(part) for part in torch.split(images, 256)])
+
+
+def _tolerance(bundle: Bundle, name: str) -> float:
+    """Of the engine's target; the largest of all where the server does not say which it runs."""
+    names = bundle.engines if name == "twin" else (name,)
+    return max(bundle.target(each).tolerance for each in names)

@@ -1,0 +1,159 @@
+"""Which logit of a model stands for which class of the data set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.text import did_you_mean
+
+Names = tuple[str | None, ...]
+"""What each logit stands for, by its place; None where nothing is said of it."""
+
+_FORMS = "names of classes separated by commas, a .txt file with one per line, or a .json file"
+_MAX_BYTES = 1 << 24
+_MAX_PLACE = 100_000
+_SHOWN = 3
+
+
+def read_labels(text: str, classes: Sequence[str], *, outputs: int | None = None) -> tuple[int, ...]:
+    """For each class of the data set, the place of its logit in a model's output.
+
+    Args:
+        text: See `read_names`.
+        classes: Names of the data set's classes; their labels index them.
+        outputs: Number of the model's logits, where it is known.
+
+    Returns:
+        As many places as there are classes, none twice.
+
+    Raises:
+        InputError: See `read_names` and `order_of`.
+    """
+    return order_of(read_names(text), classes, outputs=outputs)
+
+
+def read_names(text: str) -> Names:
+    """What each logit of a model stands for, in the order of the logits.
+
+    Args:
+        text: Names of classes, or indices into those of the data set, separated by commas; or a file: .txt with one of
+            them per line, or .json with a list of them or an object that has them by the place of their logit, such as
+            {"0": "cat"}, alone or under "id2label" or "label_names" of a model's config.json.
+
+    Raises:
+        InputError: The file cannot be read or has another form, or a name is empty.
+    """
+    suffix = Path(text).suffix.lower()
+    if suffix == ".txt":
+        names: Names = tuple(line.strip() for line in _text(text).rstrip().split("\n"))
+    elif suffix == ".json":
+        names = _from_json(text)
+    else:
+        _refuse_other_file(text)
+        names = tuple(part.strip() for part in text.split(","))
+    if "" in names:
+        msg = f"--labels {text}: name {names.index('') + 1} is empty; write {_FORMS}"
+        raise InputError(msg)
+    return names
+
+
+def order_of(names: Names, classes: Sequence[str], *, outputs: int | None = None) -> tuple[int, ...]:
+    """For each class of the data set, the place of the logit that has its name; other logits are left out.
+
+    Where the names are whole numbers and the classes are called otherwise, they are indices of classes.
+
+    Raises:
+        InputError: A class has no logit or several, an index is no class's, or the model has another number of logits;
+            fewer may only be named if places are left open between them.
+    """
+    if outputs is not None and (len(names) > outputs or (len(names) < outputs and None not in names)):
+        msg = f"--labels says what {len(names)} logits stand for, but the model gives {outputs}"
+        raise InputError(msg)
+    wanted = tuple(classes)
+    if not set(wanted) <= set(names) and all(name is None or _is_whole(name) for name in names):
+        wanted = tuple(str(index) for index in range(len(classes)))
+        names = tuple(name and str(int(name)) for name in names)
+        if unknown := [name for name in names if name is not None and name not in wanted]:
+            msg = f"--labels names class {unknown[0]}; the data set has {len(classes)}, from 0 to {len(classes) - 1}"
+            raise InputError(msg)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(names):
+        if name is not None:
+            places[name].append(place)
+    if missing := [name for name in wanted if name not in places]:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        listed = ", ".join(repr(name) for name in missing[:_SHOWN])
+        msg = f"--labels names no {listed}{more} of the data set's classes{did_you_mean(missing[0], places)}"
+        raise InputError(msg)
+    if double := [name for name in wanted if len(places[name]) > 1]:
+        where = " and ".join(map(str, places[double[0]][:2]))
+        msg = f"--labels gives the class {double[0]!r} to the logits {where}; each class has one"
+        raise InputError(msg)
+    return tuple(places[name][0] for name in wanted)
+
+
+def _text(path: str) -> str:
+    try:
+        # Editors of some systems begin a UTF-8 file with a byte-order mark.
+        return _content(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        msg = f"--labels {path}: is not UTF-8 text"
+        raise InputError(msg) from error
+
+
+def _content(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        msg = f"--labels {path}: cannot be read: {error.strerror}"
+        raise InputError(msg) from error
+    if not 0 < len(content) <= _MAX_BYTES:
+        msg = f"--labels {path}: {'is empty' if not content else f'has more than {_MAX_BYTES} bytes'}"
+        raise InputError(msg)
+    return content
+
+
+def _refuse_other_file(text: str) -> None:
+    with suppress(OSError, ValueError):  # a list of names may be too long for a path
+        if Path(text).is_file():
+            msg = f"--labels {text}: is no .txt or .json file; write {_FORMS}"
+            raise InputError(msg)
+
+
+def _from_json(path: str) -> Names:
+    from tscnc_deploy import strict_json
+
+    try:
+        # Strict, as a place that is given twice would count once.
+        document = strict_json.loads(_content(path))
+    except ValueError as error:
+        msg = f"--labels {path}: {error}"
+        raise InputError(msg) from error
+    if isinstance(document, dict):
+        document = document.get("id2label") or document.get("label_names") or document
+    given = dict(enumerate(document)) if isinstance(document, list) else _by_place(document)
+    if not given or not all(isinstance(name, str | int) and not isinstance(name, bool) for name in given.values()):
+        msg = (
+            f"--labels {path}: is no list of names, nor an object of names by the place of their logit, such as "
+            f'{{"0": "cat", "1": "dog"}} with places below {_MAX_PLACE}'
+        )
+        raise InputError(msg)
+    return tuple(str(given[place]).strip() if place in given else None for place in range(max(given) + 1))
+
+
+def _by_place(document: object) -> dict[int, object]:
+    """The values of an object whose keys are different places; empty if they are not."""
+    if not isinstance(document, dict) or not all(_is_whole(key) for key in document):
+        return {}
+    by_place = {int(key): name for key, name in document.items()}
+    return by_place if len(by_place) == len(document) and max(by_place, default=0) < _MAX_PLACE else {}
+
+
+def _is_whole(text: str) -> bool:
+    # Python refuses to read numbers of thousands of digits.
+    return text.isdecimal() and len(text) < 10

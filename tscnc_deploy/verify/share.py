@@ -1,0 +1,74 @@
+"""How the images of an evaluation are shared: shards, who evaluates them, and where finished ones are kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from filelock import FileLock
+
+from tscnc_deploy.verify.plan import Plan
+from tscnc_deploy.verify.sources.base import Source
+
+if TYPE_CHECKING:
+    from tscnc_deploy.robustness import Victim
+    from tscnc_deploy.robustness.sharding.workers import Workers
+
+# Small shards, where an evaluation may end after any of them.
+_SHARD_TO_STOP = 32
+
+
+def open_victim(source: Source, eot: int | None, device: str) -> Victim:
+    """Opens what is attacked; a module's function, so that other processes can be told to do it."""
+    from tscnc_deploy.robustness import EOTVictim
+
+    victim = source.open(device)
+    return victim if eot is None else EOTVictim(victim, eot)
+
+
+@contextmanager
+def shard_store(source: Source, plan: Plan) -> Iterator[Path | None]:
+    """The folder for finished shards: the user's, or one of the cache that is removed when all went well.
+
+    None where there is no cache, as in a container without a home, or where another process evaluates the same.
+    """
+    if plan.store is not None:
+        yield plan.store
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tscnc-deploy" / "verify"
+    folder = cache / source.digest()[:16]
+    lock = FileLock(cache / f"{folder.name}.lock", blocking=False)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:  # a lock's timeout is one too
+        yield None
+        return
+    with lock:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def chosen_workers(source: Source, plan: Plan) -> Workers:
+    """Who evaluates: this process, or as many others as the plan names."""
+    from tscnc_deploy.robustness.sharding.workers import InProcess, Joblib
+
+    if plan.workers == 1:
+        return InProcess()
+    devices = [plan.device]
+    if plan.device == "cuda":
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return Joblib(partial(open_victim, source, plan.eot), plan.workers, backend=plan.backend, devices=devices)
+
+
+def shard_size(total: int, plan: Plan, workers: int) -> int:
+    """Whole batches, but at least a shard for each worker, and small ones where any may be the last."""
+    if plan.may_stop:
+        return min(_SHARD_TO_STOP, plan.batch_size)
+    return max(min(plan.batch_size, -(-total // workers)), 1)

@@ -1,0 +1,133 @@
+"""A PyTorch model: a file of this package, or anybody's weights of one of its architectures."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.verify.digests import digest_of_file, digest_of_parts
+from tscnc_deploy.verify.sources.base import IOSpec, ready
+from tscnc_deploy.verify.values import check_normalization
+
+if TYPE_CHECKING:
+    from tscnc_deploy.data import Dataset
+    from tscnc_deploy.models import Classifier, ModelConfig
+    from tscnc_deploy.recipe import Recipe
+    from tscnc_deploy.robustness import ModelVictim
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """See `Source`; `checkpoint_source` fills in what the file does not say itself.
+
+    Attributes:
+        path: .safetensors of this package; or, with a config, whatever `models.load_checkpoint` takes.
+        config: The form of the model whose weights the file holds; None if the file says it itself.
+        order: For each class of the data set, the place of its logit, see `read_labels`; None takes them as they are.
+    """
+
+    path: Path
+    config: ModelConfig | None = None
+    order: tuple[int, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Source.name`."""
+        return self.path.stem
+
+    def form(self) -> IOSpec:
+        """See `Source.form`."""
+        config = self.config or self._load().config
+        return IOSpec(config.input_shape, config.classes if self.order is None else len(self.order))
+
+    def open(self, device: str) -> ModelVictim:
+        """See `Source.open`."""
+        from tscnc_deploy.robustness import ModelVictim
+        from tscnc_deploy.verify.sources.selection import Selection
+
+        model = self._load()
+        if self.order is None:
+            return ModelVictim(ready(model, device))
+        if not set(self.order) <= set(range(model.config.classes)):
+            msg = f"{self.path}: gives {model.config.classes} logits, the labels name a logit {max(self.order)}"
+            raise InputError(msg)
+        return ModelVictim(ready(Selection(model, self.order), device))
+
+    def digest(self) -> str:
+        """See `Source.digest`."""
+        config = dataclasses.asdict(self.config) if self.config else None
+        return digest_of_parts(kind="checkpoint", file=digest_of_file(self.path), config=config, order=self.order)
+
+    def _load(self) -> Classifier:
+        from tscnc_deploy.models import build, load_checkpoint, load_model
+
+        if self.config is None:
+            return load_model(self.path)
+        model = build(**dataclasses.asdict(self.config))
+        load_checkpoint(model, self.path)
+        return model
+
+
+def checkpoint_source(
+    path: Path,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    outputs: int | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    order: tuple[int, ...] | None = None,
+) -> CheckpointSource:
+    """The source of a file that may or may not say what model it holds.
+
+    Args:
+        path: The file; one that says it itself needs nothing of the following.
+        recipe: Names the architecture and its width.
+        dataset: Gives the size of the images, the classes, and the normalisation that the train stage would use.
+        outputs: Number of logits; that of the data set's classes by default.
+        mean: Per channel, or one for all, for pixels in [0, 1]; the training images' by default.
+        std: Likewise; given if and only if mean is.
+        order: See `CheckpointSource`.
+
+    Raises:
+        InputError: A safetensors file is unreadable; a normalisation is given for a file that has one, or of another
+            number of channels; mean without std, or std without mean.
+    """
+    from tscnc_deploy.models import ModelConfig
+
+    check_normalization(mean, std)
+    if has_config(path):
+        if mean is not None:
+            msg = f"{path}: holds its normalisation itself; leave out --mean and --std"
+            raise InputError(msg)
+        return CheckpointSource(path, order=order)
+    if mean is None or std is None:
+        mean, std = dataset.channel_statistics()
+    channels = dataset.input_shape[0]
+    mean, std = (values * channels if len(values) == 1 else values for values in (mean, std))
+    classes = outputs or len(dataset.classes)
+    model = recipe.model
+    return CheckpointSource(
+        path, ModelConfig(model.arch, model.width, classes, dataset.input_shape, mean, std), order=order
+    )
+
+
+def has_config(path: Path) -> bool:
+    """Whether a file says itself what model it holds.
+
+    Raises:
+        InputError: A safetensors file is unreadable.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "config" in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        msg = f"{path}: is no readable safetensors file: {error}"
+        raise InputError(msg) from error

@@ -1,0 +1,127 @@
+"""When an evaluation may end before it has seen all images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from tscnc_deploy.verify.budget import Budget
+
+if TYPE_CHECKING:
+    from tscnc_deploy.robustness import Evaluation
+    from tscnc_deploy.robustness.statistics.sequential import Decision, GateTest
+
+Share = Literal["clean", "robust"]
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What a sequential test said of one gate.
+
+    Attributes:
+        limit: The share to be reached.
+        decision: "undecided" if even all images did not settle it.
+        images: After how many images it fell.
+        low: Lower end of the interval that allows for the looks.
+        high: Its upper end.
+    """
+
+    limit: float
+    decision: Decision
+    images: int
+    low: float
+    high: float
+
+
+class Stopping:
+    """Ends an evaluation when its budget does not allow for more images, or when every gate is decided.
+
+    A round is begun only if it fits into the budget at the cost of the dearest before it, so the first always runs, and
+    only whole rounds count. That depends on how long images take and hardly on how they end.
+
+    Gates are decided by group-sequential tests (`GateTest`), which look after `first`, twice `first`, ... and after all
+    images; the intervals of everything else must then hold at every look, so each gets its part of the 5% (Bonferroni).
+
+    Args:
+        total: Number of all images, in an order that leaves every beginning representative.
+        budget: What may be spent; None is no bound.
+        limits: Least clean and robust accuracy, in (0, 1), if their decision ends the evaluation; None otherwise.
+        first: Images before the first look, a multiple of a round.
+        round_images: Images per round.
+        workers: Shards that are evaluated at the same time.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        budget: Budget | None = None,
+        limits: Mapping[Share, float] | None = None,
+        first: int = 64,
+        round_images: int = 64,
+        workers: int = 1,
+    ) -> None:
+        self._total = total
+        self._budget = budget or Budget()
+        self._round = round_images
+        self._workers = workers
+        self._started = time.monotonic()
+        # Images, queries and seconds so far; queries and seconds an image of the dearest round.
+        self._seen, self._dearest = (0, 0, 0.0), (0.0, 0.0)
+        self._tests: dict[Share, GateTest] = {}
+        self.rulings: dict[Share, GateDecision] = {}
+        self.reason: str | None = None
+        if limits:
+            from tscnc_deploy.robustness.statistics.sequential import GateTest
+            from tscnc_deploy.robustness.until_decided import doubling_looks
+
+            looks = tuple(doubling_looks(total, first))
+            self._tests = {what: GateTest(limit, looks, CONFIDENCE) for what, limit in limits.items()}
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals that are shown, so that they hold wherever the evaluation ends."""
+        looks = max((len(test.looks) for test in self._tests.values()), default=1)
+        return 1 - (1 - CONFIDENCE) / looks
+
+    def __call__(self, known: Evaluation) -> bool:
+        """Whether to end, given what all images so far showed; sets `reason` if that is before the last image."""
+        self._decide(known)
+        seen = known.clean.total
+        if seen >= self._total:
+            return True
+        if self._tests and len(self.rulings) == len(self._tests):
+            self.reason = "every gate is decided"
+        elif self._is_spent(known):
+            self.reason = "the budget is spent"
+        return self.reason is not None
+
+    def _decide(self, known: Evaluation) -> None:
+        for what, test in self._tests.items():
+            if what in self.rulings:
+                continue  # the first decision stands
+            share = getattr(known, what)
+            decision = test.decide(share.correct, share.total)
+            if decision != "undecided" or share.total == self._total:
+                interval = test.interval(share.correct, share.total)
+                self.rulings[what] = GateDecision(test.limit, decision, share.total, *interval)
+
+    def _is_spent(self, known: Evaluation) -> bool:
+        queries, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
+        images = known.clean.total
+        last = max(images - self._seen[0], 1)
+        self._dearest = (
+            max(self._dearest[0], (queries - self._seen[1]) / last),
+            max(self._dearest[1], (seconds - self._seen[2]) / last),
+        )
+        self._seen = images, queries, seconds
+        # Shards of an earlier try count as spent, so that a killed evaluation does not get its budget twice.
+        elapsed = max(time.monotonic() - self._started, seconds)
+        upcoming = min(self._round, self._total - images)
+        bounds = self._budget
+        return (bounds.queries is not None and queries + self._dearest[0] * upcoming > bounds.queries) or (
+            bounds.seconds is not None and elapsed + self._dearest[1] * upcoming > bounds.seconds
+        )
