@@ -24,8 +24,8 @@ def test_passes_are_counted_from_the_recipe():
     # A TRADES step: the clean target, 3 inner steps there and back, then clean and adversarial forward and backward.
     assert cost.multiply_adds["train"] == 10 * 2 * (1000 * (1 + 3 * 2 + 2 * 3) + 100 * (2 + 2))
     assert cost.multiply_adds["finetune"] == 0
-    assert cost.multiply_adds["verify"] == 10 * 50 * (2 * (2 + 40 + 100) + 61)
-    assert cost.multiply_adds["reverify"] == 10 * 50 * (10 + 61)
+    assert cost.multiply_adds["verify"] == 10 * 50 * (2 * (2 + 40 + 100) + 71)
+    assert cost.multiply_adds["reverify"] == 10 * 50 * (10 + 71)
 
 
 def test_seconds_follow_the_rate():

@@ -291,7 +291,7 @@ def _share(correct: int) -> dict[str, Any]:
 
 def _measures(lost: int) -> dict[str, Any]:
     """What `robustness.measure` gives under each name, of a model that has `lost` images fewer right everywhere."""
-    falls = {"gaussian-noise": 12, "shot-noise": 10, "impulse-noise": 16, "gaussian-blur": 22, "contrast": 4, "jpeg": 8}
+    falls = {"gaussian_noise": 12, "shot_noise": 10, "impulse_noise": 16, "defocus_blur": 22, "contrast": 4, "fog": 8}
     right = {name: [351 - lost - fall * severity for severity in range(1, 6)] for name, fall in falls.items()}
     quantiles = [(0.05, 0.021, 0.0, 0.034), (0.25, 0.118, 0.11, 0.127), (0.5, 0.171, 0.16, 0.18)]
     quantiles += [(0.75, 0.244, 0.232, 0.26), (0.95, None, 0.39, None)]

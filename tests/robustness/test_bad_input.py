@@ -361,6 +361,6 @@ def test_a_wrong_corruption_is_refused_before_anything_is_asked():
     def fail(_):
         pytest.fail("it was asked")
 
-    for names, severities in ((["fog", "snow"], [1]), (["fog"], [1, 6])):
+    for names, severities in ((["fog", "frost"], [1]), (["fog"], [1, 6])):
         with pytest.raises(InputError, match=r"'snow' is not known|severity 6 of fog"):
             evaluate_corruptions(fail, IMAGES, LABELS, names, severities)

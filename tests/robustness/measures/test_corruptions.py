@@ -10,27 +10,59 @@ from tests.robustness.victims import Constant, ModuleEngine
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import CORRUPTIONS, BlackBoxVictim, corrupt, evaluate_corruptions, hoeffding_interval
 
+# What holds nothing random.
+FIXED = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")
 IMAGES = {
     channels: torch.rand(5, channels, 9, 8, generator=torch.Generator().manual_seed(channels)) for channels in (1, 3)
 }
 
 
-def test_there_are_twelve_of_five_severities():
+def test_they_have_the_names_of_cifar_10_c():
     assert list(CORRUPTIONS) == [
-        "gaussian-noise",
-        "shot-noise",
-        "impulse-noise",
-        "uniform-noise",
-        "gaussian-blur",
-        "defocus-blur",
-        "motion-blur",
-        "contrast",
-        "brightness",
+        "gaussian_noise",
+        "shot_noise",
+        "impulse_noise",
+        "defocus_blur",
+        "glass_blur",
+        "motion_blur",
+        "zoom_blur",
+        "snow",
         "fog",
+        "brightness",
+        "contrast",
+        "elastic_transform",
         "pixelate",
-        "jpeg",
+        "jpeg_compression",
     ]
-    assert {len(corruption.levels) for corruption in CORRUPTIONS.values()} == {5}
+    assert {len(corruption.severities) for corruption in CORRUPTIONS.values()} == {5}
+
+
+@pytest.mark.parametrize(("severity", "deviation"), [(1, 0.04), (2, 0.06), (3, 0.08), (4, 0.09), (5, 0.10)])
+def test_gaussian_noise_has_the_published_deviations(severity, deviation):
+    grey = torch.full((100, 1, 32, 32), 0.5)
+    assert (corrupt(grey, "gaussian_noise", severity) - grey).std().item() == pytest.approx(deviation, rel=0.01)
+
+
+@pytest.mark.parametrize(("severity", "added"), [(1, 0.05), (2, 0.1), (3, 0.15), (4, 0.2), (5, 0.3)])
+def test_brightness_has_the_published_levels(severity, added):
+    image = torch.tensor([0.6, 0.3, 0.0])[None, :, None, None]
+    value = 0.6 + added
+    expected = torch.tensor([value, value / 2, 0.0])[None, :, None, None]
+    torch.testing.assert_close(corrupt(image, "brightness", severity), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("shot_noise", [500, 250, 100, 75, 50]),
+        ("impulse_noise", [0.01, 0.02, 0.03, 0.05, 0.07]),
+        ("contrast", [0.75, 0.5, 0.4, 0.3, 0.15]),
+        ("pixelate", [0.95, 0.9, 0.85, 0.75, 0.65]),
+        ("jpeg_compression", [80, 65, 58, 50, 40]),
+    ],
+)
+def test_levels_are_the_published_ones(name, expected):
+    assert [level for (level,) in CORRUPTIONS[name].severities] == expected
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -47,7 +79,7 @@ def test_a_corrupted_image_is_one_and_does_not_depend_on_its_batch(name, channel
     assert torch.equal(alone, corrupted[2:4])
 
 
-@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name.endswith("noise") or name == "fog"])
+@pytest.mark.parametrize("name", [name for name in CORRUPTIONS if name not in FIXED])
 def test_the_seed_and_the_place_of_an_image_determine_its_noise(name):
     same = IMAGES[3][:1].expand(2, 3, 9, 8)
     corrupted = corrupt(same, name, 5, seed=1)
@@ -56,7 +88,11 @@ def test_the_seed_and_the_place_of_an_image_determine_its_noise(name):
     assert torch.equal(corrupted, corrupt(same, name, 5, seed=1))
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+# The published parameters of the other three trade one effect for another: their severities rise for a network, not in
+# the squared difference of smooth images.
+@pytest.mark.parametrize(
+    "name", [name for name in CORRUPTIONS if name not in ("glass_blur", "snow", "elastic_transform")]
+)
 def test_higher_severities_change_more(name):
     # Smooth images of 32 pixels, as the levels are meant for.
     waves = torch.linspace(0, 9, 32)
@@ -66,19 +102,9 @@ def test_higher_severities_change_more(name):
     assert changes[4] > 1.5 * changes[0] > 0
 
 
-@pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
-def test_the_kinds_of_noise_are_equally_strong_on_grey(severity):
-    grey = torch.full((200, 1, 32, 32), 0.5)
-    deviations = [
-        (corrupt(grey, name, severity) - grey).std().item()
-        for name in ("gaussian-noise", "shot-noise", "impulse-noise", "uniform-noise")
-    ]
-    assert max(deviations) < 1.15 * min(deviations)
-
-
 def test_accuracy_falls_with_severity(digits):
     model, images, labels = digits
-    result = evaluate_corruptions(model, images, labels, ["gaussian-noise", "contrast"], [1, 3, 5], seed=1)
+    result = evaluate_corruptions(model, images, labels, ["gaussian_noise", "contrast"], [1, 3, 5], seed=1)
     assert result.clean.correct == int((model(images).argmax(1) == labels).sum())
     counts = [share.correct for share in result.accuracies["contrast"].values()]
     assert counts == sorted(counts, reverse=True)
@@ -94,10 +120,12 @@ def test_batches_and_the_choice_of_corruptions_change_nothing(digits):
     model = model.double().requires_grad_(False)
     try:
         every = evaluate_corruptions(lambda x: model(x.double()), images, labels, severities=[5])
-        some = evaluate_corruptions(lambda x: model(x.double()), images, labels, ["jpeg", "fog"], [2, 5], batch_size=7)
+        some = evaluate_corruptions(
+            lambda x: model(x.double()), images, labels, ["jpeg_compression", "fog"], [2, 5], batch_size=7
+        )
     finally:
         model.float()
-    for name in ("fog", "jpeg"):
+    for name in ("fog", "jpeg_compression"):
         assert torch.equal(every.outcomes[name][5], some.outcomes[name][5])
 
 
@@ -117,17 +145,19 @@ def test_engines_are_classifiers_and_get_images_they_accept(digits):
     assert from_engine.to_json() == from_model.to_json()
 
 
-def test_json_holds_levels_counts_and_intervals():
-    result = evaluate_corruptions(Constant([0.0, 3.0]), IMAGES[1], torch.ones(5).long(), ["jpeg"], [1, 5], seed=4)
+def test_json_holds_counts_and_intervals():
+    result = evaluate_corruptions(
+        Constant([0.0, 3.0]), IMAGES[1], torch.ones(5).long(), ["jpeg_compression"], [1, 5], seed=4
+    )
     document = json.loads(json.dumps(result.to_json()))
     assert document == {
         "clean": {"correct": 5, "total": 5, "accuracy": 1.0, "low": pytest.approx(0.478176), "high": 1.0},
         "mean": {"accuracy": 1.0, "total": 5, "low": pytest.approx(0.478176), "high": 1.0},
         "corruptions": {
-            "jpeg": [
-                {"severity": severity, "level": level, "correct": 5, "total": 5, "accuracy": 1.0,
+            "jpeg_compression": [
+                {"severity": severity, "correct": 5, "total": 5, "accuracy": 1.0,
                  "low": pytest.approx(0.478176), "high": 1.0}
-                for severity, level in ((1, 80), (5, 15))
+                for severity in (1, 5)
             ]
         },
         "seed": 4,
@@ -145,8 +175,8 @@ def test_progress_counts_batches():
 
 def test_what_would_give_a_wrong_number_is_refused():
     images, labels, constant = IMAGES[1], torch.ones(5).long(), Constant([0.0, 2.0])
-    with pytest.raises(InputError, match="'snow' is not known; the corruptions are gaussian-noise"):
-        evaluate_corruptions(constant, images, labels, ["snow"])
+    with pytest.raises(InputError, match="'frost' is not known; the corruptions are gaussian_noise"):
+        evaluate_corruptions(constant, images, labels, ["frost"])
     with pytest.raises(InputError, match="severity 6 of fog"):
         corrupt(images, "fog", 6)
     with pytest.raises(InputError, match="2 channels"):

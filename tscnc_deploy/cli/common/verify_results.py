@@ -56,7 +56,8 @@ def _gist(name: str, figures: dict[str, Any]) -> str:
     """A measure in a line, for numbers of single images their quantiles; all of it is in the JSON."""
     match name:
         case "corruptions":
-            return f"{_share(figures['mean'])} on average over twelve corruptions at five severities"
+            count = len(figures["corruptions"])
+            return f"{_share(figures['mean'])} on average over {count} corruptions at five severities"
         case "curve":
             return ", ".join(f"{_share(point)} at {point['epsilon']:.3g}" for point in figures["curve"])
         case "smoothing":

@@ -1,10 +1,15 @@
-"""What happens to images without an attacker: noise, blur, light, weather and compression.
+"""The common corruptions of Hendrycks and Dietterich: noise, blur, weather and digital processing.
 
-Every function takes images, float32 [N, C, H, W] in [0, 1], the level (its unit is said by each) and the randomness of
-the images, and returns images of the same shape, which may leave [0, 1]. An image's result does not depend on the
-batch it is in. In the spirit of Hendrycks and Dietterich, "Benchmarking neural network robustness to common
-corruptions and perturbations", arXiv 1903.12261, but of this package's own making: figures are not comparable with
-those on their data sets.
+Every function takes images, float32 [N, C, H, W] in [0, 1] with 1 or 3 channels, the randomness of the images and the
+parameters of a severity, and returns images of the same shape, which may leave [0, 1]. An image's result does not
+depend on the batch it is in. The parameters of `corruptions.CORRUPTIONS` are those of CIFAR-10-C, for 32 pixels.
+Lengths in pixels grow with larger images, see `scale`.
+
+Two things differ from the published files: images are not rounded to 8 bits (but for JPEG, which needs it), and the
+random numbers are `Noise`, so that they belong to an image.
+
+Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations",
+arXiv 1903.12261, with the parameters of their script make_cifar_c.py.
 """
 
 from __future__ import annotations
@@ -16,25 +21,28 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
+from tscnc_deploy.robustness.measures import resampling
 from tscnc_deploy.robustness.noise import Noise, gaussian
 
-
-def gaussian_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Adds normal numbers; the level is their standard deviation."""
-    return images + level * gaussian(noise, 0, tuple(images.shape[1:]))
+# Of ITU-R BT.601, with which the published snow turns colours into grey.
+_LUMA = (0.299, 0.587, 0.114)
 
 
-def uniform_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Adds uniform numbers between -level and level."""
-    return images + level * (2 * noise.uniform(0, tuple(images.shape[1:])) - 1)
+def scale(images: Tensor) -> float:
+    """By what lengths in pixels are multiplied: 1 for images of up to 32 pixels, more with a longer shorter side."""
+    return max(1.0, min(images.shape[2:]) / 32)
 
 
-def shot_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Counts photons; the level is the mean number of them at white."""
+def gaussian_noise(images: Tensor, noise: Noise, deviation: float) -> Tensor:
+    """Adds normal numbers."""
+    return images + deviation * gaussian(noise, 0, tuple(images.shape[1:]))
+
+
+def shot_noise(images: Tensor, noise: Noise, photons: float) -> Tensor:
+    """Counts photons, of which white has `photons` on average."""
     uniform = noise.uniform(0, tuple(images.shape[1:])).double()
-    mean = images.double() * level
+    mean = images.double() * photons
     # The inverse of the Poisson distribution function: the count rises while the uniform number lies above it.
     counts, number = torch.zeros_like(mean), 0
     term = below = torch.exp(-mean)
@@ -42,121 +50,241 @@ def shot_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
         counts, number = counts + rising, number + 1
         term = term * mean / number
         below = below + term
-    return (counts / level).float()
+    return (counts / photons).float()
 
 
-def impulse_noise(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Sets values to 0 or 1 ("salt and pepper"); the level is the share of values."""
+def impulse_noise(images: Tensor, noise: Noise, share: float) -> Tensor:
+    """Sets a share of the values to 0 or 1 ("salt and pepper")."""
     uniform = noise.uniform(0, tuple(images.shape[1:]))
-    salted = torch.where(uniform >= 1 - level / 2, 1.0, images)
-    return torch.where(uniform < level / 2, 0.0, salted)
+    salted = torch.where(uniform >= 1 - share / 2, 1.0, images)
+    return torch.where(uniform < share / 2, 0.0, salted)
 
 
-def gaussian_blur(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Blurs with a normal density; the level is its standard deviation in pixels, see `pixels`."""
-    deviation = pixels(level, images)
-    offsets = torch.arange(-math.ceil(4 * deviation), math.ceil(4 * deviation) + 1, device=images.device).double()
-    weights = torch.exp(-((offsets / deviation) ** 2) / 2)[None, None]
-    return _filter(_filter(images, weights), weights.mT)
+def defocus_blur(images: Tensor, noise: Noise, radius: float, alias: float) -> Tensor:
+    """Blurs with a disk, whose edge a normal density of deviation `alias` pixels smooths over 3 pixels."""
+    radius = radius * scale(images)
+    reach = int(radius) + 1
+    across = resampling.offsets(reach, images.device)
+    disk = (torch.hypot(across[None], across[:, None]) <= radius).double()
+    weights = torch.exp(-((resampling.offsets(1, images.device) / alias) ** 2) / 2)
+    smooth = weights / weights.sum()
+    kernel = torch.zeros_like(disk)
+    for row in range(3):
+        for column in range(3):
+            kernel += smooth[row] * smooth[column] * disk.roll((row - 1, column - 1), (0, 1))
+    return resampling.correlate(images, (kernel / disk.sum())[None], "mirror")
 
 
-def defocus_blur(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Blurs with a disk, as a lens out of focus does; the level is its radius in pixels, see `pixels`."""
-    radius = pixels(level, images)
-    across, down = _offsets(radius, images.device)
-    # A pixel counts as far as the disk reaches into it.
-    return _filter(images, (radius + 0.5 - torch.hypot(across, down)).clamp(0, 1)[None])
+def glass_blur(images: Tensor, noise: Noise, sigma: float, distance: float, rounds: float) -> Tensor:
+    """Blurs, replaces each pixel by a near one `rounds` times, and blurs again.
 
-
-def motion_blur(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Blurs along a line of random direction; the level is its length in pixels, see `pixels`."""
-    length = pixels(level, images)
-    across, down = _offsets(length / 2, images.device)
-    angle = math.pi * noise.uniform(0, (1, 1)).double()
-    along, aside = across * angle.cos() + down * angle.sin(), down * angle.cos() - across * angle.sin()
-    return _filter(images, (length / 2 + 0.5 - along.abs()).clamp(0, 1) * (1 - aside.abs()).clamp(0, 1))
-
-
-def contrast(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Draws every value towards the mean of its channel; the level is the share of the distance that is left."""
-    mean = images.double().mean((2, 3), keepdim=True).float()
-    return mean + level * (images - mean)
-
-
-def brightness(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Adds the level to every value."""
-    return images + level
-
-
-def fog(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Lays a white veil of uneven thickness over the image; the level is the mean share of light it swallows."""
-    size = tuple(images.shape[2:])
-    # Random heights on grids of 2, 4 and 8 cells, each half as high as the coarser one before: between 0 and 1.
-    thickness = sum(
-        F.interpolate(
-            noise.uniform(octave, (1, cells + 1, cells + 1)).double(), size, mode="bilinear", align_corners=True
-        )
-        * (4 / 7 / 2**octave)
-        for octave, cells in enumerate((2, 4, 8))
-    )
-    veil = (level * (0.5 + thickness)).clamp(max=1).float()
-    return images + veil * (1 - images)
-
-
-def pixelate(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Averages over equal rectangles; the level is the share of rows, and of columns, that stay distinct.
-
-    A pixel across the border of two rectangles gets of each as much as lies in it.
+    A pixel takes the value of one up to `distance` pixels up and to the left, or less than that down and to the right,
+    as the published script does: its exchange of two pixels overwrites one with the other.
     """
-    down, across = (_blocks(side, max(1, round(level * side)), images.device) for side in images.shape[2:])
-    return (down @ images.double() @ across).float()
+    height, width = images.shape[2:]
+    reach = round(distance * scale(images))
+    blurred = resampling.gaussian_blur(images, sigma * scale(images))
+    sizes = torch.full((2 * height * width,), 2 * reach, device=images.device)
+    rows, columns = torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
+    # Rows and columns near the edge stay.
+    moving = (rows > reach) & (rows <= height - reach) & (columns > reach) & (columns <= width - reach)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    for counter in range(int(rounds)):
+        steps = (noise.integers(counter, sizes).reshape(-1, 2, height, width) - reach) * moving
+        down = (rows + steps[:, 0]).clamp(max=height - 1)
+        right = (columns + steps[:, 1]).clamp(max=width - 1)
+        blurred = blurred[image, :, down, right].permute(0, 3, 1, 2)
+    return resampling.gaussian_blur(blurred, sigma * scale(images))
 
 
-def jpeg(images: Tensor, level: float, noise: Noise) -> Tensor:
-    """Compresses 1 channel as grey, 3 as RGB, with the installed Pillow; the level is the quality, from 1 to 95."""
-    # Rounded as PyTorch's own conversions to bytes do: to the nearest.
-    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    decoded = np.stack([_through_jpeg(image, int(level)) for image in pixels])
-    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device) / 255
+def motion_blur(images: Tensor, noise: Noise, radius: float, sigma: float) -> Tensor:
+    """Blurs along a line within 45 degrees of the horizontal."""
+    return _smear(images, 90 * noise.uniform(0, (1,)).double() - 45, radius * scale(images), sigma * scale(images))
 
 
-def pixels(level: float, images: Tensor) -> float:
-    """A length in pixels: the level itself for images of up to 32 pixels, growing with the shorter side beyond."""
-    return level * max(1.0, min(images.shape[2:]) / 32)
+def zoom_blur(images: Tensor, noise: Noise, largest: float) -> Tensor:
+    """The mean of the image and its enlargements by 1, 1.01, 1.02 and so on, up to `largest` inclusive."""
+    factors = [1 + step / 100 for step in range(round(100 * (largest - 1)) + 1)]
+    total = images.double()
+    for factor in factors:
+        total = total + _zoomed(images, factor)
+    return (total / (len(factors) + 1)).float()
 
 
-def _blocks(side: int, count: int, device: torch.device) -> Tensor:
-    """float64 [side, side], symmetric: replaces each of `side` values by the means over `count` equal stretches."""
-    ends = torch.arange(count + 1, device=device).double()[:, None] * side / count
-    places = torch.arange(side, device=device)
-    shares = (torch.minimum(ends[1:], places + 1) - torch.maximum(ends[:-1], places)).clamp(min=0)
-    return shares.T @ shares * (count / side)
+def snow(
+    images: Tensor,
+    noise: Noise,
+    mean: float,
+    deviation: float,
+    size: float,
+    threshold: float,
+    radius: float,
+    sigma: float,
+    share: float,
+) -> Tensor:
+    """Flakes that fall about vertically, over an image of which `share` is left and the rest is paler.
+
+    Flakes are where normal numbers of this mean and deviation, enlarged by `size`, are above the threshold; they are
+    smeared over the radius with the deviation sigma, in pixels.
+    """
+    height, width = images.shape[2:]
+    flakes = _zoomed((mean + deviation * gaussian(noise, 0, (height, width)))[:, None], size)
+    flakes = torch.where(flakes < threshold, 0.0, flakes).clamp(0, 1).float()
+    angle = 90 * noise.uniform(1, (1,)).double() - 135
+    flakes = _smear(flakes, angle, radius * scale(images), sigma * scale(images))
+    grey = images if images.shape[1] == 1 else (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    paler = torch.maximum(images, 1.5 * grey + 0.5)
+    return share * images + (1 - share) * paler + flakes + flakes.flip((2, 3))
 
 
-def _offsets(reach: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Columns and rows around a centre, float64 [1, k] and [k, 1], far enough for a shape of this reach."""
-    offsets = torch.arange(-math.ceil(reach), math.ceil(reach) + 1, device=device).double()
-    return offsets[None], offsets[:, None]
+def fog(images: Tensor, noise: Noise, thickness: float, decay: float) -> Tensor:
+    """Adds a cloud between 0 and `thickness` and scales the sum back to the image's largest value.
+
+    The larger the decay, the smoother the cloud.
+    """
+    height, width = images.shape[2:]
+    brightest = images.amax((1, 2, 3), keepdim=True)
+    cloud = thickness * _cloud(noise, max(height, width), decay)[:, None, :height, :width].float()
+    return (images + cloud) * brightest / (brightest + thickness)
 
 
-def _filter(images: Tensor, kernels: Tensor) -> Tensor:
-    """Weighted means of each pixel's neighbourhood; the image goes on beyond its edge as it is there.
+def brightness(images: Tensor, noise: Noise, added: float) -> Tensor:
+    """Adds to the value of each pixel's colour in HSV; hue and saturation stay."""
+    value = images.amax(1, keepdim=True)
+    brighter = (value + added).clamp(max=1)
+    # Black has no hue: it becomes grey.
+    return torch.where(value > 0, images * (brighter / value.clamp(min=torch.finfo(value.dtype).tiny)), brighter)
+
+
+def contrast(images: Tensor, noise: Noise, share: float) -> Tensor:
+    """Leaves a share of each value's distance from the mean of its channel."""
+    mean = images.double().mean((2, 3), keepdim=True).float()
+    return mean + share * (images - mean)
+
+
+def elastic_transform(images: Tensor, noise: Noise, strength: float, sigma: float, shift: float) -> Tensor:
+    """Distorts by a random affine map, then moves every pixel by a smooth random field.
 
     Args:
         images: float32 [N, C, H, W].
-        kernels: float64 [1 or N, k, l], k and l odd; scaled here to a sum of 1.
+        noise: Randomness of the images.
+        strength: The field's, before smoothing; like the others a share of the shorter side, at any size.
+        sigma: Standard deviation of the field's smoothing.
+        shift: How far the three points that define the affine map move, at most, along each axis.
     """
-    kernels = (kernels / kernels.sum((1, 2), keepdim=True)).float()
-    rows, columns = kernels.shape[1:]
     height, width = images.shape[2:]
-    padded = F.pad(images, (columns // 2, columns // 2, rows // 2, rows // 2), mode="replicate")
-    # One shifted image after the other, not a convolution, whose rounding may depend on the size of the batch.
+    side = min(height, width)
+    rows = torch.arange(height, device=images.device).double()[:, None]
+    columns = torch.arange(width, device=images.device).double()
+    warped = resampling.sample(images, *_affine(noise, height, width, shift * side, rows, columns), edge="mirror")
+    field = 2 * noise.uniform(1, (2, height, width)).double() - 1
+    moved = strength * side * resampling.gaussian_blur(field, sigma * side, "reflect", truncate=3)
+    return resampling.sample(warped, rows + moved[:, 0], columns + moved[:, 1], "reflect").float()
+
+
+def pixelate(images: Tensor, noise: Noise, share: float) -> Tensor:
+    """Shrinks both sides to a share with Pillow's BOX filter, and enlarges them again."""
+    down, across = (_pixelated(side, max(1, int(side * share)), images.device) for side in images.shape[2:])
+    return resampling.separable(images, down, across).float()
+
+
+def jpeg_compression(images: Tensor, noise: Noise, quality: float) -> Tensor:
+    """Compresses 1 channel as grey, 3 as RGB, with the installed Pillow."""
+    # Rounded as PyTorch's own conversions to bytes do: to the nearest.
+    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    decoded = np.stack([_through_jpeg(image, int(quality)) for image in pixels])
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device) / 255
+
+
+def _smear(images: Tensor, angles: Tensor, radius: float, sigma: float) -> Tensor:
+    """One half of a normal density, laid along a line: the motion blur of ImageMagick.
+
+    Args:
+        images: float32 [N, C, H, W].
+        angles: float64 [N, 1], in degrees.
+        radius: Half of the line's length in pixels.
+        sigma: Standard deviation in pixels.
+    """
+    height, width = images.shape[2:]
+    steps = torch.arange(2 * math.ceil(radius) + 1, device=images.device).double()
+    weights = torch.exp(-((steps / sigma) ** 2) / 2)
+    weights = (weights / weights.sum()).to(images)
+    turned = torch.deg2rad(angles)
+    right, down = ((steps * part - 0.5).ceil().long() for part in (turned.cos(), turned.sin()))
+    rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
     total = torch.zeros_like(images)
-    for row in range(rows):
-        for column in range(columns):
-            weight = kernels[:, row, column, None, None, None]
-            total = total + weight * padded[:, :, row : row + height, column : column + width]
+    for step, weight in enumerate(weights):
+        across = resampling.inside(columns + right[:, step, None], width, "nearest")[:, None]
+        below = resampling.inside(rows + down[:, step, None], height, "nearest")[:, :, None]
+        total = total + weight * images[image, :, below, across].permute(0, 3, 1, 2)
     return total
+
+
+def _zoomed(images: Tensor, factor: float) -> Tensor:
+    down, across = (resampling.zoom(side, factor, images.device) for side in images.shape[2:])
+    return resampling.separable(images, down, across)
+
+
+def _cloud(noise: Noise, side: int, decay: float) -> Tensor:
+    """float64 [N, S, S] between 0 and 1, S the power of two from `side` on: a fractal by diamonds and squares.
+
+    It has no edge: left meets right, and top meets bottom.
+    """
+    size = max(2, 1 << (side - 1).bit_length())
+    heights = torch.zeros(len(noise.indices), size, size, dtype=torch.float64, device=noise.indices.device)
+    step, wobble, counter = size, 100.0, 0
+
+    def rough(sums: Tensor) -> Tensor:
+        nonlocal counter
+        drawn = 2 * noise.uniform(counter, tuple(sums.shape[1:])).double() - 1
+        counter += 1
+        return sums / 4 + wobble**2 * drawn
+
+    while step >= 2:
+        half = step // 2
+        corners = heights[:, ::step, ::step]
+        pairs = corners + corners.roll(-1, 1)
+        heights[:, half::step, half::step] = rough(pairs + pairs.roll(-1, 2))
+        middles, corners = heights[:, half::step, half::step], heights[:, ::step, ::step]
+        above = middles + middles.roll(1, 1)
+        heights[:, ::step, half::step] = rough(above + corners + corners.roll(-1, 2))
+        beside = middles + middles.roll(1, 2)
+        heights[:, half::step, ::step] = rough(beside + corners + corners.roll(-1, 1))
+        step, wobble = half, wobble / decay
+    heights = heights - heights.amin((1, 2), keepdim=True)
+    return heights / heights.amax((1, 2), keepdim=True)
+
+
+def _affine(
+    noise: Noise, height: int, width: int, shift: float, rows: Tensor, columns: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where each pixel comes from, float64 [N, H, W] twice, under an affine map that moves three points at random."""
+    reach = max(1, min(height, width) // 3)
+    # Column and row of the points, in pixels from the centre of the image.
+    points = torch.tensor([[reach, reach], [reach, -reach], [-reach, -reach]], device=rows.device).double()
+    moved = points + shift * (2 * noise.uniform(0, (3, 2)).double() - 1)
+    across, down = columns - width // 2, rows - height // 2
+    # Barycentric coordinates of each pixel among the moved points are those of its origin among the points.
+    first, second = moved[:, 1] - moved[:, 0], moved[:, 2] - moved[:, 0]
+    area = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]
+    from_first = across - moved[:, 0, 0, None, None], down - moved[:, 0, 1, None, None]
+
+    def cross(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+        return (a[0] * b[1] - a[1] * b[0]) / area[:, None, None]
+
+    towards = tuple(part[:, None, None] for part in (first[:, 0], first[:, 1], second[:, 0], second[:, 1]))
+    along = cross(from_first, (towards[2], towards[3]))
+    beside = cross((towards[0], towards[1]), from_first)
+    origin = [
+        points[0, axis] + along * (points[1] - points[0])[axis] + beside * (points[2] - points[0])[axis]
+        for axis in (0, 1)
+    ]
+    return origin[1] + height // 2, origin[0] + width // 2
+
+
+def _pixelated(side: int, count: int, device: torch.device) -> Tensor:
+    return resampling.box(count, side, device) @ resampling.box(side, count, device)
 
 
 def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
