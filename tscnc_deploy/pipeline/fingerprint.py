@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tscnc_deploy.pipeline.closure import PACKAGE, closure
 from tscnc_deploy.pipeline.stages.base import Stage
 from tscnc_deploy.recipe import Recipe
 
-PACKAGE = Path(__file__).resolve().parent.parent
-_SOURCES = {".py", ".cpp", ".hpp", ".h", ".inc"}
+# Distributions of the imports whose names differ from it, or that need another one to compute what they compute.
+_DISTRIBUTIONS = {
+    "PIL": ("pillow",),
+    "cyclonedx": ("cyclonedx-python-lib",),
+    # The exporter's optimiser.
+    "onnxscript": ("onnxscript", "onnx-ir"),
+    # They install the same module.
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "packageurl": ("packageurl-python",),
+    "sklearn": ("scikit-learn",),
+    "tensorrt_rtx": ("tensorrt-rtx",),
+}
+# Imports that change no output: they schedule work, validate values or hold what others computed. Every other import
+# counts, so that a new one is never forgotten.
+_INERT = frozenset({"filelock", "google", "joblib", "packaging", "pydantic", "ray", "safetensors"})
 
 
 def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
@@ -26,27 +42,37 @@ def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, 
         device: Class of device, such as "cpu" or "cuda:NVIDIA H200".
         inputs: Digests of the files it reads, by stage and path.
     """
+    module = Path(inspect.getfile(type(stage))).resolve()
     content: dict[str, Any] = {
         "stage": stage.name,
         "settings": stage.settings(recipe),
         "inputs": inputs,
-        "code": source_digest(stage.code),
-        "libraries": {name: _version(name) for name in stage.libraries},
+        "code": source_digest(module),
+        "libraries": libraries(module),
         "device": device,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 @cache
-def source_digest(modules: tuple[str, ...]) -> str:
-    """SHA-256 over the source of modules and packages under `tscnc_deploy`, in Python and in C++."""
+def source_digest(module: Path) -> str:
+    """SHA-256 over the source of a module and of everything that it imports from this package."""
     digest = hashlib.sha256()
-    for module in modules:
-        path = PACKAGE / module
-        files = sorted(f for f in path.rglob("*") if f.suffix in _SOURCES) if path.is_dir() else [path]
-        for file in files:
-            digest.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in closure(module).files:
+        name = file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
+        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def libraries(module: Path) -> dict[str, str | None]:
+    """Versions of the libraries that a module reaches by imports and that determine its output.
+
+    Returns:
+        Version by the name of the distribution; None for one that is not installed.
+    """
+    reached = closure(module).packages - sys.stdlib_module_names - _INERT
+    names = {name for package in reached for name in _DISTRIBUTIONS.get(package, (package,))}
+    return {name: _version(name) for name in sorted(names)}
 
 
 def folder_digests(folder: Path) -> dict[str, str]:

@@ -82,14 +82,10 @@ class Stage(ABC):
     Attributes:
         name: Name of the stage and of its folder.
         reads: The files it reads of each earlier stage; a folder stands for all files in it.
-        code: Modules and packages under `tscnc_deploy` whose source determines the output.
-        libraries: Distributions whose version determines the output.
     """
 
     name: ClassVar[str]
     reads: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    code: ClassVar[tuple[str, ...]] = ()
-    libraries: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def settings(self, recipe: Recipe) -> dict[str, Any]:

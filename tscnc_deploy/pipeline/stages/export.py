@@ -22,16 +22,6 @@ class Export(Stage):
 
     name = "export"
     reads = {"train": ("model.safetensors",), "finetune": ("model.safetensors",)}  # noqa: RUF012
-    code = (
-        "pipeline/stages/export.py",
-        "pipeline/stages/completion.py",
-        "engines",
-        "models",
-        "data",
-        "tscnc",
-        "training",
-    )
-    libraries = ("torch", "onnx", "onnxscript", "onnx-ir", "tensorrt", "tensorrt-rtx")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         targets = [load_target(name) for name in recipe.export.targets]

@@ -13,8 +13,6 @@ class Finetune(Stage):
 
     name = "finetune"
     reads = {"prune": ("model.safetensors", "masks.safetensors")}  # noqa: RUF012
-    code = ("pipeline/stages/finetune.py", "training", "tscnc", "data", "models")
-    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {

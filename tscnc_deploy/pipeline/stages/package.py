@@ -37,19 +37,6 @@ class Package(Stage):
         "export": ("engines", "structure.json", "sizes.json"),
         "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors", "latency.json"),
     }
-    code = (
-        "pipeline/stages/package.py",
-        "pipeline/stages/provenance.py",
-        "bundle/provenance",
-        "bundle",
-        "engines/onnx/structure.py",
-        "report",
-        "robustness/gates.py",
-        "recipe",
-        "data/sampling.py",
-        "seeds.py",
-    )
-    libraries = ("matplotlib", "jinja2")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))

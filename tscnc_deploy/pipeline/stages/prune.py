@@ -14,16 +14,6 @@ class Prune(Stage):
 
     name = "prune"
     reads = {"train": ("model.safetensors",)}  # noqa: RUF012
-    code = (
-        "pipeline/stages/prune.py",
-        "pipeline/stages/budget.py",
-        "training",
-        "tscnc",
-        "data",
-        "models",
-        "engines/sparse_cpu/latency.py",
-    )
-    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {

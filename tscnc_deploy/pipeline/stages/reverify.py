@@ -30,18 +30,6 @@ class Reverify(Stage):
         "verify": ("examples.safetensors", "outcomes.safetensors"),
         "export": ("engines",),
     }
-    code = (
-        "pipeline/stages/reverify.py",
-        "pipeline/stages/attacking.py",
-        "pipeline/stages/latency.py",
-        "robustness",
-        "engines",
-        "models",
-        "data/sampling.py",
-        "devices.py",
-        "seeds.py",
-    )
-    libraries = ("torch", "torchvision", "numpy", "scipy", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {

@@ -15,8 +15,6 @@ class Train(Stage):
     """Writes model.safetensors (the dense network), classes.json (their names in order) and history.json."""
 
     name = "train"
-    code = ("pipeline/stages/train.py", "training", "tscnc", "data", "models")
-    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         constrained = self.name in recipe.constrain.stages

@@ -17,16 +17,6 @@ class Verify(Stage):
 
     name = "verify"
     reads = {"train": ("model.safetensors",), "finetune": ("model.safetensors",)}  # noqa: RUF012
-    code = (
-        "pipeline/stages/verify.py",
-        "pipeline/stages/attacking.py",
-        "robustness",
-        "data",
-        "models",
-        "devices.py",
-        "seeds.py",
-    )
-    libraries = ("torch", "torchvision", "numpy", "pillow", "scipy")
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {

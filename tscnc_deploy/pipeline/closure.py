@@ -1,0 +1,140 @@
+"""The files and packages that a module depends on, found by following its imports.
+
+An import counts wherever it stands, in a function too. Imports under `if TYPE_CHECKING:` do not run and do not count,
+except in a package with a module-level `__getattr__`: there they name what the package imports on first use.
+
+A package's `__init__.py` counts only when a name is imported from it. It runs also when one of its modules is imported,
+but it only re-exports, and would tie every module to all of its neighbours.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+# Modules that no output depends on: they are neither counted nor followed.
+IGNORED = frozenset(
+    {
+        # Exception classes. What they say reaches no file.
+        "tscnc_deploy.errors",
+        # The schema of recipes. A stage's settings hold the values that were parsed, so that a reworded description or
+        # a wider bound trains nothing again. `recipe.file`, which writes recipes into bundles, counts.
+        "tscnc_deploy.recipe",
+        "tscnc_deploy.recipe.contradictions",
+        "tscnc_deploy.recipe.problems",
+        "tscnc_deploy.recipe.section",
+        "tscnc_deploy.recipe.training",
+        "tscnc_deploy.recipe.values",
+    }
+)
+# What a file imports by a computed name, which no import statement shows.
+IMPORTED_BY_NAME = {"engines/tensorrt/library.py": frozenset({"tensorrt", "tensorrt_rtx"})}
+# Sources of compiled code, and the library built from them: a wheel holds only the library.
+_NATIVE = frozenset({".cpp", ".hpp", ".h", ".inc", ".so"})
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What a module depends on.
+
+    Attributes:
+        files: Sources of this package and its compiled code, sorted.
+        packages: Top-level names of everything else that is imported, the standard library included.
+    """
+
+    files: tuple[Path, ...]
+    packages: frozenset[str]
+
+
+@cache
+def closure(start: Path, package: Path = PACKAGE) -> Closure:
+    """Follows the imports of a Python file.
+
+    Args:
+        start: The file; it may lie outside the package.
+        package: Folder of the package whose modules are followed.
+    """
+    found, packages = {start}, set()
+    waiting = [start]
+    while waiting:
+        path = waiting.pop()
+        modules, others = _imports(path, package)
+        packages |= others
+        new = modules - found
+        found |= new
+        waiting += new
+    compiled = {native for path in found for native in _compiled(path, package)}
+    return Closure(tuple(sorted(found | compiled)), frozenset(packages))
+
+
+@cache
+def _imports(path: Path, package: Path) -> tuple[frozenset[Path], frozenset[str]]:
+    """The files of the package that a file imports, and the top-level names of everything else."""
+    tree = ast.parse(path.read_bytes(), path)
+    lazy = any(isinstance(statement, ast.FunctionDef) and statement.name == "__getattr__" for statement in tree.body)
+    modules, others = set(), set()
+    for statement in _statements(tree.body, typing=lazy):
+        if isinstance(statement, ast.Import):
+            names = [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom) and statement.level == 0 and statement.module:
+            names = [
+                inner if _file(inner := f"{statement.module}.{alias.name}", package) else statement.module
+                for alias in statement.names
+            ]
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] != package.name:
+                others.add(name.partition(".")[0])
+            elif name not in IGNORED and (file := _file(name, package)):
+                modules.add(file)
+    if path.is_relative_to(package):
+        others |= IMPORTED_BY_NAME.get(path.relative_to(package).as_posix(), frozenset())
+    return frozenset(modules), frozenset(others)
+
+
+def _statements(body: list[ast.stmt], *, typing: bool) -> Iterator[ast.stmt]:
+    """Every statement at any depth; only statements are visited, as expressions hold no imports and most of the nodes.
+
+    Args:
+        body: Where to begin.
+        typing: Whether those under `if TYPE_CHECKING:` are among them.
+    """
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        if isinstance(node, ast.If) and _is_typing(node.test) and not typing:
+            waiting += node.orelse
+            continue
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            inner = getattr(node, field, ())
+            # The body of a conditional expression is not a list of statements.
+            waiting += inner if isinstance(inner, list) else ()
+
+
+def _is_typing(test: ast.expr) -> bool:
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
+@cache
+def _file(module: str, package: Path) -> Path | None:
+    """The source of a module of the package; None if there is no such module."""
+    top, *parts = module.split(".")
+    if top != package.name:
+        return None
+    path = package.joinpath(*parts)
+    candidates = path / "__init__.py", path.with_suffix(".py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _compiled(path: Path, package: Path) -> Iterator[Path]:
+    """Compiled code, and its sources, in the folder of a file of the package that loads libraries with ctypes."""
+    if path.is_relative_to(package) and "ctypes" in _imports(path, package)[1]:
+        yield from (file for file in path.parent.rglob("*") if file.suffix in _NATIVE)
