@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
+from tests.pipeline.test_fingerprint import STAGE_FILES
 from tscnc_deploy.pipeline.closure import IMPORTED_BY_NAME, PACKAGE, closure
 
 
@@ -103,15 +103,13 @@ def test_packages_do_nothing_on_import_but_define_and_import(path):
 
 def test_every_import_by_a_computed_name_is_known():
     """`import_module` hides what is imported; a stage may reach it only where the closure knows what it imports."""
-    from tests.pipeline.test_fingerprint import STAGE_FILES
-
     reached = {path for start in STAGE_FILES.values() for path in closure(start).files if path.suffix == ".py"}
     computed = {
         path.relative_to(PACKAGE).as_posix()
         for path in reached
         if any(name in path.read_text() for name in ("import_module(", "__import__(", "exec(", "run_module("))
     }
-    lazy = {name for name in computed if "def __getattr__" in Path(PACKAGE / name).read_text()}
+    lazy = {name for name in computed if "def __getattr__" in (PACKAGE / name).read_text()}
     assert computed - lazy == set(IMPORTED_BY_NAME)
 
 

@@ -20,7 +20,7 @@ from tscnc_deploy.recipe import Recipe
 STAGE_FILES = {stage.name: Path(inspect.getfile(type(stage))) for stage in STAGES}
 BY_NAME = {stage.name: stage for stage in STAGES}
 # Their versions change no output.
-INERT = {"filelock", "joblib", "packaging", "protobuf", "pydantic", "ray", "safetensors"}
+INERT = {"filelock", "joblib", "packaging", "platformdirs", "protobuf", "pydantic", "ray", "safetensors"}
 
 
 def folders(name):

@@ -30,7 +30,7 @@ _DISTRIBUTIONS = {
 }
 # Imports that change no output: they schedule work, validate values or hold what others computed. Every other import
 # counts, so that a new one is never forgotten.
-_INERT = frozenset({"filelock", "google", "joblib", "packaging", "pydantic", "ray", "safetensors"})
+_INERT = frozenset({"filelock", "google", "joblib", "packaging", "platformdirs", "pydantic", "ray", "safetensors"})
 
 
 def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
