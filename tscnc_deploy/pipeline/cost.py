@@ -1,4 +1,4 @@
-"""What a build costs: its multiply-adds, counted, and the minutes they take here, from a short probe."""
+"""What a build costs: its multiply-adds, counted from the recipe, and the minutes that they take on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Cost:
 
 
 def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[int, int, int], pixels: int) -> Cost:
-    """Counts what the recipe asks for.
+    """Counts the multiply-adds and the disk space of a build.
 
     Args:
         recipe: The recipe.
@@ -70,11 +70,10 @@ def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[i
 
 
 def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
-    """The estimate for a recipe, and the facts it rests on; loads the data, builds the network, trains nothing.
+    """The estimate for a recipe and the figures it is based on; loads the data, builds the network, trains nothing.
 
     Raises:
-        InputError: What the recipe asks for does not fit the images, the network or the engines, which it alone cannot
-            know.
+        InputError: The recipe does not fit the images, the network or the engines.
     """
     from tscnc_deploy import data, models, tscnc
     from tscnc_deploy.engines import check_architecture
@@ -130,7 +129,7 @@ def probe_rate(device: torch.device) -> float:
 
 
 def _attack_passes(names: Sequence[str]) -> int:
-    """Forward passes that attacks and ensembles cost for one image that stands to the end."""
+    """Forward passes that attacks and ensembles take for one image that none of them misclassifies."""
     from tscnc_deploy.robustness import parse_attacks
     from tscnc_deploy.robustness.sharding.work import passes
 

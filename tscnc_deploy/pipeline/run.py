@@ -34,7 +34,7 @@ from tscnc_deploy.recipe.file import to_toml
 
 @dataclass(frozen=True)
 class StageResult:
-    """What became of a stage: reused or run, and the seconds its running took."""
+    """Whether a stage was reused or run, and how many seconds its run took."""
 
     name: str
     cached: bool
@@ -70,8 +70,8 @@ class Run:
     def plan(self, recipe: Recipe) -> list[tuple[str, bool]]:
         """Each stage's name and whether its outputs can be reused.
 
-        Nothing is known of what a stage will write, so everything after one that has to run counts as to be run; the
-        build still reuses it where the inputs turn out the same.
+        The outputs of a stage that has to run are not known yet, so every later stage is planned to run too. The build
+        still reuses a later stage if its inputs turn out the same.
         """
         plan = []
         digests: dict[str, Mapping[str, str]] = {}
@@ -85,7 +85,7 @@ class Run:
         return plan
 
     def build(self, recipe: Recipe, progress: Progress) -> list[StageResult]:
-        """Runs what is not done yet.
+        """Runs every stage whose outputs cannot be reused, in order.
 
         Raises:
             StorageError: Another build uses the directory, or it cannot be written.
@@ -98,7 +98,7 @@ class Run:
                 (self.folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
             for position, stage in enumerate(self.stages, 1):
                 key = self._fingerprint(stage, recipe, digests)
-                record = self._valid_record(stage, key) or self._given(stage, key)
+                record = self._valid_record(stage, key) or self._copied(stage, key)
                 progress.start(stage.name, position, len(self.stages))
                 if record is None:
                     record = self._guarded(stage, recipe, key, progress, times)
@@ -114,7 +114,7 @@ class Run:
         return results
 
     def prepare(self, needed_bytes: int) -> None:
-        """Makes the directory and checks that the build will fit, before hours of training are spent.
+        """Creates the directory and checks that the build will fit, before hours of training are spent.
 
         Raises:
             StorageError: The path is a file, cannot be written, or has less space left than needed.
@@ -151,8 +151,8 @@ class Run:
             return None
         return record if valid else None
 
-    def _given(self, stage: Stage, key: str) -> dict[str, Any] | None:
-        """The stage's record after its outputs were copied from the first donor that has them."""
+    def _copied(self, stage: Stage, key: str) -> dict[str, Any] | None:
+        """The stage's record, after copying its outputs from the first donor that has them; None if no donor does."""
         for donor in self._donors:
             if (record := donor._valid_record(stage, key)) is not None:
                 with _storage_errors(self.folder):
@@ -170,7 +170,7 @@ class Run:
         return partial
 
     def _publish(self, stage: Stage, partial: Path, record: dict[str, Any]) -> None:
-        """Gives finished outputs their place, and after them the record that makes them count."""
+        """Moves finished outputs to their place, then writes the record that makes them count."""
         final = self.outputs(stage.name)
         self._record_path(stage).unlink(missing_ok=True)
         _remove(final)
@@ -185,7 +185,7 @@ class Run:
             try:
                 return self._execute(stage, recipe, key, progress, times)
             except FileNotFoundError as error:
-                # A file of our own that should be there: a defect, not the user's disk.
+                # One of our own files is missing: an internal error, not a problem with the user's disk.
                 msg = f"stage {stage.name}: {error}"
                 raise RuntimeError(msg) from error
 
@@ -226,7 +226,7 @@ class Run:
 
 
 def _claim(work: Path, key: str) -> None:
-    """Keeps the checkpoints of an interrupted try at the same work, clears those of any other."""
+    """Keeps the checkpoints of an interrupted run with this fingerprint and removes those of any other."""
     marker = work / "fingerprint"
     if not marker.is_file() or marker.read_text(encoding="utf-8") != key:
         _remove(work)

@@ -79,6 +79,9 @@ class Context:
 class Stage(ABC):
     """One step of a build: reads declared inputs, calls the packages below, writes outputs.
 
+    A stage is repeated when the source of anything that its module imports changes, see `pipeline.closure`: import only
+    what the output depends on.
+
     Attributes:
         name: Name of the stage and of its folder.
         reads: The files it reads of each earlier stage; a folder stands for all files in it.
