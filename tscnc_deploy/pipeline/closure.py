@@ -59,8 +59,8 @@ def closure(start: Path, package: Path = PACKAGE) -> Closure:
         start: The file; it may lie outside the package.
         package: Folder of the package whose modules are followed.
     """
-    found, packages = {start}, set()
-    waiting = [start]
+    found, waiting = {start}, [start]
+    packages: set[str] = set()
     while waiting:
         path = waiting.pop()
         modules, others = _imports(path, package)
@@ -77,7 +77,8 @@ def _imports(path: Path, package: Path) -> tuple[frozenset[Path], frozenset[str]
     """The files of the package that a file imports, and the top-level names of everything else."""
     tree = ast.parse(path.read_bytes(), path)
     lazy = any(isinstance(statement, ast.FunctionDef) and statement.name == "__getattr__" for statement in tree.body)
-    modules, others = set(), set()
+    modules: set[Path] = set()
+    others: set[str] = set()
     for statement in _statements(tree.body, typing=lazy):
         if isinstance(statement, ast.Import):
             names = [alias.name for alias in statement.names]
