@@ -302,10 +302,7 @@ def _measures(lost: int) -> dict[str, Any]:
             "clean": _share(351 - lost),
             "mean": {"accuracy": 0.875 - lost / TOTAL, "total": TOTAL, "low": 0.79, "high": 0.931},
             "corruptions": {
-                name: [
-                    {"severity": severity, "level": 0.04 * severity, **_share(correct)}
-                    for severity, correct in enumerate(row, 1)
-                ]
+                name: [{"severity": severity, **_share(correct)} for severity, correct in enumerate(row, 1)]
                 for name, row in right.items()
             },
             "seed": 0,

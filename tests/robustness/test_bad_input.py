@@ -362,5 +362,5 @@ def test_a_wrong_corruption_is_refused_before_anything_is_asked():
         pytest.fail("it was asked")
 
     for names, severities in ((["fog", "frost"], [1]), (["fog"], [1, 6])):
-        with pytest.raises(InputError, match=r"'snow' is not known|severity 6 of fog"):
+        with pytest.raises(InputError, match=r"'frost' is not known|severity 6 of fog"):
             evaluate_corruptions(fail, IMAGES, LABELS, names, severities)

@@ -23,10 +23,9 @@ class Mean(Part):
 
 
 class Severity(Accuracy):
-    """Accuracy under a corruption at one severity; `level` is its parameter there."""
+    """Accuracy under a corruption at one severity."""
 
     severity: Annotated[int, Field(ge=1, le=100)]
-    level: Figure = None
 
 
 class Corruptions(Part):
