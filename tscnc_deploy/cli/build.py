@@ -155,8 +155,8 @@ def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
         if not recipe.data.download:
             raise
         msg = (
-            f"data.root = {recipe.data.root!r}: the data are missing, and --plan downloads nothing; without --plan, the build "
-            "fetches them"
+            f"data.root = {recipe.data.root!r}: the data are missing, and --plan downloads nothing; without "
+            "--plan, the build fetches them"
         )
         raise MissingDataError(msg) from error
     seconds = cost.seconds(probe_rate(choose_device(run.device)))
@@ -276,7 +276,7 @@ def _require_gates(summary: dict[str, Any]) -> None:
         return
     names = ", ".join(gate["name"] for gate in failed)
     if all(gate.get("inconclusive") for gate in failed):
-        msg = f"inconclusive: {names}: the interval straddles the limit; more test images (verify.samples) would settle it"
+        msg = f"inconclusive: {names}: the interval straddles the limit; set verify.samples to use more test images"
         raise InconclusiveError(msg)
     msg = f"gates failed: {names}"
     raise GateFailedError(msg)
