@@ -34,8 +34,8 @@ class TwinAPGD:
     """APGD with two losses, cross-entropy and DLR (the margin below 4 classes), one run of each per restart.
 
     Against an `EngineVictim` the engine's logits decide loss, step halving and best point, and the gradient is the
-    twin's. Runs after the first attack what is still robust. Where `starts` are given, the first run of DLR begins there,
-    and every other run at a random point: on int8 engines of small networks that broke more than both losses from
+    twin's. Runs after the first attack what is still robust. Where `starts` are given, the first run of DLR begins
+    there, and every other run at a random point: on int8 engines of small networks that broke more than both losses from
     `starts`, both from random points, or the replay of `starts` alone.
 
     Attributes:
