@@ -7,7 +7,7 @@ const FINER = 8; // times; browsers scale down coarsely, so the last step is our
 /** The middle of an image file in the shape [C, H, W], C 1 or 3, as a Uint8Array. */
 export async function pixelsOf(file, [channels, height, width]) {
   const image = await createImageBitmap(file).catch(() => {
-    throw new Error("this is no image that the browser can read");
+    throw new Error("this is not an image that the browser can read");
   });
   const scale = Math.min(image.width / width, image.height / height);
   const times = Math.min(Math.max(Math.floor(scale), 1), FINER);

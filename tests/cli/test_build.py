@@ -148,7 +148,7 @@ def test_a_plan_downloads_nothing_and_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("build", "--recipe", "cifar10", "--set", "data.download=true", "--plan")
     assert result.exit_code == 2
-    assert "--plan downloads nothing and has no images to count" in result.stderr
+    assert "the data are missing, and --plan downloads nothing" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -63,7 +63,7 @@ def test_the_card_says_how_exact_the_worst_case_is():
 def test_the_card_lists_warnings_and_what_lies_beyond_the_threat_model():
     card = render_card(ReportData.from_json(measured_record()))
     assert "\n\n**Warning: gradient-free-stronger.** Robust accuracy may be overstated: on 12 of 351 " in card
-    assert "no gradient attack did. The figure is 0.03419; up to 0.02 it is no sign.\n\n## Beyond" in card
+    assert "no gradient attack did. The figure is 0.03419; values up to 0.02 are not a sign.\n\n## Beyond" in card
     assert "| twin | mean accuracy under 6 common corruptions | 87.5%, 79.0 to 93.1 |" in card
     assert "| onnx-cpu | median smallest adversarial epsilon | 0.171, 0.16 to 0.18 |" in card
     assert "| onnx-cpu | median local Lipschitz constant | 55, 39 to 72.5 |" in card

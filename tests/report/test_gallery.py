@@ -79,24 +79,24 @@ def test_images_of_other_channels_are_drawn_in_grey(tmp_path):
     assert {(76, 76, 76), (77, 77, 77)} & found
 
 
-def test_broken_images_come_first_with_both_names(tmp_path, monkeypatch):
+def test_misclassified_images_come_first_with_both_names(tmp_path, monkeypatch):
     images, adversarial, labels, predictions, others = examples(4)
     predictions[0] = others[0] = 2
     others[1] = labels[1]
     found = texts(monkeypatch, tmp_path / "a.png", images, adversarial, labels, predictions, others)
-    assert found[0] == "2 of 3 correctly classified images were broken"
+    assert found[0] == "The attacks changed the label of 2 of 3 correctly classified images"
     assert found[1] == "Linf, ε = 0.1; difference (5 times): grey is 0, white ε, black its opposite"
     assert found[2:] == [
         "image", "adversarial", "difference",
-        "cat → dog", "dog → cat", "dog, not broken", "cat, as it is taken for a class of a ve…",
+        "cat → dog", "dog → cat", "dog, robust", "cat, clean: a class of a ve…",
     ]  # fmt: skip
 
 
-def test_it_is_said_when_nothing_was_broken(tmp_path, monkeypatch):
+def test_it_is_said_when_no_attack_succeeded(tmp_path, monkeypatch):
     images, adversarial, labels, predictions, _ = examples(3)
     found = texts(monkeypatch, tmp_path / "a.png", images, adversarial, labels, predictions, labels, count=2)
-    assert found[0] == "None of 3 correctly classified images was broken"
-    assert found[-2:] == ["cat, not broken", "dog, not broken"]
+    assert found[0] == "The attacks changed the label of none of 3 correctly classified images"
+    assert found[-2:] == ["cat, robust", "dog, robust"]
 
 
 def test_no_more_rows_than_asked_for_in_two_columns(tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ def test_setting(value, text):
 
 def test_the_verdict_of_one_engine():
     assert wording.verdict(report_data()) == (
-        "resnet18 with 95.0% zeros, which save 69.4% of its weights' multiply-adds: the exported engine onnx-cpu "
+        "resnet18 at 95.0% sparsity (69.4% of MACs saved): the exported engine onnx-cpu "
         "classifies 82.5% of 360 test images correctly under every attack within Linf distance 0.1; the dense "
         "network kept 85.0%."
     )
@@ -123,4 +123,4 @@ def test_the_verdict_names_the_signs_of_masked_gradients():
 def test_the_verdict_without_an_engine():
     bare = record() | {"evaluations": {}}
     bare["model"]["multiply_add_sparsity"] = None
-    assert wording.verdict(ReportData.from_json(bare)) == "resnet18 with 95.0% zeros: no exported engine was attacked."
+    assert wording.verdict(ReportData.from_json(bare)) == "resnet18 at 95.0% sparsity: no exported engine was attacked."

@@ -1,4 +1,4 @@
-"""`tscnc-deploy bench`: how fast a bundle's engines are, beside their dense twin exported the same way."""
+"""`tscnc-deploy bench`: the latency of a bundle's engines, beside their dense twins exported the same way."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _BATCHES = (1, 8, 32)
     "--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Calls before them, not timed."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one call.  [default: the runtime's choice]")
-@click.option("--rebuild", is_flag=True, help="Build TensorRT engines that do not open here anew, for this GPU.")
+@click.option("--rebuild", is_flag=True, help="Rebuild TensorRT engines that do not open here, for this GPU.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -64,7 +64,7 @@ def bench(
 ) -> None:
     """Time a bundle's engines.
 
-    Each stands beside its dense twin: the same network without zeros, exported by the same target. The two are called
+    Each is timed beside its dense twin: the same network without zeros, exported by the same target. The two are called
     in turns. Latency is from images in memory to logits in memory; clocks are recorded before and after.
 
     Exit status: 0 done, 2 bad input, 3 this machine runs none of the engines.
@@ -139,7 +139,7 @@ def _engines(
         export_engine(dense, here, folder / name, input_shape=dense.config.input_shape, aids=aids)
         found[f"{name}/dense"] = open_engine(folder / name, threads=threads)
     if not found:
-        raise UnavailableError("\n".join(unavailable.values()) or f"{bundle.path}: there is no engine in it")
+        raise UnavailableError("\n".join(unavailable.values()) or f"{bundle.path}: it holds no engine")
     return found, unavailable
 
 
@@ -172,7 +172,7 @@ def _row(engines: dict[str, Engine], timing: dict[str, Any]) -> dict[str, Any]:
 
 
 def _speedups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How many times shorter the median call of the pruned engine is than that of its dense twin."""
+    """Speedup: median latency of the dense twin over that of the pruned engine."""
     medians = {(row["engine"], row["network"], row["batch"]): row["p50_ms"] for row in results}
     return [
         {"engine": engine, "batch": batch, "speedup": medians[engine, "dense", batch] / median}

@@ -118,7 +118,7 @@ def _require_an_engine(recipe: Recipe) -> None:
     reasons = {name: can_run(load_target(name)) for name in recipe.export.targets}
     if all(reasons.values()):
         lines = [f"target {name}: {reason}" for name, reason in reasons.items()]
-        msg = "\n".join([*lines, "no engine could be attacked here; add a target that runs, such as --target onnx-cpu"])
+        msg = "\n".join([*lines, "no engine can be attacked here; add a target that runs, such as --target onnx-cpu"])
         raise UnavailableError(msg)
 
 
@@ -155,8 +155,8 @@ def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
         if not recipe.data.download:
             raise
         msg = (
-            f"data.root = {recipe.data.root!r}: the data are not there; --plan downloads nothing and has no images to "
-            "count; without it, the build fetches them"
+            f"data.root = {recipe.data.root!r}: the data are missing, and --plan downloads nothing; without "
+            "--plan, the build fetches them"
         )
         raise MissingDataError(msg) from error
     seconds = cost.seconds(probe_rate(choose_device(run.device)))
@@ -184,11 +184,10 @@ def _show_plan(plan: dict[str, Any]) -> None:
         )
         for stage in plan["stages"]
     ]
-    print_table(("stage", "state", "multiply-adds, 10^12", "minutes, roughly"), rows)
+    print_table(("stage", "state", "MACs, 10^12", "minutes, roughly"), rows)
     click.echo(
         f"{plan['train_images']} training, {plan['validation_images']} validation, {plan['test_images']} test "
-        f"images; {plan['parameters']:,} parameters, {plan['multiply_adds_per_image'] / 1e6:.1f} million "
-        "multiply-adds an image"
+        f"images; {plan['parameters']:,} parameters, {plan['multiply_adds_per_image'] / 1e6:.1f} million MACs per image"
     )
     click.echo(
         f"about {plan['seconds'] / 60:.0f} min on this {plan['device']}; up to {plan['disk_bytes'] / 1e9:.1f} GB "
@@ -199,13 +198,13 @@ def _show_plan(plan: dict[str, Any]) -> None:
 def _show_summary(summary: dict[str, Any]) -> None:
     model = summary["model"]
     click.echo(
-        f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are left, "
-        f"{model['sparsity']:.2%} are zero, counted in the exported file"
+        f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are nonzero "
+        f"({model['sparsity']:.2%} sparsity, counted in the exported file)"
     )
     if model["multiply_add_sparsity"] is not None:
         click.echo(
-            f"{model['multiply_adds_left'] / 1e6:.2f} of {model['multiply_adds'] / 1e6:.2f} million multiply-adds of "
-            f"weights are left an image, {model['multiply_add_sparsity']:.2%} are saved"
+            f"MACs per image: {model['multiply_adds_left'] / 1e6:.2f} of {model['multiply_adds'] / 1e6:.2f} million "
+            f"({model['multiply_add_sparsity']:.2%} saved)"
         )
     named = {"dense": summary["dense"], "twin (pruned)": summary["twin"], **summary["engines"]}
     columns = list(dict.fromkeys(attack for e in named.values() for attack in e.get("attacks", {})))
@@ -216,14 +215,14 @@ def _show_summary(summary: dict[str, Any]) -> None:
             click.echo(f"{name}: {engine['bytes'] / 1e6:.1f} MB; {_not_run(engine['unavailable'])}")
         else:
             click.echo(
-                f"{name}: {engine['bytes'] / 1e6:.1f} MB, largest difference of a logit from the twin "
-                f"{_figure(engine['max_abs_diff'])}, {engine['flips']} labels flipped"
+                f"{name}: {engine['bytes'] / 1e6:.1f} MB; largest difference from the twin's logits "
+                f"{_figure(engine['max_abs_diff'])}; {engine['flips']} flipped labels"
             )
     if summary["latency"]:
         _show_latency(summary["latency"])
     print_table(
-        ("size", "MB", "times smaller than dense"),
-        [(size["name"], f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}") for size in summary["sizes"]],
+        ("size", "MB", "compression"),
+        [(size["name"], f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}x") for size in summary["sizes"]],
     )
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
     click.echo(f"gates: {len(summary['gates']) - len(failed)} of {len(summary['gates'])} passed")
@@ -239,9 +238,9 @@ def _show_latency(latency: dict[str, Any]) -> None:
 
     known = Latency.model_validate(latency)
     print_table(
-        ("one image, one thread", "median ms", "fastest ms", "times as fast as dense"),
+        ("one image, one thread", "median ms", "fastest ms", "speedup"),
         [
-            (name, figure(call.median_ms), figure(call.min_ms), figure(known.times_dense(name)))
+            (name, figure(call.median_ms), figure(call.min_ms), f"{figure(known.times_dense(name))}x")
             for name, call in known.engines.items()
         ],
     )
@@ -277,7 +276,7 @@ def _require_gates(summary: dict[str, Any]) -> None:
         return
     names = ", ".join(gate["name"] for gate in failed)
     if all(gate.get("inconclusive") for gate in failed):
-        msg = f"inconclusive: {names}: the interval straddles the limit, which more test images (verify.samples) settle"
+        msg = f"inconclusive: {names}: the interval straddles the limit; set verify.samples to use more test images"
         raise InconclusiveError(msg)
     msg = f"gates failed: {names}"
     raise GateFailedError(msg)

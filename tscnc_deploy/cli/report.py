@@ -1,4 +1,4 @@
-"""`tscnc-deploy report`: the HTML report of a bundle, rendered anew from its evidence, or of several runs compared."""
+"""`tscnc-deploy report`: the HTML report of a bundle, rendered from its evidence, or a comparison of several runs."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def sweep(sweep: str | None, out: Path | None, device: str, plan: bool, as_json:
 
     Without NAME, lists the sweeps that ship with the package. An interrupted sweep continues where it was; builds that
     only differ in how they prune share one dense training. The comparison is written to DIR/comparison.html, and
-    `tscnc-deploy report --compare` makes it anew from any of the runs.
+    `tscnc-deploy report --compare` rebuilds it from any of the runs.
 
     Exit status: 0 everything was built, whether its gates passed or not; 2 bad input, 130 interrupted.
     """

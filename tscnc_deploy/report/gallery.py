@@ -77,7 +77,7 @@ def write_gallery(
         drawing = Figure(figsize=(width, height), dpi=DPI)
         drawing.set_layout_engine("none")
         left = BETWEEN / width
-        drawing.text(left, 1 - 0.2 / height, _finding(misclassified, correct), fontsize=10, weight="bold", va="center")
+        drawing.text(left, 1 - 0.2 / height, _heading(misclassified, correct), fontsize=10, weight="bold", va="center")
         drawing.text(left, 1 - 0.42 / height, _legend(threat), fontsize=7.5, va="center", color="#4f5a63")
         for group in range(groups):
             start = BETWEEN + group * (group_width + BETWEEN)
@@ -182,11 +182,11 @@ def _draw(drawing: Figure, box: tuple[float, float, float, float], pixels: NDArr
     )  # fmt: skip
 
 
-def _finding(misclassified: Tensor, correct: Tensor) -> str:
+def _heading(misclassified: Tensor, correct: Tensor) -> str:
     of = int(correct.sum())
     if not misclassified.any():
-        return f"None of {of} correctly classified images was misclassified"
-    return f"{int(misclassified.sum())} of {of} correctly classified images were misclassified"
+        return f"The attacks changed the label of none of {of} correctly classified images"
+    return f"The attacks changed the label of {int(misclassified.sum())} of {of} correctly classified images"
 
 
 def _legend(threat: Threat) -> str:
@@ -199,9 +199,9 @@ def _legend(threat: Threat) -> str:
 
 def _title(classes: Sequence[str], label: int, prediction: int, adversarial: int) -> str:
     if prediction != label:
-        return f"{_name(classes, label)}, as it is taken for {_name(classes, prediction)}"
+        return f"{_name(classes, label)}, clean: {_name(classes, prediction)}"
     if adversarial == label:
-        return f"{_name(classes, label)}, not misclassified"
+        return f"{_name(classes, label)}, robust"
     return f"{_name(classes, label)} → {_name(classes, adversarial)}"
 
 

@@ -130,8 +130,8 @@ def verdict(data: ReportData) -> str:
     signs = "; ".join(f"{name} ({', '.join(sign.name for sign in found)})" for name, found in warned.items())
     rest += f" Robust accuracy may be overstated: {signs}." if signs else ""
     saved = data.model.multiply_add_sparsity
-    start = f"{data.model.arch} with {percent(data.model.sparsity)} zeros"
-    start += "" if saved is None else f", which save {percent(saved)} of its weights' multiply-adds"
+    start = f"{data.model.arch} at {percent(data.model.sparsity)} sparsity"
+    start += "" if saved is None else f" ({percent(saved)} of MACs saved)"
     if weakest is None:
         return f"{start}: no exported engine was attacked.{rest}"
     name, _, robust = weakest

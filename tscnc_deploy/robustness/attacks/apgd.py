@@ -94,7 +94,7 @@ def ascend(
 ) -> Best:
     """One run of APGD.
 
-    An image that is misclassified climbs on to the next review of the step size and is then left alone: by then its
+    An image that is misclassified continues to the next review of the step size and is then left alone: by then its
     loss is near its highest, and other images do not notice.
 
     Args:
@@ -113,16 +113,16 @@ def ascend(
     found = best.select(rows)
     first_step = torch.full_like(loss, 2 * ball.threat.epsilon)
     rises, halved = torch.zeros_like(loss), torch.ones_like(misclassified)
-    climb = _Run(start, start, loss, slope, start, loss, slope, first_step, rises, loss, halved)
+    run = _Run(start, start, loss, slope, start, loss, slope, first_step, rises, loss, halved)
 
     last_review, reviews = 0, set(checkpoints(steps))
     for step in range(1, steps):
-        climb.move(ball, first=step == 1)
-        loss, misclassified, slope = gradient(victim, climb.points, labels, objective)
-        best.update(climb.points, loss, misclassified)
-        climb.look(loss, slope)
+        run.move(ball, first=step == 1)
+        loss, misclassified, slope = gradient(victim, run.points, labels, objective)
+        best.update(run.points, loss, misclassified)
+        run.look(loss, slope)
         if step in reviews:
-            climb.review(step - last_review)
+            run.review(step - last_review)
             last_review = step
             found.put(rows, best)
             kept = (~best.misclassified).nonzero().squeeze(1)
@@ -130,12 +130,12 @@ def ascend(
                 return found
             if len(kept) < len(labels):
                 rows, labels, ball = rows[kept], labels[kept], ball.select(kept)
-                climb, best = climb.select(kept), best.select(kept)
+                run, best = run.select(kept), best.select(kept)
                 if targets is not None:
                     targets = targets[kept]
                     objective = partial(loss_function, targets=targets)
-    climb.move(ball, first=steps == 1)
-    best.update(climb.points, *measure(victim, climb.points, labels, objective))
+    run.move(ball, first=steps == 1)
+    best.update(run.points, *measure(victim, run.points, labels, objective))
     found.put(rows, best)
     return found
 
@@ -160,7 +160,7 @@ class APGDCE:
 
     Attributes:
         steps: Steps per run; what is misclassified when the step size is reviewed takes no more.
-        restarts: Runs from other random points, on images that no earlier run broke.
+        restarts: Runs from other random points, on images that no earlier run changed the label of.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks", arXiv 2003.01690, algorithm 1.
@@ -196,12 +196,12 @@ class APGDCE:
         """See `Attack.run`."""
         ball = Ball.around(images, threat)
 
-        def turn(number: int, rows: Tensor) -> Best:
+        def restart(number: int, rows: Tensor) -> Best:
             part = ball.select(rows)
             start = part.random_points(noise.select(rows), number)
             return ascend(victim, LOSSES[self.loss], self.steps, part, start, labels[rows])
 
-        return with_restarts(turn, self.restarts, images)
+        return with_restarts(restart, self.restarts, images)
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,8 @@ class APGDT:
 
     Attributes:
         steps: Steps per class.
-        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The turns after
-            the first attack what still stands.
+        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The runs after
+            the first attack what is still robust.
 
     Source: As `APGDCE`.
     """
@@ -270,9 +270,9 @@ class APGDT:
         ball = Ball.around(images, threat)
         targets = likeliest_wrong(victim, images, labels, self.targets)
 
-        def turn(number: int, rows: Tensor) -> Best:
+        def restart(number: int, rows: Tensor) -> Best:
             part = ball.select(rows)
             start = part.random_points(noise.select(rows), number)
             return ascend(victim, targeted_dlr, self.steps, part, start, labels[rows], targets[rows, number])
 
-        return with_restarts(turn, targets.shape[1], images)
+        return with_restarts(restart, targets.shape[1], images)

@@ -184,30 +184,30 @@ class Ball:
         return scaled / torch.where(length > 0, length, 1)
 
 
-class Turn(Protocol):
+class Restart(Protocol):
     """One of several runs of an attack, on some rows of the batch, an int64 index."""
 
     def __call__(self, number: int, rows: Tensor) -> Best: ...
 
 
-def with_restarts(turn: Turn, count: int, images: Tensor) -> Tensor:
-    """Takes `count` turns; every one after the first attacks only what no earlier one broke.
+def with_restarts(restart: Restart, count: int, images: Tensor) -> Tensor:
+    """Runs an attack `count` times; every run after the first attacks only what no earlier run changed.
 
     Args:
-        turn: Attacks the rows it is given, with a number from 0 up.
+        restart: Attacks the rows it is given, with a number from 0 up.
         count: At least 1.
         images: float32 [N, C, H, W], all that are attacked.
 
     Returns:
-        float32 [N, C, H, W], the best point of each image over all turns.
+        float32 [N, C, H, W], the best point of each image over all runs.
     """
     rows = torch.arange(len(images), device=images.device)
-    best = turn(0, rows)
+    best = restart(0, rows)
     for number in range(1, count):
         rows = (~best.misclassified).nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        best.put(rows, turn(number, rows))
+        best.put(rows, restart(number, rows))
     return best.points
 
 

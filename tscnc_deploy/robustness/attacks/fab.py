@@ -69,10 +69,10 @@ def _to_nearest(victim: Victim, points: Tensor, labels: Tensor, norm: str) -> Bo
     with torch.enable_grad():
         logits = victim.differentiable(points)
         classes = logits.shape[1]
-        for turn in range(1, classes):
+        for offset in range(1, classes):
             # Each image's own class is left out by counting on from it.
-            lead = _lead(logits, labels, (labels + turn) % classes)
-            normal = _gradient(lead, points, retain=turn < classes - 1)
+            lead = _lead(logits, labels, (labels + offset) % classes)
+            normal = _gradient(lead, points, retain=offset < classes - 1)
             lead, steepness = lead.detach(), normal.flatten(1)
             dual = steepness.abs().sum(1) if norm == "Linf" else torch.linalg.vector_norm(steepness, dim=1)
             distance = lead.abs() / (dual + 1e-12)
@@ -195,7 +195,7 @@ class FAB:
 
     Attributes:
         steps: Steps per run.
-        restarts: Runs, on what still stands; the first from the clean image, others from halfway to a random point.
+        restarts: Runs, on what is still robust; the first from the clean image, others from halfway to a random point.
 
     Source: Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
     arXiv 1907.02044, algorithm 1; see `approach`.
@@ -223,14 +223,14 @@ class FAB:
         """See `Attack.run`."""
         ball = Ball.around(images, threat)
 
-        def turn(number: int, rows: Tensor) -> Best:
+        def restart(number: int, rows: Tensor) -> Best:
             part = ball.select(rows)
             start = part.centres
             if number > 0:
                 start = torch.lerp(start, part.random_points(noise.select(rows), number), 0.5)
             return approach(victim, self.steps, part, start, labels[rows]).best
 
-        return with_restarts(turn, self.restarts, images)
+        return with_restarts(restart, self.restarts, images)
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,8 @@ class FABT:
 
     Attributes:
         steps: Steps per class.
-        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The turns after
-            the first attack what still stands.
+        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The runs after
+            the first attack what is still robust.
 
     Source: As `FAB`, in its targeted form of arXiv 2003.01690.
     """
@@ -268,9 +268,9 @@ class FABT:
         ball = Ball.around(images, threat)
         targets = likeliest_wrong(victim, images, labels, self.targets)
 
-        def turn(number: int, rows: Tensor) -> Best:
+        def restart(number: int, rows: Tensor) -> Best:
             aims = targets[rows, number]
             part = ball.select(rows)
             return approach(victim, self.steps, part, images[rows], labels[rows], aims).best
 
-        return with_restarts(turn, targets.shape[1], images)
+        return with_restarts(restart, targets.shape[1], images)

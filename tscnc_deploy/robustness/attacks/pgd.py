@@ -21,7 +21,7 @@ class PGD:
 
     Attributes:
         steps: Gradients per run.
-        restarts: Runs from other random points, on images that no earlier run broke.
+        restarts: Runs from other random points, on images that no earlier run changed the label of.
         step_size: As a share of epsilon; by default 2.5 / steps, which reaches every point of the ball from any other.
 
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083.
@@ -60,12 +60,12 @@ class PGD:
         """See `Attack.run`."""
         ball = Ball.around(images, threat)
 
-        def turn(number: int, rows: Tensor) -> Best:
+        def restart(number: int, rows: Tensor) -> Best:
             part = ball.select(rows)
             start = part.random_points(noise.select(rows), number)
             return self._ascend(victim, part, start, labels[rows])
 
-        return with_restarts(turn, self.restarts, images)
+        return with_restarts(restart, self.restarts, images)
 
     def _relative_step(self) -> float:
         return 2.5 / self.steps if self.step_size is None else self.step_size

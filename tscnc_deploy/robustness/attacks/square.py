@@ -16,8 +16,8 @@ from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
 
-class Painter(Protocol):
-    """Proposes points of the ball that differ from others in squares."""
+class Proposal(Protocol):
+    """Proposes candidates: points of the ball that differ from the current ones in squares."""
 
     def fit(self, side: int) -> int:
         """The side of a square that is used where one of that side is asked for."""
@@ -43,11 +43,11 @@ class Painter(Protocol):
         ...
 
 
-class LinfPainter:
+class LinfProposal:
     """A square gets one colour, +-epsilon per channel; if that changes nothing, the opposite. Starts from stripes."""
 
     def fit(self, side: int) -> int:
-        """See `Painter.fit`."""
+        """See `Proposal.fit`."""
         return side
 
     def choices(self, images: Tensor, side: int) -> list[int]:
@@ -62,7 +62,7 @@ class LinfPainter:
         return torch.where(colours, ball.high, ball.low)
 
     def change(self, points: Tensor, ball: Ball, draw: Tensor, side: int) -> Tensor:
-        """See `Painter.change`."""
+        """See `Proposal.change`."""
         window = _window(points, draw[:, 0], draw[:, 1], side)
         colours = draw[:, 2:, None, None] == 1
         square = torch.where(colours, ball.high, ball.low)
@@ -71,7 +71,7 @@ class LinfPainter:
         return torch.where(window, square, points)
 
 
-class L2Painter:
+class L2Proposal:
     """The perturbation of one square is taken away and added to another's, in the shape of two opposite bumps.
 
     So the length stays what it is. Starts from a grid of bumps of random sign.
@@ -98,7 +98,7 @@ class L2Painter:
         return ball.project(ball.centres + ball.threat.epsilon * ball.steepest(bumps * signs))
 
     def change(self, points: Tensor, ball: Ball, draw: Tensor, side: int) -> Tensor:
-        """See `Painter.change`."""
+        """See `Proposal.change`."""
         channels, height, width = points.shape[1:]
         moves = points - ball.centres
         gains = _window(points, draw[:, 0], draw[:, 1], side)
@@ -169,8 +169,8 @@ _DROP_EVERY = 10
 class Square:
     """Changes random squares of the image and keeps what raises the margin loss.
 
-    For Linf a square is recoloured with +-epsilon per channel, see `LinfPainter`; for L2 perturbation is moved into it
-    from another one, see `L2Painter`.
+    For Linf a square is recoloured with +-epsilon per channel, see `LinfProposal`; for L2 perturbation is moved into it
+    from another one, see `L2Proposal`.
 
     Attributes:
         queries: Largest number of logits asked for per image; a misclassified image is asked for at most 10 more times.
@@ -198,13 +198,13 @@ class Square:
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
         """See `Attack.run`."""
         height, width = images.shape[2:]
-        painter: Painter = LinfPainter() if threat.norm == "Linf" else L2Painter()
-        sides = [painter.fit(square_side(query, self.queries, height, width)) for query in range(self.queries)]
+        proposal: Proposal = LinfProposal() if threat.norm == "Linf" else L2Proposal()
+        sides = [proposal.fit(square_side(query, self.queries, height, width)) for query in range(self.queries)]
         # On the device at once: one transfer instead of one per query.
-        plan = torch.tensor([painter.choices(images, side) for side in sides], device=images.device)
+        plan = torch.tensor([proposal.choices(images, side) for side in sides], device=images.device)
         ball = Ball.around(images, threat)
 
-        best = _judge(victim, painter.start(ball, noise), labels)
+        best = _judge(victim, proposal.start(ball, noise), labels)
         found = best.points.clone()
         rows = torch.arange(len(images), device=images.device)
         for query in range(1, self.queries):
@@ -217,7 +217,7 @@ class Square:
                     rows, labels, noise = rows[kept], labels[kept], noise.select(kept)
                     ball, best = ball.select(kept), best.select(kept)
             draw = noise.integers(query, plan[query])
-            candidate = painter.change(best.points, ball, draw, sides[query])
+            candidate = proposal.change(best.points, ball, draw, sides[query])
             judged = _judge(victim, candidate, labels)
             best.update(judged.points, judged.loss, judged.misclassified)
         found[rows] = best.points

@@ -34,8 +34,8 @@ class TwinAPGD:
     """APGD with two losses, cross-entropy and DLR (the margin below 4 classes), one run of each per restart.
 
     Against an `EngineVictim` the engine's logits decide loss, step halving and best point, and the gradient is the
-    twin's. Runs after the first attack what still stands. Where `starts` are given, the first run of DLR begins there,
-    and every other run at a random point: on int8 engines of small networks that broke more than both losses from
+    twin's. Runs after the first attack what is still robust. Where `starts` are given, the first run of DLR begins
+    there, and every other run at a random point: on int8 engines of small networks that broke more than both losses from
     `starts`, both from random points, or the replay of `starts` alone.
 
     Attributes:
@@ -91,7 +91,7 @@ class TwinAPGD:
         victim = self._with_copies(victim, noise.seed)
         ball = Ball.around(images, threat)
 
-        def turn(number: int, rows: Tensor) -> Best:
+        def restart(number: int, rows: Tensor) -> Best:
             part, own = ball.select(rows), noise.select(rows)
             if self.starts is not None and number == _FROM_STARTS:
                 start = Replay(self.starts).run(victim, images[rows], labels[rows], threat, own)
@@ -102,7 +102,7 @@ class TwinAPGD:
             # The losses have no common scale: the margin compares their points.
             return Best(points, *measure(victim, points, labels[rows], margin))
 
-        return with_restarts(turn, self.restarts * len(_LOSSES), images)
+        return with_restarts(restart, self.restarts * len(_LOSSES), images)
 
     def _with_copies(self, victim: Victim, seed: int) -> Victim:
         if self.copies == 1:
