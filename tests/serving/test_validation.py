@@ -5,9 +5,11 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("orjson", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 
+from tscnc_deploy.data.splits import Split
 from tscnc_deploy.serving.errors import RequestError
 from tscnc_deploy.serving.http.codec import parse_body
 from tscnc_deploy.serving.validation import InputValidator
@@ -44,11 +46,20 @@ def test_uint8_is_divided_by_255():
     assert images.max() <= 1
 
 
-def test_every_pixel_value_is_the_one_that_division_gives():
-    door = InputValidator((1, 16, 16), 1)
+def test_every_uint8_pixel_becomes_the_float_that_was_evaluated():
+    """Bit by bit what a data set's split gives, by every way in which a request can carry the pixels."""
+    validator = InputValidator((1, 16, 16), 1)
     pixels = np.arange(256, dtype=np.uint8)
-    images = door.from_bytes(door.header("images", "UINT8", [1, 1, 16, 16]), pixels.tobytes())
-    np.testing.assert_array_max_ulp(images.reshape(-1), pixels.astype(np.float32) / np.float32(255), 1)
+    evaluated, _ = Split(torch.from_numpy(pixels.reshape(1, 1, 16, 16)), torch.zeros(1).long()).batch(torch.tensor([0]))
+    header = validator.header("images", "UINT8", [1, 1, 16, 16])
+    served = [
+        validator.from_bytes(header, pixels.tobytes()),
+        validator.from_numbers(header, pixels.tolist()),
+        validator.from_array(header, pixels.astype(np.float32)),
+    ]
+    for images in served:
+        assert images.dtype == np.float32
+        assert images.tobytes() == evaluated.numpy().tobytes()
 
 
 def test_binary_data_share_the_memory_of_the_body():

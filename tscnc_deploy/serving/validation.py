@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tscnc_deploy.engines.base import Array
 from tscnc_deploy.open_inference import INPUT
+from tscnc_deploy.pixels import to_unit_range
 from tscnc_deploy.serving.errors import RequestError
 
 _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
@@ -133,7 +134,7 @@ class InputValidator:
 
 def _images(values: NDArray[Any], header: Header) -> Array:
     if header.datatype == "UINT8":
-        return np.multiply(values, np.float32(1 / 255), dtype=np.float32).clip(0, 1)
+        return to_unit_range(values)
     # NaN compares false with everything, so this refuses it too.
     _refuse_where((values >= 0) & (values <= 1), values, "must lie in [0, 1]")
     return values
