@@ -215,8 +215,8 @@ def test_exit_statuses(folder, tmp_path, trust_config):
     assert invoke("verify-signature", folder, *identity).exit_code == 3
     assert invoke("verify-signature", folder, *identity, "--trust-config", trust_config).exit_code == 2
     checked = invoke("check", folder, *identity, "--json")
-    findings = {finding["name"]: finding["outcome"] for finding in json.loads(checked.stdout)["findings"]}
-    assert (checked.exit_code, findings["signature"]) == (3, "unavailable")
+    outcomes = {result["name"]: result["outcome"] for result in json.loads(checked.stdout)["results"]}
+    assert (checked.exit_code, outcomes["signature"]) == (3, "unavailable")
     checked = invoke("check", folder, *identity, "--trust-config", trust_config)
     assert (checked.exit_code, "the signature is not one of" in checked.stderr) == (2, True)
 
