@@ -116,7 +116,7 @@ def test_verify_takes_the_images_from_the_data_set(tiny_build, withheld, other_d
 
 
 def test_inspect_report_and_serving_need_no_images(withheld, tmp_path):
-    from tscnc_deploy.serving.model import open_model
+    from tscnc_deploy.serving.loading import open_model
 
     assert invoke("inspect", withheld).exit_code == 0
     assert invoke("report", withheld, "--out", tmp_path / "report.html").exit_code == 0

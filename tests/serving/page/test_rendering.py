@@ -1,4 +1,4 @@
-"""What the page's addresses give, and to whom; a browser looks at it in test_browser."""
+"""The page and its files over HTTP, with and without the token; test_browser looks at it in a browser."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tests.serving.bundles import attacked_evidence, write_served
-from tests.serving.running import serving
+from tests.serving.servers import serving
 from tscnc_deploy.bundle import Contents, open_bundle, seal
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 
-from tscnc_deploy.serving.model import open_model
+from tscnc_deploy.serving.loading import open_model
 from tscnc_deploy.serving.page.examples import choose_examples
 
 PROOF = attacked_evidence()
@@ -44,7 +44,7 @@ def get(server, path, token=None, method="GET"):
         return error.code, error.headers, error.read()
 
 
-def test_the_page_says_what_protects_the_model(shown):
+def test_the_page_shows_gates_and_accuracies(shown):
     status, headers, body = get(shown, "/")
     text = body.decode()
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -106,7 +106,7 @@ def test_a_bundle_without_attacked_images_shows_the_rest(tmp_path, missing):
     folder = write_served(tmp_path / "none", proof=replace(PROOF, **{missing: {}}))
     page = open_model(open_bundle(folder), threads=1).page
     assert page.examples == ()
-    assert "came without test images" in page.html
+    assert "contains no attacked test images" in page.html
     assert "robust accuracy, lower end" in page.html
 
 
@@ -116,7 +116,7 @@ def test_evidence_that_cannot_be_read_keeps_nothing_from_being_served(tmp_path):
     seal(folder, Contents.model_validate(open_manifest(folder)))
     page = open_model(open_bundle(folder), threads=1).page
     assert page.examples == ()
-    assert "came without test images" in page.html
+    assert "contains no attacked test images" in page.html
 
 
 def test_doubts_are_said(tmp_path):
@@ -124,7 +124,7 @@ def test_doubts_are_said(tmp_path):
     text = open_model(bundle, allow_failed=True, threads=1).page.html
     assert "✗ Not passed" in text
     assert "did not pass its gates" in text
-    assert "not signed with the key" not in text
+    assert "required signature" not in text
 
 
 def test_names_from_the_bundle_are_text(tmp_path):
@@ -141,11 +141,11 @@ def test_names_from_the_bundle_are_text(tmp_path):
     assert "&amp;amp;" in text
 
 
-def test_without_the_token_the_page_says_nothing_of_the_model(served_bundle):
+def test_without_the_token_the_page_says_nothing_about_the_model(served_bundle):
     with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
         status, _, body = get(server, "/")
         assert status == 200
-        assert b"asks for a token" in body
+        assert b"requires a token" in body
         everything = get(server, "/", "s3cret")[2]
         for secret in ("tiny", server.document["bundle_sha256"], "onnx", "resnet18", "0.1", "passed", "75.0%"):
             assert secret.encode() in everything
@@ -163,6 +163,6 @@ def test_no_page(served_bundle):
         assert get(server, "/v2/models/tiny")[0] == 200
 
 
-def test_other_methods_are_refused(shown):
+def test_other_methods_are_rejected(shown):
     assert get(shown, "/", method="HEAD")[0] == 200
     assert get(shown, "/", method="POST")[0] == 405
