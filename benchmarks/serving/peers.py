@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.serving import results
 from benchmarks.serving.clients import KINDS, Load, logits_of, measure
 from tests.serving.bundles import SHAPE, expected, write_served
-from tests.serving.running import serving
+from tests.serving.servers import serving
 from tscnc_deploy import open_bundle
 
 PEERS = ("kserve", "mlserver")

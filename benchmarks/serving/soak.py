@@ -26,7 +26,7 @@ import tritonclient.http.aio
 from scipy.stats import theilslopes
 
 from benchmarks.serving import results
-from tests.serving.running import Running, serving
+from tests.serving.servers import Server, serving
 from tscnc_deploy import open_bundle
 
 # Batches of other sizes are summed in another order.
@@ -41,7 +41,7 @@ _ENDED = ("connect", "Connect", "UNAVAILABLE", "CANCELLED", "closed", "disconnec
 class Soak:
     """The clients, and what they were told."""
 
-    def __init__(self, server: Running, images: np.ndarray, logits: np.ndarray) -> None:
+    def __init__(self, server: Server, images: np.ndarray, logits: np.ndarray) -> None:
         self.server = server
         self.model = server.document["model"]
         self.images, self.logits = images, logits

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.serving import results
 from benchmarks.serving.clients import Load, measure
-from tests.serving.running import Running, serving
+from tests.serving.servers import Server, serving
 from tscnc_deploy import open_bundle
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -53,7 +53,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def served(server: Running, shape: tuple[int, ...], way: tuple[str, int], clients: int, seconds: float) -> Figures:
+def served(server: Server, shape: tuple[int, ...], way: tuple[str, int], clients: int, seconds: float) -> Figures:
     """Images per second of many clients, and what each image cost."""
     kind, images = way
     address = server.grpc if kind == "grpc" else server.http

@@ -1,4 +1,4 @@
-// The server's own interface, used as any client uses it.
+// A client of the server's public API.
 
 let token = null;
 
@@ -7,17 +7,17 @@ export function authorise(value) {
   token = value;
 }
 
-/** A response of the server; what it refuses is thrown in its own words. */
+/** Sends a request; throws the server's message if it returns an error. */
 export async function request(path, options = {}) {
   const headers = { ...options.headers };
   if (token !== null) headers.Authorization = `Bearer ${token}`;
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response;
-  const said = await response.json().catch(() => ({}));
-  throw new Error(said.error ?? `the server answered ${response.status}`);
+  const body = await response.json().catch(() => ({}));
+  throw new Error(body.error ?? `the server returned status ${response.status}`);
 }
 
-/** Opens a model: the form of its input, the names of its classes, and a function from pixels to probabilities. */
+/** Opens a model: its input shape, the names of its classes, and a function from pixels to probabilities. */
 export async function openModel(name) {
   const path = `v2/models/${encodeURIComponent(name)}`;
   const metadata = await (await request(path)).json();

@@ -1,4 +1,4 @@
-// How fast the server is, from its metrics in Prometheus' text form.
+// The speed of the server, from its metrics in Prometheus' text format.
 
 const WINDOW = 60_000; // milliseconds
 const EVERY = 2_000;
@@ -7,12 +7,12 @@ const ROWS = [
   ["Request, median", (d) => time(quantile(d.request_seconds, 0.5))],
   ["Request, 95th percentile", (d) => time(quantile(d.request_seconds, 0.95))],
   ["Wait for a batch, median", (d) => time(quantile(d.queue_seconds, 0.5))],
-  ["Call of the engine, median", (d) => time(quantile(d.inference_seconds, 0.5))],
-  ["Images in a call, mean", (d) => (d.batch_images.count ? (d.batch_images.sum / d.batch_images.count).toFixed(1) : "–")],
+  ["Engine call, median", (d) => time(quantile(d.inference_seconds, 0.5))],
+  ["Images per call, mean", (d) => (d.batch_images.count ? (d.batch_images.sum / d.batch_images.count).toFixed(1) : "–")],
 ];
 
-/** Fills a table for as long as the page is open; tells the version that is served, or null without an answer. */
-export function watch(table, read, tell) {
+/** Updates a table while the page is open; reports the version being served, or null if the server does not respond. */
+export function watch(table, read, report) {
   const body = table.tBodies[0];
   const cells = ROWS.map(([title]) => {
     const row = body.insertRow();
@@ -22,29 +22,29 @@ export function watch(table, read, tell) {
     row.append(head);
     return [0, 1].map(() => Object.assign(row.insertCell(), { className: "number", textContent: "–" }));
   });
-  let seen = [];
+  let samples = [];
 
   async function look() {
     if (!document.hidden) {
       const now = parse(await read());
-      const last = seen.at(-1);
-      if (last && now.request_seconds.count < last.request_seconds.count) seen = []; // another server
-      seen.push(now);
-      while (seen[0].time < now.time - WINDOW) seen.shift();
-      const lately = difference(now, seen[0]);
-      ROWS.forEach(([, figure], place) => {
-        cells[place][0].textContent = figure(lately);
-        cells[place][1].textContent = figure(now);
+      const last = samples.at(-1);
+      if (last && now.request_seconds.count < last.request_seconds.count) samples = []; // another server
+      samples.push(now);
+      while (samples[0].time < now.time - WINDOW) samples.shift();
+      const recent = difference(now, samples[0]);
+      ROWS.forEach(([, figure], index) => {
+        cells[index][0].textContent = figure(recent);
+        cells[index][1].textContent = figure(now);
       });
-      tell(now.version);
+      report(now.version);
     }
   }
 
-  const loop = () => look().catch(() => tell(null)).finally(() => setTimeout(loop, EVERY));
+  const loop = () => look().catch(() => report(null)).finally(() => setTimeout(loop, EVERY));
   loop();
 }
 
-/** Each histogram as its sum, its count and its [upper bound, cumulated count] pairs. */
+/** Each histogram as its sum, its count and its [upper bound, cumulative count] pairs. */
 function parse(text) {
   const found = { time: Date.now(), version: /^tscnc_model\{.*version="([^"]*)"/m.exec(text)?.[1] };
   for (const name of ["request_seconds", "queue_seconds", "inference_seconds", "batch_images"]) {
@@ -63,12 +63,12 @@ function difference(now, before) {
   const names = Object.keys(now).filter((name) => now[name].buckets);
   return Object.fromEntries(names.map((name) => {
     const [a, b] = [now[name], before[name]];
-    const buckets = a.buckets.map(([bound, count], place) => [bound, count - b.buckets[place][1]]);
+    const buckets = a.buckets.map(([bound, count], index) => [bound, count - b.buckets[index][1]]);
     return [name, { sum: a.sum - b.sum, count: a.count - b.count, buckets }];
   }));
 }
 
-/** By interpolation inside the bucket that holds it; null without observations, Infinity beyond the last bound. */
+/** Interpolates inside the bucket of the quantile; null without observations, Infinity beyond the last bound. */
 export function quantile({ count, buckets }, share) {
   if (!count) return null;
   let [lower, below] = [0, 0];
@@ -81,7 +81,7 @@ export function quantile({ count, buckets }, share) {
   return Infinity;
 }
 
-/** Two digits are what a histogram gives. */
+/** Two digits, the precision of a histogram. */
 export function time(seconds) {
   if (seconds === null) return "–";
   if (seconds === Infinity) return "more than 10 s";

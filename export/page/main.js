@@ -1,4 +1,4 @@
-// What the page does: its forms, and the token that it asks for where the server does.
+// The behaviour of the page: its forms, and the token if the server requires one.
 
 import { authorise, openModel, request } from "./client.js";
 import { watch } from "./latency.js";
@@ -15,39 +15,39 @@ if (byId("unlock")) {
   start();
 }
 
-/** Asks for the page again, with the token; XMLHttpRequest, as it parses a document without running anything in it. */
+/** Requests the page again, with the token. XMLHttpRequest parses a document without running anything in it. */
 function unlock(token) {
   const asked = new XMLHttpRequest();
   asked.open("GET", location.pathname);
   asked.responseType = "document";
   asked.onload = () => {
     const main = asked.status === 200 && asked.response?.querySelector("main[data-model]");
-    if (!main) return refuse();
+    if (!main) return reject();
     authorise(token);
     document.title = asked.response.title;
     document.querySelector("main").replaceWith(main);
     for (const link of main.querySelectorAll("a")) link.removeAttribute("href"); // a link would not carry the token
     return start();
   };
-  asked.onerror = () => { byId("unlock-status").textContent = "The server does not answer."; };
+  asked.onerror = () => { byId("unlock-status").textContent = "The server does not respond."; };
   try {
     asked.setRequestHeader("Authorization", `Bearer ${token}`);
     asked.send();
   } catch {
-    refuse(); // characters that no header can hold
+    reject(); // characters that a header cannot contain
   }
 }
 
-function refuse() {
-  byId("unlock-status").textContent = "That is not the token of this server.";
+function reject() {
+  byId("unlock-status").textContent = "Wrong token.";
   byId("token").select();
 }
 
 async function start() {
   const { model: name, version } = document.querySelector("main").dataset;
   watch(byId("latency"), async () => (await request("metrics")).text(), (served) => {
-    if (served === null) notice("The server does not answer.");
-    else notice(served === version ? "" : `The server has loaded version ${served} since; reload this page to see it.`);
+    if (served === null) notice("The server does not respond.");
+    else notice(served === version ? "" : `The server has loaded version ${served}; reload this page to see it.`);
   });
   const model = await openModel(name);
   if (byId("file")) takeFiles(model);
@@ -55,7 +55,7 @@ async function start() {
 }
 
 function notice(text) {
-  if (byId("notice").textContent !== text) byId("notice").textContent = text; // or it would be read out again
+  if (byId("notice").textContent !== text) byId("notice").textContent = text; // otherwise screen readers would read it out again
   byId("notice").hidden = !text;
 }
 
@@ -66,8 +66,8 @@ function takeFiles(model) {
     const started = performance.now();
     const probabilities = await model.classify(pixels);
     const took = performance.now() - started;
-    return [[figure("What the model saw", pixels, model.shape, probabilities, model.classes)],
-      `${given.name}: answered in ${took.toFixed(1)} ms, there and back.`];
+    return [[figure("Model input", pixels, model.shape, probabilities, model.classes)],
+      `${given.name}: round trip ${took.toFixed(1)} ms.`];
   });
   file.addEventListener("change", () => file.files.length && show(file.files[0]));
   for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
@@ -88,7 +88,7 @@ function showExamples(model) {
     const label = option.dataset.label;
     const figures = ["Original", "Attacked"].map((title, place) =>
       figure(title, pair[place], model.shape, found[place], model.classes, label));
-    return [figures, finding(label, ...found.map((shares) => model.classes[shares.indexOf(Math.max(...shares))]))];
+    return [figures, outcome(label, ...found.map((shares) => model.classes[shares.indexOf(Math.max(...shares))]))];
   });
   const step = (by) => {
     choice.selectedIndex = (choice.selectedIndex + by + choice.length) % choice.length;
@@ -100,19 +100,19 @@ function showExamples(model) {
   step(0);
 }
 
-function finding(label, before, after) {
-  if (before !== label) return `The model says ${before} to the original already.`;
+function outcome(label, before, after) {
+  if (before !== label) return `Misclassified: the model predicts ${before} even for the original.`;
   return after === label
-    ? `It holds: the model says ${label} to both.`
-    : `It breaks: the model says ${label} to the original and ${after} to the attacked image.`;
+    ? `Robust: the model predicts ${label} for both.`
+    : `Fooled: the model predicts ${label} for the original and ${after} for the attacked image.`;
 }
 
-/** A function that shows what work gives for the value it was last called with, or what went wrong. */
+/** Returns a function that runs `work` and shows its result for the most recent value, or the error. */
 function latest(place, status, work) {
   let calls = 0;
   return async (value) => {
     const call = ++calls;
-    const [figures, words] = await work(value).catch((error) => [[], `Not answered: ${error.message}.`]);
+    const [figures, words] = await work(value).catch((error) => [[], `Error: ${error.message}.`]);
     if (call !== calls) return;
     place.replaceChildren(...figures);
     place.hidden = !figures.length;

@@ -1,13 +1,13 @@
-// Images between files, pixels of a model's input, and the screen.
+// Converts between image files, pixels of a model's input, and the screen.
 
-const SMALL = 96; // pixels; smaller images are shown with their pixels as squares
+const SMALL = 96; // pixels; smaller images are drawn with square pixels
 const SHOWN = 5; // classes
-const FINER = 8; // times; browsers scale down coarsely, so the last step is ours
+const FINER = 8; // browsers scale down coarsely, so they scale to this many times the size and we average
 
-/** The middle of an image file in the shape [C, H, W], C 1 or 3, as a Uint8Array. */
+/** The centre of an image file as a Uint8Array [C, H, W], C 1 or 3. */
 export async function pixelsOf(file, [channels, height, width]) {
   const image = await createImageBitmap(file).catch(() => {
-    throw new Error("this is not an image that the browser can read");
+    throw new Error("the browser cannot read this file as an image");
   });
   const scale = Math.min(image.width / width, image.height / height);
   const times = Math.min(Math.max(Math.floor(scale), 1), FINER);
@@ -26,7 +26,7 @@ export async function pixelsOf(file, [channels, height, width]) {
     : 0.299 * mean(0, i) + 0.587 * mean(1, i) + 0.114 * mean(2, i)));
 }
 
-/** The middle of an image, of one size, drawn in another; white shows through where it is transparent. */
+/** Crops the centre of an image and scales it; transparent pixels become white. */
 function middle(image, fromWidth, fromHeight, width, height) {
   const context = new OffscreenCanvas(width, height).getContext("2d");
   context.fillStyle = "#fff";
@@ -37,7 +37,7 @@ function middle(image, fromWidth, fromHeight, width, height) {
   return context.getImageData(0, 0, width, height);
 }
 
-/** A picture of pixels with what a model says of it; label is the right class, or null where nobody knows it. */
+/** Draws pixels with the model's top classes; label is the correct class, or null if it is unknown. */
 export function figure(title, pixels, shape, probabilities, classes, label = null) {
   const ranked = probabilities.map((share, place) => ({ share, name: classes[place] }));
   ranked.sort((a, b) => b.share - a.share);
@@ -45,7 +45,7 @@ export function figure(title, pixels, shape, probabilities, classes, label = nul
   const head = element("figcaption", {}, element("strong", {}, title), `: ${best}`);
   if (label !== null) {
     const right = best === label;
-    head.append(" ", element("span", { className: right ? "mark" : "mark bad" }, right ? "✓ right" : "✗ wrong"));
+    head.append(" ", element("span", { className: right ? "mark" : "mark bad" }, right ? "✓ correct" : "✗ wrong"));
   }
   const list = element("ol", { className: "classes" }, ...ranked.slice(0, SHOWN).map(bar));
   return element("figure", {}, head, drawn(pixels, shape, `${title}, classified as ${best}`), list);

@@ -27,12 +27,12 @@ def check(*arguments: object, status: int | None = None) -> dict[str, Any]:
     document = json.loads(result.stdout)
     assert result.exit_code == document["status"], result.stderr
     if status is not None:
-        assert document["status"] == status, [f for f in document["findings"] if f["outcome"] != "passed"]
+        assert document["status"] == status, [f for f in document["results"] if f["outcome"] != "passed"]
     return document
 
 
 def outcomes(document: dict[str, Any], *kinds: str) -> list[str]:
-    return [finding["name"] for finding in document["findings"] if finding["outcome"] in (kinds or ("failed",))]
+    return [result["name"] for result in document["results"] if result["outcome"] in (kinds or ("failed",))]
 
 
 def reseal(folder: Path, change: Callable[[dict[str, Any]], None] = lambda contents: None) -> None:

@@ -66,17 +66,19 @@ def test_check_without_the_data_is_not_passed(withheld):
     document = check(withheld, status=2)
     assert outcomes(document, "error") == [NOT_RUN]
     assert outcomes(document, "failed") == []
-    message = document["findings"][-1]["message"]
-    assert "NOT RUN and nothing is said about robustness; give the data set with --data-root DIR" in message
+    message = document["results"][-1]["message"]
+    assert "NOT RUN and robustness is unknown; give the data set with --data-root DIR" in message
     # What needs no image is checked nevertheless.
     passed = outcomes(document, "passed")
-    assert {"files: as listed", "evidence: all images are there", "twin: weights as listed"} <= set(passed)
+    assert {"files: match the manifest", "evidence: all images present", "twin: weights match the manifest"} <= set(
+        passed
+    )
 
 
 def test_check_with_the_data_attacks(withheld):
     document = check(withheld, "--dataset", "digits", status=0)
     passed = outcomes(document, "passed")
-    assert {"onnx-cpu: clean images end as recorded", "onnx-cpu: robust accuracy, lower end"} <= set(passed)
+    assert {"onnx-cpu: clean images have the recorded outcomes", "onnx-cpu: robust accuracy, lower end"} <= set(passed)
     assert outcomes(document, "skipped") == ["signature", "onnx-cpu: replay"]
     assert document["engines"]["onnx-cpu"]["clean"]["total"] == 40
 
@@ -84,20 +86,20 @@ def test_check_with_the_data_attacks(withheld):
 def test_check_with_other_data_is_refused(withheld, other_data):
     document = check(withheld, "--dataset", "npz", "--data-root", other_data, status=2)
     assert (
-        "40 of 40 images of the data set given are not those that were evaluated" in document["findings"][-1]["message"]
+        "40 of 40 images of the data set given are not those that were evaluated" in document["results"][-1]["message"]
     )
 
 
 def test_check_of_a_bundle_with_images_needs_no_data(tiny_build):
     document = check(tiny_build.bundle, "--dataset", "digits", status=2)
-    assert "--dataset: " in document["findings"][-1]["message"]
-    assert "brings its evidence images; leave it out" in document["findings"][-1]["message"]
+    assert "--dataset: " in document["results"][-1]["message"]
+    assert "contains its evidence images; remove the option" in document["results"][-1]["message"]
 
 
 def test_a_baseline_may_withhold_its_images_too(tiny_build, withheld):
     document = check(tiny_build.bundle, "--baseline", withheld, "--margin", "0.5", status=2)
     assert outcomes(document, "error") == [NOT_RUN]
-    assert str(withheld) in document["findings"][-1]["message"]
+    assert str(withheld) in document["results"][-1]["message"]
     document = check(tiny_build.bundle, "--baseline", withheld, "--margin", "0.5", "--dataset", "digits", status=0)
     assert document["baseline"]["onnx-cpu"]["clean"]["total"] == 40
 
@@ -114,7 +116,7 @@ def test_verify_takes_the_images_from_the_data_set(tiny_build, withheld, other_d
 
 
 def test_inspect_report_and_serving_need_no_images(withheld, tmp_path):
-    from tscnc_deploy.serving.model import open_model
+    from tscnc_deploy.serving.loading import open_model
 
     assert invoke("inspect", withheld).exit_code == 0
     assert invoke("report", withheld, "--out", tmp_path / "report.html").exit_code == 0

@@ -54,8 +54,8 @@ def test_the_bundle_passes_its_check_and_not_one_that_asks_for_another_filter(ru
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder, summary = run
     document = check(folder / "bundle", status=0)
-    sparse = [name for name in outcomes(document, "passed") if name.endswith(": as sparse as asked for")]
-    assert "engines/sparse-cpu/model.onnx: as sparse as asked for" in sparse
+    sparse = [name for name in outcomes(document, "passed") if name.endswith(": as sparse as required")]
+    assert "engines/sparse-cpu/model.onnx: as sparse as required" in sparse
     recipe = (folder / "bundle" / "recipe.toml").read_text(encoding="utf-8")
     more = summary["model"]["sparsity"] + 0.001
     (tmp_path / "more.toml").write_text(recipe.replace("\nsparsity = 0.8", f"\nsparsity = {more}"), encoding="utf-8")

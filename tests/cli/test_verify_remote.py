@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import invoke
-from tests.serving.running import serving
+from tests.serving.servers import serving
 from tscnc_deploy.bundle import Contents, open_bundle, seal
 from tscnc_deploy.models import load_model, save_model
 

@@ -45,7 +45,7 @@ def _uses(bundle: Bundle) -> list[Callable[[], Any]]:
     from tscnc_deploy.check.sparsity import check_structure
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.report.html import render_report
-    from tscnc_deploy.serving.model import open_model
+    from tscnc_deploy.serving.loading import open_model
     from tscnc_deploy.serving.triton import describe
     from tscnc_deploy.verify import BundleSource
 

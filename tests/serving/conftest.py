@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.bundles import write_served
-from tests.serving.running import Running, serving
+from tests.serving.servers import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -14,7 +14,7 @@ def served_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(served_bundle: Path) -> Running:
+def server(served_bundle: Path) -> Server:
     """One server for all tests that leave it as it is."""
     with serving(served_bundle) as running:
         yield running

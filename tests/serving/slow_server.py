@@ -1,4 +1,4 @@
-"""A server whose engine takes a tenth of a second for each image: run as a program by test_operations."""
+"""A server whose engine takes a tenth of a second for each image: run as a program by test_server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from tests.serving.bundles import SHAPE, expected
 from tscnc_deploy.engines.base import CheckedEngine, EngineSpec
 from tscnc_deploy.serving.model import Model
-from tscnc_deploy.serving.server import Place, Started, run
+from tscnc_deploy.serving.server import Address, Started, run
 from tscnc_deploy.serving.service import Limits
 
 
@@ -29,7 +29,7 @@ def show(started: Started) -> None:
 if __name__ == "__main__":
     run(
         lambda version: Model("tiny", version, "0" * 64, (Slow(),), ("zero", "one", "two"), True, {}),
-        Place(port=0, grpc_port=0),
+        Address(port=0, grpc_port=0),
         Limits(max_queue=64),
         started=show,
     )

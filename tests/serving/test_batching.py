@@ -56,7 +56,7 @@ def images(number, count=1):
     delay=st.sampled_from([0, 0.001]),
     in_place=st.booleans(),
 )
-def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, instances, delay, in_place):
+def test_every_request_gets_its_own_response_in_its_own_order(sizes, pauses, instances, delay, in_place):
     engines = [Echo() for _ in range(instances)]
 
     async def body():
@@ -67,12 +67,12 @@ def test_every_request_gets_its_own_answer_in_its_own_order(sizes, pauses, insta
             asked.append(asyncio.create_task(made.logits(images(number, size))))
             if pauses[number]:
                 await asyncio.sleep(0)
-        answers = await asyncio.gather(*asked)
+        responses = await asyncio.gather(*asked)
         await made.close()
-        return answers
+        return responses
 
-    for number, (size, answer) in enumerate(zip(sizes, run(body), strict=True)):
-        assert answer.tolist() == [[number, place] for place in range(size)]
+    for number, (size, response) in enumerate(zip(sizes, run(body), strict=True)):
+        assert response.tolist() == [[number, place] for place in range(size)]
     assert sum(sum(engine.sizes) for engine in engines) == sum(sizes)
     assert max(max(engine.sizes, default=0) for engine in engines) <= 8
 
@@ -196,14 +196,14 @@ def held_up(body):
     return run(whole), engine
 
 
-def test_a_full_queue_refuses():
+def test_a_full_queue_rejects():
     async def body(made):
         waiting = asyncio.create_task(made.logits(images(1, 8)))
         await asyncio.sleep(0)
         assert made.waiting == 8
-        with pytest.raises(RequestError, match="8 images are waiting, 8 may") as refused:
+        with pytest.raises(RequestError, match="the queue is full: 8 images of at most 8") as rejected:
             await made.logits(images(2))
-        assert refused.value.reason is Reason.BUSY
+        assert rejected.value.reason is Reason.BUSY
         waiting.cancel()
 
     held_up(body)
@@ -216,24 +216,24 @@ def test_a_request_that_comes_too_late_is_not_computed():
         made = batcher(engine, in_place_seconds=10.0)
         made.start()
         await made.logits(images(0))
-        with pytest.raises(RequestError, match="deadline") as refused:
+        with pytest.raises(RequestError, match="deadline") as rejected:
             await made.logits(images(1), asyncio.get_running_loop().time() - 0.01)
-        assert refused.value.reason is Reason.DEADLINE
+        assert rejected.value.reason is Reason.DEADLINE
         await made.close()
 
     run(body)
     assert engine.sizes == [1]
 
 
-@pytest.mark.parametrize("answer", [np.zeros((1, 2)), np.zeros(2), None, MemoryError("no room")])
-def test_an_engine_that_answers_nonsense_refuses_its_batch_and_goes_on(caplog, answer):
+@pytest.mark.parametrize("response", [np.zeros((1, 2)), np.zeros(2), None, MemoryError("no room")])
+def test_an_engine_that_returns_nonsense_fails_its_batch_and_goes_on(caplog, response):
     class Odd(Echo):
         def logits(self, images):
             if len(images) == 1:
                 return super().logits(images)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            if isinstance(response, Exception):
+                raise response
+            return response
 
     async def body():
         made = batcher(Odd())
@@ -249,9 +249,9 @@ def test_an_engine_that_answers_nonsense_refuses_its_batch_and_goes_on(caplog, a
 
 def test_a_request_past_its_deadline_leaves_the_queue():
     async def body(made):
-        with pytest.raises(RequestError, match="deadline") as refused:
+        with pytest.raises(RequestError, match="deadline") as rejected:
             await made.logits(images(1), asyncio.get_running_loop().time() + 0.01)
-        assert refused.value.reason is Reason.DEADLINE
+        assert rejected.value.reason is Reason.DEADLINE
         assert made.waiting == 0
 
     assert held_up(body)[1].sizes == [1]
@@ -270,7 +270,7 @@ def test_a_cancelled_request_leaves_the_queue():
     assert held_up(body)[1].sizes == [1]
 
 
-def test_closing_answers_what_waits_and_takes_nothing_more():
+def test_closing_finishes_what_waits_and_accepts_nothing_more():
     engine = Echo()
 
     async def body():
@@ -288,7 +288,7 @@ def test_closing_answers_what_waits_and_takes_nothing_more():
     assert run(body) == [[[0, 0]], [[1, 0]], [[2, 0]]]
 
 
-def test_an_engine_that_fails_refuses_its_batch_and_goes_on(caplog):
+def test_an_engine_that_fails_loses_its_batch_and_goes_on(caplog):
     class Failing(Echo):
         def logits(self, images):
             if images.max() > 5:
@@ -298,18 +298,18 @@ def test_an_engine_that_fails_refuses_its_batch_and_goes_on(caplog):
     async def body():
         made = batcher(Failing())
         made.start()
-        with pytest.raises(RequestError, match="the engine failed on this request") as refused:
+        with pytest.raises(RequestError, match="the engine failed on this request") as rejected:
             await made.logits(images(7))
-        assert refused.value.reason is Reason.FAILED
-        answer = await made.logits(images(3))
+        assert rejected.value.reason is Reason.FAILED
+        response = await made.logits(images(3))
         await made.close()
-        return answer.tolist()
+        return response.tolist()
 
     assert run(body) == [[3, 0]]
     assert "0x1234" in caplog.text
 
 
-def test_logits_that_are_not_finite_are_refused_to_their_own_request_only():
+def test_logits_that_are_not_finite_fail_their_own_request_only():
     async def body():
         made = batcher(Echo())
         made.start()

@@ -17,7 +17,7 @@ KINDS = ("http", "grpc", "http.aio", "grpc.aio")
 
 
 class Client:
-    """One of the four clients; every call waits for its answer."""
+    """One of the four clients; every call waits for its response."""
 
     def __init__(self, kind, server):
         self.module = pytest.importorskip(f"tritonclient.{kind}")
@@ -89,29 +89,29 @@ def test_metadata(client):
 
 
 def test_logits(client):
-    answer = client.infer("tiny", client.tensor(images()), request_id="seven")
-    assert client.as_dict(answer.get_response())["id"] == "seven"
-    np.testing.assert_allclose(answer.as_numpy("logits"), expected(images()), rtol=1e-6)
+    response = client.infer("tiny", client.tensor(images()), request_id="seven")
+    assert client.as_dict(response.get_response())["id"] == "seven"
+    np.testing.assert_allclose(response.as_numpy("logits"), expected(images()), rtol=1e-6)
 
 
 def test_a_version_and_a_timeout_may_be_named(client):
-    answer = client.infer("tiny", client.tensor(images()), "1", timeout=5_000_000)
-    assert answer.as_numpy("logits").shape == (3, 3)
+    response = client.infer("tiny", client.tensor(images()), "1", timeout=5_000_000)
+    assert response.as_numpy("logits").shape == (3, 3)
 
 
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False])
 def test_json_and_binary_say_the_same(client, binary_in, binary_out):
     tensor = client.tensor(images(), binary_data=binary_in)
-    answer = client.infer("tiny", tensor, outputs=client.output(binary_data=binary_out))
-    np.testing.assert_allclose(answer.as_numpy("logits"), expected(images()), rtol=1e-6)
+    response = client.infer("tiny", tensor, outputs=client.output(binary_data=binary_out))
+    np.testing.assert_allclose(response.as_numpy("logits"), expected(images()), rtol=1e-6)
 
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_pixels_are_scaled(client, binary):
     pixels = np.arange(128, dtype=np.uint8).reshape(2, *SHAPE) * 2
-    answer = client.infer("tiny", client.tensor(pixels, "UINT8", binary_data=binary))
-    np.testing.assert_allclose(answer.as_numpy("logits"), expected(pixels.astype(np.float32) / 255), rtol=1e-5)
+    response = client.infer("tiny", client.tensor(pixels, "UINT8", binary_data=binary))
+    np.testing.assert_allclose(response.as_numpy("logits"), expected(pixels.astype(np.float32) / 255), rtol=1e-5)
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -126,28 +126,28 @@ def test_the_classes_ranked_first(client, binary):
     assert ranked.shape == (1, 2)
 
 
-def test_a_refusal_says_why(client):
+def test_a_error_says_why(client):
     bad = images()
     bad[1, 0, 2, 3] = np.nan
-    with pytest.raises(Exception, match=r"first that does not is at \[1, 0, 2, 3\]: nan"):
+    with pytest.raises(Exception, match=r"the value at \[1, 0, 2, 3\] is nan"):
         client.infer("tiny", client.tensor(bad))
     with pytest.raises(Exception, match="model 'other' is not served here"):
         client.infer("other", client.tensor(images()))
-    with pytest.raises(Exception, match="17 images in one request; at most 16"):
+    with pytest.raises(Exception, match="17 images in one request, but at most 16"):
         client.infer("tiny", client.tensor(images(17)))
 
 
-def test_many_requests_at_once_get_their_own_answers(client):
+def test_many_requests_at_once_get_their_own_responses(client):
     batches = [images(1 + number % 5, number) for number in range(20)]
     if "aio" in client.kind:
 
         async def ask_all():
             return await asyncio.gather(*(client.client.infer("tiny", client.tensor(batch)) for batch in batches))
 
-        answers = client.wait(ask_all())
+        responses = client.wait(ask_all())
     elif client.kind == "http":
         requests = [client.client.async_infer("tiny", client.tensor(batch)) for batch in batches]
-        answers = [request.get_result() for request in requests]
+        responses = [request.get_result() for request in requests]
     else:
         import queue
 
@@ -160,6 +160,6 @@ def test_many_requests_at_once_get_their_own_answers(client):
             client.client.async_infer("tiny", client.tensor(batch), keep(number))
         found = [results.get(timeout=20) for _ in batches]
         assert not [error for _, _, error in found if error]
-        answers = [result for _, result, _ in sorted(found, key=lambda item: item[0])]
-    for batch, answer in zip(batches, answers, strict=True):
-        np.testing.assert_allclose(answer.as_numpy("logits"), expected(batch), rtol=1e-6)
+        responses = [result for _, result, _ in sorted(found, key=lambda item: item[0])]
+    for batch, response in zip(batches, responses, strict=True):
+        np.testing.assert_allclose(response.as_numpy("logits"), expected(batch), rtol=1e-6)

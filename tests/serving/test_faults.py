@@ -1,4 +1,4 @@
-"""Connections that lead nowhere, and servers that end in the middle: others are served, and no answer is wrong."""
+"""Connections that lead nowhere, and servers that end in the middle: others are served, and no response is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.serving.bundles import SHAPE, expected
-from tests.serving.running import serving
+from tests.serving.servers import serving
 from tests.serving.wire import HALVES, binary, good, status
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
@@ -113,9 +113,9 @@ def ask(connection, number):
     connection.sendall(binary(data=image(number).tobytes()))
 
 
-def is_right(answer, number):
-    """Whether it is the whole answer to this very image."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+def is_right(response, number):
+    """Whether it is the whole response to this very image."""
+    head, _, body = response.partition(b"\r\n\r\n")
     assert status(head) == 200
     assert f"content-length: {len(body)}".encode() in head
     np.testing.assert_allclose(json.loads(body)["outputs"][0]["data"], expected(image(number))[0], rtol=1e-5)
@@ -127,7 +127,7 @@ def first_answer(connection):
         pass
 
 
-def test_sigterm_answers_every_request_of_the_200_that_were_sent(served_bundle):
+def test_sigterm_finishes_every_request_of_the_200_that_were_sent(served_bundle):
     with serving(served_bundle, "--max-queue", "1000") as server, connections(server.http, 200) as clients:
         for client in clients:  # a listener that closes drops who was never let in
             client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -140,19 +140,19 @@ def test_sigterm_answers_every_request_of_the_200_that_were_sent(served_bundle):
         assert server.process.wait(20) == 0
 
 
-def test_kill_leaves_whole_answers_or_none(served_bundle):
+def test_kill_leaves_whole_responses_or_none(served_bundle):
     with serving(served_bundle, "--max-queue", "1000") as server, connections(server.http, 200) as clients:
         for number, client in enumerate(clients):
             ask(client, number)
         first_answer(clients[0])
         server.process.kill()
         server.process.wait()
-        answers = [read_to_the_end(client) for client in clients]
-    assert sum(is_right(answer, number) for number, answer in enumerate(answers) if answer) >= 1
+        responses = [read_to_the_end(client) for client in clients]
+    assert sum(is_right(response, number) for number, response in enumerate(responses) if response) >= 1
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_server_that_ends_never_answers_wrongly_over_grpc(served_bundle, how):
+def test_a_server_that_ends_never_responds_wrongly_over_grpc(served_bundle, how):
     grpc = pytest.importorskip("tritonclient.grpc", reason="needs the extra: pip install 'tscnc-deploy[test]'")
     with serving(served_bundle, "--max-queue", "1000") as server:
         client = grpc.InferenceServerClient(server.grpc)
@@ -174,9 +174,9 @@ def test_a_server_that_ends_never_answers_wrongly_over_grpc(served_bundle, how):
         server.process.send_signal(how)
         assert all(done.acquire(timeout=20) for _ in range(200))
         client.close()
-    answers = {number: found for number, found in outcomes.items() if isinstance(found, np.ndarray)}
-    for number, logits in answers.items():
+    responses = {number: found for number, found in outcomes.items() if isinstance(found, np.ndarray)}
+    for number, logits in responses.items():
         np.testing.assert_allclose(logits, expected(image(number)), rtol=1e-5)
     bundle_errors = {found.status() for found in outcomes.values() if not isinstance(found, np.ndarray)}
     assert bundle_errors <= {"StatusCode.UNAVAILABLE", "StatusCode.CANCELLED"}
-    assert answers
+    assert responses

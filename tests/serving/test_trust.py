@@ -1,4 +1,4 @@
-"""Whose bundle is served, and that a reload never lets in what a start would refuse."""
+"""Signatures are required where asked for, and a reload never accepts what a start would reject."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.bundle.signing.test_key import make_keys
 from tests.conftest import invoke
 from tests.serving.bundles import WEIGHTS, write_served
-from tests.serving.running import serving
+from tests.serving.servers import serving
 from tscnc_deploy.bundle import open_bundle
 from tscnc_deploy.bundle.signing.key import sign
 from tscnc_deploy.errors import BundleError
@@ -22,7 +22,7 @@ from tscnc_deploy.errors import BundleError
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 pytest.importorskip("model_signing", reason="needs the extra: pip install 'tscnc-deploy[sign]'")
 
-from tscnc_deploy.serving.model import open_model
+from tscnc_deploy.serving.loading import open_model
 
 
 @pytest.fixture
@@ -60,21 +60,21 @@ def test_without_a_key_nobody_says_that_it_is_signed(signed):
     assert open_model(open_bundle(signed), threads=1).signed is None
 
 
-def test_an_unsigned_bundle_is_refused(served_bundle, keys):
+def test_an_unsigned_bundle_is_rejected(served_bundle, keys):
     done = invoke("serve", served_bundle, "--port", 0, "--key", keys[1])
     assert done.exit_code == 2
-    assert "is not signed: it holds no" in done.stderr
-    assert "--allow-unsigned takes it nevertheless" in done.stderr
+    assert "not signed: there is no" in done.stderr
+    assert "use --allow-unsigned to accept it anyway" in done.stderr
 
 
-def test_another_key_is_refused(signed, tmp_path):
+def test_another_key_is_rejected(signed, tmp_path):
     other = make_keys(tmp_path, "other")[1]
     done = invoke("serve", signed, "--port", 0, "--key", other)
     assert done.exit_code == 2
-    assert f"the signature is not one of {other}" in done.stderr
+    assert f"no valid signature by {other}" in done.stderr
 
 
-def test_a_key_that_cannot_be_read_is_refused_whatever_is_allowed(signed, tmp_path):
+def test_a_key_that_cannot_be_read_is_rejected_whatever_is_allowed(signed, tmp_path):
     done = invoke("serve", signed, "--port", 0, "--allow-unsigned", "--key", tmp_path / "none.pem")
     assert done.exit_code == 2
     assert "none.pem: cannot be read" in done.stderr
@@ -92,23 +92,23 @@ def test_what_is_allowed_nevertheless_shows(served_bundle, keys):
 def test_allowing_without_a_key_is_no_option(served_bundle):
     done = invoke("serve", served_bundle, "--allow-unsigned")
     assert done.exit_code == 2
-    assert "changes nothing without --key" in done.stderr
+    assert "has no effect without --key" in done.stderr
 
 
 def test_an_identity_is_asked_for_like_a_key(served_bundle, keys):
     whose = ("--identity", "me@example.org", "--issuer", "https://issuer.example.org")
     done = invoke("serve", served_bundle, "--port", 0, *whose)
     assert done.exit_code == 2
-    assert "is not signed: it holds no" in done.stderr
+    assert "not signed: there is no" in done.stderr
     done = invoke("serve", served_bundle, "--port", 0, *whose, "--key", keys[1])
     assert done.exit_code == 2
     assert "a bundle has one signature" in done.stderr
 
 
-def test_signed_files_that_changed_are_refused(signed, keys):
+def test_signed_files_that_changed_are_rejected(signed, keys):
     bundle = open_bundle(signed)
     (signed / "README.md").write_text("# another\n")
-    with pytest.raises(BundleError, match="the signature is not one of"):
+    with pytest.raises(BundleError, match="no valid signature by"):
         open_model(bundle, signer=keys[1])
 
 
@@ -139,8 +139,8 @@ def broken_engine(folder, private):
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (unsigned, "is not signed"),
-        (foreign, "the signature is not one of"),
+        (unsigned, "not signed"),
+        (foreign, "no valid signature by"),
         (failed, "failed its gates"),
         (never_attacked, "its engines were not attacked"),
         (broken_engine, "the bundle was not reloaded"),
@@ -158,9 +158,9 @@ def test_a_new_version_that_does_not_pass_leaves_the_old_one_serving(signed, key
             time.sleep(0.05)
         assert words in log.read_text()
         assert get(server, "/v2/models/tiny") == before
-        answer = infer(server)
-        assert answer["model_version"] == "1"
-        np.testing.assert_allclose(answer["outputs"][0]["data"], WEIGHTS.sum(0), rtol=1e-5)
+        response = infer(server)
+        assert response["model_version"] == "1"
+        np.testing.assert_allclose(response["outputs"][0]["data"], WEIGHTS.sum(0), rtol=1e-5)
         # And one that passes is let in afterwards.
         shutil.rmtree(signed)
         write_served(signed, batch_max=32)

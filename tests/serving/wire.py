@@ -1,4 +1,4 @@
-"""Requests as bytes, and what a server answers to them, over sockets of our own."""
+"""Requests as bytes, and what a server sends back, over plain sockets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TENSOR = {"name": "images", "datatype": "FP32", "shape": [1, 1, 8, 8]}
 
 
 def exchange(address, data, *, patience=10.0):
-    """The head of what the server answers; after so many seconds the client says that it has no more to send."""
+    """The head of the response; after `patience` seconds the client signals that it has no more to send."""
     host, port = address.split(":")
     with socket.create_connection((host, int(port)), timeout=patience) as connection:
         connection.sendall(data)
@@ -26,8 +26,8 @@ def exchange(address, data, *, patience=10.0):
         return received
 
 
-def status(answer):
-    found = re.match(rb"HTTP/1\.1 (\d{3})", answer)
+def status(response):
+    found = re.match(rb"HTTP/1\.1 (\d{3})", response)
     return int(found[1]) if found else None
 
 

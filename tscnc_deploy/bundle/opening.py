@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from tscnc_deploy.bundle.error_context import bundle_errors
+from tscnc_deploy.bundle.errors import bundle_errors
 from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from tscnc_deploy.bundle.reader import Bundle
 from tscnc_deploy.bundle.tree import check_file, check_tree, open_regular

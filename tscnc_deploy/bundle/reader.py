@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tscnc_deploy.bundle.error_context import bundle_errors
+from tscnc_deploy.bundle.errors import bundle_errors
 from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
 from tscnc_deploy.bundle.tree import chunks
 from tscnc_deploy.errors import BundleError

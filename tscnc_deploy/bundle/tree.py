@@ -1,4 +1,4 @@
-"""The files of a bundle on disk: walking, reading and digesting them without trusting what is there."""
+"""The files of a bundle on disk: walks, reads and hashes them without trusting what is there."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tscnc_deploy.bundle.paths import parents
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.strict_json import quoted
 
-# The one file besides the manifest that the manifest does not list: it signs the manifest.
+# Not listed in the manifest, because it signs the manifest.
 SIGNATURE = "model.sig"
 
 _CHUNK = 1 << 20
 
-# A link is not followed, and opening a pipe does not wait for a writer. Windows has neither flag and neither hazard.
+# Do not follow links, and do not wait for the writer of a pipe. Windows has neither the flags nor the hazards.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file and folder below a bundle, a folder before what is in it, manifest and signature left out.
+    """Every file and folder in a bundle, folders before their contents, without the manifest and the signature.
 
-    Lazy: a caller that stops at the first surprise has read no more than it knew of.
+    Lazy, so a caller that stops at the first unexpected entry does not read the rest.
 
     Yields:
-        The path relative to the bundle with "/" between its parts, and the entry; a regular file or a folder.
+        The path relative to the bundle, with "/" between its parts, and the entry, a regular file or a folder.
 
     Raises:
-        BundleError: A symbolic link, a pipe, a socket or a device.
+        BundleError: There is a symbolic link, a pipe, a socket or a device.
     """
     waiting = [""]
     while waiting:
@@ -45,7 +45,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if not is_folder and not entry.is_file(follow_symlinks=False):
                     kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a folder"
-                    msg = f"{root}: {quoted(path)} is {kind}; a bundle holds regular files only"
+                    msg = f"{root}: {quoted(path)} is {kind}; a bundle contains only regular files"
                     raise BundleError(msg)
                 if path != MANIFEST and (path != SIGNATURE or is_folder):
                     yield path, entry
@@ -54,11 +54,11 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def check_tree(root: Path, files: Mapping[str, FileEntry]) -> None:
-    """Compares the names and sizes on disk with those in the manifest; reads no file.
+    """Compares the names and sizes on disk with the manifest; reads no file.
 
     Raises:
-        BundleError: A file or folder that is not listed, a listed file that is missing or of another size, or
-            anything that is no regular file.
+        BundleError: A file or folder is not listed, a listed file is missing or has another size, or something is
+            not a regular file.
     """
     folders = {folder for path in files for folder in parents(path)}
     found = set()
@@ -79,13 +79,13 @@ def check_tree(root: Path, files: Mapping[str, FileEntry]) -> None:
 
 
 def chunks(root: Path, path: str, entry: FileEntry) -> Iterator[bytes]:
-    """The bytes of a listed file, piece by piece, in bounded memory; only after the last one are they known good.
+    """The bytes of a listed file in chunks of at most 1 MiB; they are verified only once the iterator is exhausted.
 
-    The digest is what is trusted: if a folder on the way was exchanged for a link after `check_tree`, the bytes are
-    the listed ones or this raises.
+    The digest decides: even if a folder was replaced by a link after `check_tree`, either the bytes are the listed
+    ones or this raises.
 
     Raises:
-        BundleError: The file is no regular file, or its size or its SHA-256 is not the listed one.
+        BundleError: The file is not a regular file, or its size or SHA-256 differs from the manifest.
     """
     digest = hashlib.sha256()
     with open_regular(root, path) as file:
@@ -101,13 +101,13 @@ def chunks(root: Path, path: str, entry: FileEntry) -> Iterator[bytes]:
 
 
 def check_file(root: Path, path: str, entry: FileEntry) -> None:
-    """Reads a listed file to its end to compare its digest; raises as `chunks` does."""
+    """Reads a listed file and compares its digest; raises like `chunks`."""
     for _ in chunks(root, path, entry):
         pass
 
 
 def describe(root: Path, path: str) -> FileEntry:
-    """Digest and size of a file as they are now."""
+    """The current digest and size of a file."""
     with open_regular(root, path) as file:
         digest = hashlib.file_digest(file, "sha256")
         return FileEntry(sha256=digest.hexdigest(), bytes=file.tell())
@@ -118,15 +118,15 @@ def open_regular(root: Path, path: str) -> Iterator[BufferedReader]:
     """Opens a regular file of a bundle for reading.
 
     Raises:
-        BundleError: It is a symbolic link, a folder, a pipe, a socket or a device.
-        OSError: It is missing or not readable.
+        BundleError: The file is a symbolic link, a folder, a pipe, a socket or a device.
+        OSError: The file is missing or unreadable.
     """
     try:
         descriptor = os.open(root / path, _FLAGS)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        msg = f"{root}: {path} is a symbolic link; a bundle holds regular files only"
+        msg = f"{root}: {path} is a symbolic link; a bundle contains only regular files"
         raise BundleError(msg) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a bundle says, held against what else it says: no model is run."""
+"""Whether the parts of a bundle agree with each other; runs no model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.bundle.manifest import RECIPE
-from tscnc_deploy.check.result import CheckResult, holds
+from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.strict_json import quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
 
-# What changes figures.
+# Distributions whose version can change figures.
 _DISTRIBUTIONS = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 # A GPU build of onnxruntime and a CPU build are two distributions of one module.
 _OTHER_BUILDS = {"onnxruntime-gpu": "onnxruntime", "onnxruntime": "onnxruntime-gpu"}
@@ -24,15 +24,15 @@ _ROUNDING = 1e-4
 
 
 def check_environment(bundle: Bundle) -> CheckResult:
-    """Versions of this machine that differ from those of the build, by name; they fail nothing by themselves."""
+    """Names the versions on this machine that differ from the build's; a difference alone fails nothing."""
     from tscnc_deploy.report.data import ReportData
 
     recorded = ReportData.from_json(bundle.record).environment
     here = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     here |= {name: _version(name) for name in _DISTRIBUTIONS if name in recorded}
     differing = [f"{name} {recorded[name]} -> {now}" for name, now in here.items() if recorded.get(name, now) != now]
-    name = "environment: that of the build"
-    return CheckResult(name, "note", "differs: " + ", ".join(differing)) if differing else CheckResult(name, "passed")
+    name = "environment: same as the build"
+    return CheckResult(name, "note", "different: " + ", ".join(differing)) if differing else CheckResult(name, "passed")
 
 
 def _version(distribution: str) -> str:
@@ -45,17 +45,17 @@ def _version(distribution: str) -> str:
 
 
 def check_record(bundle: Bundle) -> Iterator[CheckResult]:
-    """Whether recipe, record and manifest tell the same story, and whether it is one of gates that were passed."""
+    """Whether recipe, record and manifest agree, and whether they say that the build passed its gates."""
     from tscnc_deploy.report.data import ReportData
 
     record = ReportData.from_json(bundle.record)
     recipe = bundle.load_recipe()
     changed = list(_changed(record.recipe, recipe))
-    yield holds("recipe: the one of the record", not changed, "; ".join(changed))
+    yield pass_or_fail("recipe: matches the record", not changed, "; ".join(changed))
     failed = [gate.name for gate in record.gates if not gate.passed]
     agree = bundle.manifest.passed == record.passed == (not failed)
-    said = f"the build's own gates failed: {', '.join(failed)}" if failed else "manifest and record say otherwise"
-    yield holds("gates of the build: passed", agree and bundle.manifest.passed, said)
+    message = f"the build failed its own gates: {', '.join(failed)}" if failed else "manifest and record disagree"
+    yield pass_or_fail("build gates: passed", agree and bundle.manifest.passed, message)
 
 
 def _changed(record: dict[str, Any], recipe: Recipe) -> Iterator[str]:
@@ -63,22 +63,22 @@ def _changed(record: dict[str, Any], recipe: Recipe) -> Iterator[str]:
     for section in ("threat", "prune", "gates"):
         then = record.get(section)
         if not isinstance(then, dict):
-            yield f"the record has no {section}"
+            yield f"the record has no section {section}"
             continue
-        # Keys that the record lacks are those of a later version.
+        # Keys that the record lacks belong to a later version.
         for key, value in then.items():
             if (have := now[section].get(key)) != value:
                 yield f"{section}.{quoted(str(key))[1:-1]} is {have} in {RECIPE}, {quoted(str(value))} in the record"
 
 
 def check_evidence(bundle: Bundle) -> Iterator[CheckResult]:
-    """Whether there is evidence for every engine that is said to have been attacked, and whether it is any."""
+    """Whether there is evidence for every engine that is listed as attacked, and whether it is valid."""
     import torch
 
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.robustness import Threat
 
-    # Of one that withholds its images, places and outcomes can be counted even while the images are missing.
+    # If the bundle withholds its images, their indices and outcomes can still be counted.
     withheld, manifest = bundle.withheld, bundle.manifest
     stored = withheld or bundle.evidence
     adversarial = {} if withheld else bundle.evidence.adversarial
@@ -86,20 +86,20 @@ def check_evidence(bundle: Bundle) -> Iterator[CheckResult]:
     evaluated = twin.clean.total if twin and twin.clean else 0
     wanted = min(bundle.load_recipe().verify.evidence_images, evaluated) or 1
     count = len(withheld.index if withheld else bundle.evidence.labels)
-    said = f"there are {count} evidence images, the record promises {wanted}"
-    yield holds("evidence: all images are there", count >= wanted, said, count, wanted)
+    message = f"{count} evidence images found, {wanted} expected"
+    yield pass_or_fail("evidence: all images present", count >= wanted, message, count, wanted)
     threat = Threat(norm=manifest.threat.norm, epsilon=manifest.threat.epsilon)
     for name in ("twin", *bundle.engines):
         if name != "twin" and not manifest.engines[name].attacked:
             continue
         missing = _missing(name, None if withheld else adversarial, stored.outcomes)
-        yield holds(f"{name}: evidence is there", not missing, f"the evidence holds no {missing} of it")
+        yield pass_or_fail(f"{name}: evidence present", not missing, f"the evidence contains no {missing} for it")
         if name in adversarial and count:
             images = torch.from_numpy(bundle.evidence.images)
             examples = torch.from_numpy(adversarial[name])
             beyond = float((threat.project(examples, images) - examples).abs().max())
-            said = f"an adversarial example lies {beyond:.3g} outside {threat.norm} {threat.epsilon:g}"
-            yield holds(f"{name}: examples are within epsilon", beyond <= _ROUNDING, said)
+            message = f"an adversarial example is {beyond:.3g} outside {threat.norm} {threat.epsilon:g}"
+            yield pass_or_fail(f"{name}: examples within epsilon", beyond <= _ROUNDING, message)
 
 
 def _missing(name: str, adversarial: Mapping[str, Any] | None, outcomes: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Bundles that hold digests of their evidence images instead of the images."""
+"""Bundles that contain only digests of their evidence images, not the images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from tscnc_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.check.request import Request
+    from tscnc_deploy.check.request import CheckRequest
 
 
-def bring(bundle: Bundle, baseline: Bundle | None, request: Request) -> tuple[Bundle, Bundle | None]:
-    """Both with the images that they withhold, where the user says which data set these are in.
+def supply_images(bundle: Bundle, baseline: Bundle | None, request: CheckRequest) -> tuple[Bundle, Bundle | None]:
+    """Both bundles, with the images that they withhold added from the data set that the request names, if any.
 
     Raises:
-        InputError: A data set is given and no bundle withholds its images, or its images are not the evaluated ones.
+        InputError: The request names a data set but no bundle withholds its images, or the data set's images are not
+            the evaluated ones.
         DataError: The data set cannot be loaded.
     """
     if request.dataset is None and request.data_root is None:
@@ -24,35 +25,36 @@ def bring(bundle: Bundle, baseline: Bundle | None, request: Request) -> tuple[Bu
     withheld = bundle.withheld or (baseline and baseline.withheld)
     if not withheld and request.rebuild is None:
         option = "--dataset" if request.dataset else "--data-root"
-        msg = f"{option}: {bundle.path} brings its evidence images; leave it out"
+        msg = f"{option}: {bundle.path} contains its evidence images; remove the option"
         raise InputError(msg)
     return _complete(bundle, request), baseline and _complete(baseline, request)
 
 
-def _complete(bundle: Bundle, request: Request) -> Bundle:
+def _complete(bundle: Bundle, request: CheckRequest) -> Bundle:
     from tscnc_deploy.recipe import Data
     from tscnc_deploy.verify.withheld import bring_images
 
     if bundle.withheld is None:
         return bundle
-    # The maker of the bundle does not say where on this machine data are read, and written when they are downloaded.
+    # The bundle's recipe must not choose the folder on this machine that data are read from or downloaded to.
     root = request.data_root or Data().root
     recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
     return bring_images(bundle, recipe.data)
 
 
 def lacks_images(bundle: Bundle) -> bool:
-    """Whether it withholds its evidence images and nobody brought them."""
+    """Whether the bundle withholds its evidence images and they have not been supplied."""
     return bundle.withheld is not None and bundle.supplied is None
 
 
-def not_run(bundle: Bundle) -> CheckResult:
-    """Bad input (exit status 2), not "skipped", which passes, nor inconclusive, which pipelines may let pass.
+def images_missing(bundle: Bundle) -> CheckResult:
+    """The result for a bundle that cannot be attacked because its images are missing.
 
-    Or whoever has something to hide would withhold the images.
+    It is bad input (exit status 2). Neither "skipped", which passes, nor "inconclusive", which pipelines may let pass,
+    would do: anyone with something to hide could then simply withhold the images.
     """
-    said = (
-        f"{bundle.path} holds digests of its evidence images only, so replay and fresh attack were NOT RUN and nothing "
-        "is said about robustness; give the data set with --data-root DIR (and --dataset NAME)"
+    message = (
+        f"{bundle.path} contains only digests of its evidence images, so replay and fresh attack were NOT RUN and "
+        "robustness is unknown; give the data set with --data-root DIR (and --dataset NAME)"
     )
-    return CheckResult("replay and fresh attack", "error", said)
+    return CheckResult("replay and fresh attack", "error", message)

@@ -1,4 +1,4 @@
-"""Whose bounds a bundle is held to."""
+"""The threat model, gates and sparsity that a bundle is checked against, and where they come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tscnc_deploy.check.result import CheckResult, holds
+from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.recipe.file import load_recipe
 
 if TYPE_CHECKING:
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from tscnc_deploy.recipe import Recipe
     from tscnc_deploy.robustness import Threat
 
-Origin = Literal["recipe", "baseline", "bundle"]
-_SAYS: dict[Origin, str] = {"recipe": "--recipe", "baseline": "the baseline", "bundle": "the bundle itself"}
+Source = Literal["recipe", "baseline", "bundle"]
+_NAMES: dict[Source, str] = {"recipe": "--recipe", "baseline": "the baseline", "bundle": "the bundle itself"}
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Threat model, gates and sparsity that a bundle must keep.
+    """The threat model, gates and sparsity that a bundle must meet.
 
     Attributes:
-        recipe: Holds them.
-        origin: Whose recipe it is. Whoever made the bundle chose those of the bundle itself.
+        recipe: The recipe that contains them.
+        source: Where the recipe comes from. If it is the bundle, whoever made the bundle chose the limits.
     """
 
     recipe: Recipe
-    origin: Origin
+    source: Source
 
     @property
     def threat(self) -> Threat:
@@ -38,52 +38,52 @@ class Policy:
         return Threat(norm=self.recipe.threat.norm, epsilon=self.recipe.threat.epsilon)
 
     @property
-    def says(self) -> str:
-        """Whose it is, in words."""
-        return _SAYS[self.origin]
+    def name(self) -> str:
+        """The source in words, for messages."""
+        return _NAMES[self.source]
 
 
 def choose_policy(
     bundle: Bundle, baseline: Bundle | None = None, recipe: str | None = None, overrides: Sequence[str] = ()
 ) -> Policy:
-    """The user's recipe if there is one, else the baseline's, else the bundle's own.
+    """The user's recipe if there is one, otherwise the baseline's, otherwise the bundle's own.
 
     Args:
-        bundle: What is checked.
-        baseline: What it is compared with.
+        bundle: The bundle to check.
+        baseline: The bundle that it is compared with.
         recipe: Name or file of the user's recipe.
-        overrides: Changes of the form KEY=VALUE to whichever it is.
+        overrides: Changes to the chosen recipe, KEY=VALUE.
 
     Raises:
-        RecipeError: It cannot be read, or the changes ask for something impossible.
+        RecipeError: The recipe cannot be read, or the changes contradict each other or it.
     """
     if recipe is not None:
         return Policy(load_recipe(recipe, overrides), "recipe")
-    chosen = bundle if baseline is None else baseline
-    return Policy(
-        chosen.load_recipe(overrides),
-        "bundle" if baseline is None else "baseline",
-    )
+    if baseline is not None:
+        return Policy(baseline.load_recipe(overrides), "baseline")
+    return Policy(bundle.load_recipe(overrides), "bundle")
 
 
 def compare_policy(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
-    """Whether the bundle was built for as strong an attacker, and to as strict gates, as the policy asks for."""
-    threat, wanted = bundle.manifest.threat, policy.threat
-    said = f"the bundle was built for {threat.norm} {threat.epsilon:g}, {policy.says} asks for "
-    said += f"{wanted.norm} {wanted.epsilon:g}"
-    strong = threat.norm == wanted.norm and threat.epsilon >= wanted.epsilon * (1 - 1e-6)
-    yield holds("threat model: as strong as asked for", strong, said, threat.epsilon, wanted.epsilon)
-    if policy.origin == "bundle":
-        message = "chosen by whoever made the bundle; --recipe or --baseline holds it to yours"
-        yield CheckResult("gates: whose they are", "note", message)
+    """Whether the bundle was built against an attacker and gates at least as strong as the policy requires."""
+    threat, required = bundle.manifest.threat, policy.threat
+    message = (
+        f"the bundle was built for {threat.norm} {threat.epsilon:g}, {policy.name} requires {required.norm} "
+        f"{required.epsilon:g}"
+    )
+    strong = threat.norm == required.norm and threat.epsilon >= required.epsilon * (1 - 1e-6)
+    yield pass_or_fail("threat model: as strong as required", strong, message, threat.epsilon, required.epsilon)
+    if policy.source == "bundle":
+        message = "set by the bundle itself, so by whoever made it; use --recipe or --baseline to apply your own"
+        yield CheckResult("gates: source", "note", message)
         return
     own = bundle.load_recipe()
     lowered = [
-        f"gates.{key} is {have:g} in the bundle's recipe, {want:g} by {policy.says}"
+        f"gates.{key} is {have:g} in the bundle's recipe, {policy.name} requires {want:g}"
         for key, have, want in (
             ("clean", own.gates.clean, policy.recipe.gates.clean),
             ("robust", own.gates.robust, policy.recipe.gates.robust),
         )
         if have < want
     ]
-    yield holds("gates: as strict as asked for", not lowered, "; ".join(lowered))
+    yield pass_or_fail("gates: as strict as required", not lowered, "; ".join(lowered))

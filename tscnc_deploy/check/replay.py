@@ -1,4 +1,4 @@
-"""The stored evidence, run again: each image must end as it did in the build."""
+"""Runs an engine on the stored evidence again; every image must have the outcome that it had in the build."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tscnc_deploy.check.result import CheckResult, holds
+from tscnc_deploy.check.result import CheckResult, pass_or_fail
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.engines import Engine
     from tscnc_deploy.robustness import Victim
 
-# Another processor sums in another order, which moves images that stand on the edge of a class.
-_EDGE = 0.01
+# Another processor sums in another order, which flips images on the decision boundary.
+_MAX_DIFFERING = 0.01
 _BATCH = 256
 
 
 def check_replay(bundle: Bundle, name: str) -> Iterator[CheckResult]:
-    """Runs one engine on the evidence images and their stored adversarial examples, beside its twin.
+    """Runs one engine on the evidence images and their stored adversarial examples, and compares it with its twin.
 
-    An outcome may differ on as many images as a true share of 1% explains at 95%.
+    A check fails if, with 95% confidence, the outcomes differ on more than 1% of images like these.
 
     Args:
-        bundle: Holds the evidence.
-        name: "twin", or an engine that this machine runs.
+        bundle: The bundle with the evidence.
+        name: "twin", or an engine that this machine can run.
 
     Raises:
         BundleError: The engine is damaged.
@@ -49,17 +49,21 @@ def check_replay(bundle: Bundle, name: str) -> Iterator[CheckResult]:
             if key.rpartition(".")[0] == name
         }
         if adversarial is None:
-            yield CheckResult(f"{name}: replay", "skipped", "the bundle holds no adversarial examples of it")
+            yield CheckResult(f"{name}: replay", "skipped", "the bundle contains no adversarial examples for it")
             attacked, adversarial = clean, evidence.images
         else:
             attacked = _logits(victim, adversarial)
             if recorded:
-                stood = np.logical_and.reduce(list(recorded.values()))
-                yield _same(f"{name}: replayed examples end as recorded", attacked, evidence.labels, stood)
+                robust = np.logical_and.reduce(list(recorded.values()))
+                yield _compare_outcomes(
+                    f"{name}: replayed examples have the recorded outcomes", attacked, evidence.labels, robust
+                )
         if "clean" in recorded:
-            yield _same(f"{name}: clean images end as recorded", clean, evidence.labels, recorded["clean"])
+            yield _compare_outcomes(
+                f"{name}: clean images have the recorded outcomes", clean, evidence.labels, recorded["clean"]
+            )
         if engine is not None:
-            yield _as_twin(bundle, engine, clean, attacked, adversarial)
+            yield _compare_with_twin(bundle, engine, clean, attacked, adversarial)
 
 
 def _logits(victim: Victim, images: NDArray[np.float32]) -> torch.Tensor:
@@ -67,19 +71,21 @@ def _logits(victim: Victim, images: NDArray[np.float32]) -> torch.Tensor:
     return torch.cat([victim.logits(part) for part in parts])
 
 
-def _same(name: str, logits: torch.Tensor, labels: NDArray[np.int64], recorded: NDArray[np.bool_]) -> CheckResult:
+def _compare_outcomes(
+    name: str, logits: torch.Tensor, labels: NDArray[np.int64], recorded: NDArray[np.bool_]
+) -> CheckResult:
     from tscnc_deploy.robustness import accuracy
 
-    right = (logits.argmax(1).numpy() == labels) & torch.isfinite(logits).all(1).numpy()
-    differing = accuracy(int((right != recorded).sum()), len(labels))
-    said = (
-        f"{differing.correct} of {differing.total} images end otherwise than recorded: {int(right.sum())} are right, "
-        f"{int(recorded.sum())} were; this is not what was measured in the build"
+    correct = (logits.argmax(1).numpy() == labels) & torch.isfinite(logits).all(1).numpy()
+    differing = accuracy(int((correct != recorded).sum()), len(labels))
+    message = (
+        f"{differing.correct} of {differing.total} images have another outcome than recorded: {int(correct.sum())} "
+        f"are correct now, {int(recorded.sum())} in the record; the build measured another model"
     )
-    return holds(name, differing.low <= _EDGE, said, differing.low, _EDGE)
+    return pass_or_fail(name, differing.low <= _MAX_DIFFERING, message, differing.low, _MAX_DIFFERING)
 
 
-def _as_twin(
+def _compare_with_twin(
     bundle: Bundle, engine: Engine, clean: torch.Tensor, attacked: torch.Tensor, adversarial: NDArray[np.float32]
 ) -> CheckResult:
     from tscnc_deploy.robustness import ModelVictim, compare_logits
@@ -87,16 +93,16 @@ def _as_twin(
     twin = ModelVictim(bundle.twin_of(engine.spec.name))
     limit = _tolerance(bundle, engine.spec.name)
     parity = compare_logits(clean, _logits(twin, bundle.evidence.images), attacked, _logits(twin, adversarial), limit)
-    said = (
+    message = (
         f"its logits differ from the twin's by up to {parity.max_abs_diff:.3g}, the target allows {limit:g}; "
         f"{len(parity.flips_clean) + len(parity.flips_adversarial)} labels differ: it was not exported from this twin"
     )
     name = f"{engine.spec.name}: largest difference of a logit from the twin"
-    return holds(name, parity.passed, said, parity.max_abs_diff, limit)
+    return pass_or_fail(name, parity.passed, message, parity.max_abs_diff, limit)
 
 
 def _tolerance(bundle: Bundle, name: str) -> float:
-    """That of the shipped target of this name, which the bundle's maker cannot have widened; else the bundle's."""
+    """The smaller of the bundle's and the shipped target's, which whoever made the bundle cannot have widened."""
     from tscnc_deploy.engines.target import list_targets
 
     shipped = {target.name: target.tolerance for target in list_targets()}

@@ -1,4 +1,4 @@
-"""A bundle beside the same recipe built again: what is not the same, part by part."""
+"""Compares a bundle with a rebuild of the same recipe, part by part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from tscnc_deploy.bundle.manifest import ARRAYS, RECIPE, TWIN
-from tscnc_deploy.check.result import CheckResult, holds
+from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.report.data import ReportData
 from tscnc_deploy.strict_json import quoted
@@ -19,32 +19,32 @@ from tscnc_deploy.strict_json import quoted
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
 
-# Of the record: what differs between two builds that are the same.
-_TIMES = {"seconds", "environment", "latency"}
-# They choose kernels by timing them, so no two of their engines are the same file.
+# Parts of the record that differ between two equal builds.
+_NOT_COMPARED = {"seconds", "environment", "latency"}
+# These builders choose kernels by timing them, so no two of their engines are the same file.
 _TIMED = "tensorrt"
 
 
 def compare_rebuilt(bundle: Bundle, rebuilt: Bundle) -> Iterator[CheckResult]:
-    """Whether everything that a build determines came out the same: recipe, masks, weights, engines, evidence, figures.
+    """Whether everything that a build determines is equal: recipe, masks, weights, engines, evidence, figures.
 
-    Left out is what is made of these or tells of the build itself: report, model card, bill of materials, provenance,
-    script, and the times in the record. On a machine of another class, or with other versions, bytes may differ for no
-    worse reason than rounding; what differs there is named too.
+    Files that are derived from these or that describe the build are not compared: report, model card, bill of
+    materials, provenance, script, and the times in the record. On another class of machine or with other versions,
+    bytes may differ through rounding alone, so messages name what differs in the environment.
 
     Args:
-        bundle: What is checked.
-        rebuilt: Built again from its recipe.
+        bundle: The bundle to check.
+        rebuilt: The rebuild from its recipe.
     """
-    elsewhere = _environment(bundle, rebuilt)
+    environment = _environment(bundle, rebuilt)
     for name, difference in {
         "recipe": _file(bundle, rebuilt, RECIPE),
         **_weights(bundle, rebuilt),
-        "evidence": _arrays(bundle, rebuilt),
+        "evidence": _evidence(bundle, rebuilt),
         "figures": _record(bundle, rebuilt),
     }.items():
-        yield holds(f"reproduced: {name}", not difference, difference + elsewhere)
-    yield from _engines(bundle, rebuilt, elsewhere)
+        yield pass_or_fail(f"reproduced: {name}", not difference, difference + environment)
+    yield from _engines(bundle, rebuilt, environment)
 
 
 def _digest(bundle: Bundle, path: str) -> str | None:
@@ -54,28 +54,28 @@ def _digest(bundle: Bundle, path: str) -> str | None:
 
 def _file(bundle: Bundle, rebuilt: Bundle, path: str) -> str:
     was, now = _digest(bundle, path), _digest(rebuilt, path)
-    return "" if was == now else f"{path} has the SHA-256 {was or 'none'}, built again {now or 'none'}"
+    return "" if was == now else f"{path} has the SHA-256 {was or 'none'}, rebuilt {now or 'none'}"
 
 
 def _weights(bundle: Bundle, rebuilt: Bundle) -> dict[str, str]:
-    """What differs of the masks, and of the weights."""
+    """How the masks and the weights differ."""
     difference = _file(bundle, rebuilt, TWIN)
     if not difference:
         return {"masks": "", "weights": ""}
     was, now = _tensors(bundle, TWIN), _tensors(rebuilt, TWIN)
     if {name: array.shape for name, array in was.items()} != {name: array.shape for name, array in now.items()}:
         return {"masks": "the layers are not the same", "weights": difference}
-    # Norms and biases are no part of a mask; a weight of theirs that is zero by chance would count here for nothing.
+    # Norms and biases have no mask; one of their weights may be zero by chance.
     moved = sum(int(((was[name] == 0) != (now[name] == 0)).sum()) for name in was if was[name].ndim > 1)
-    masks = f"{moved} weights are zero in one of the two only" if moved else ""
-    return {"masks": masks, "weights": f"{_apart(was, now)}; {difference}"}
+    masks = f"{moved} weights are zero in only one of the two" if moved else ""
+    return {"masks": masks, "weights": f"{_differing(was, now)}; {difference}"}
 
 
-def _arrays(bundle: Bundle, rebuilt: Bundle) -> str:
+def _evidence(bundle: Bundle, rebuilt: Bundle) -> str:
     difference = _file(bundle, rebuilt, ARRAYS)
     if not difference:
         return ""
-    return f"{_apart(_tensors(bundle, ARRAYS), _tensors(rebuilt, ARRAYS))}; {difference}"
+    return f"{_differing(_tensors(bundle, ARRAYS), _tensors(rebuilt, ARRAYS))}; {difference}"
 
 
 def _tensors(bundle: Bundle, path: str) -> dict[str, NDArray[Any]]:
@@ -86,8 +86,8 @@ def _tensors(bundle: Bundle, path: str) -> dict[str, NDArray[Any]]:
         raise BundleError(msg) from None
 
 
-def _apart(was: Mapping[str, NDArray[Any]], now: Mapping[str, NDArray[Any]]) -> str:
-    """Which arrays differ, and by how much those of numbers do at most."""
+def _differing(was: Mapping[str, NDArray[Any]], now: Mapping[str, NDArray[Any]]) -> str:
+    """Which arrays differ, and the largest difference of a value."""
     names = sorted(name for name in {*was, *now} if not _same(was.get(name), now.get(name)))
     both = [name for name in names if name in was and name in now and was[name].shape == now[name].shape]
     largest = max((float(np.abs(was[name].astype(float) - now[name]).max(initial=0)) for name in both), default=0.0)
@@ -105,7 +105,7 @@ def _record(bundle: Bundle, rebuilt: Bundle) -> str:
 
 def _unequal(one: Any, other: Any, place: str) -> Iterator[str]:
     if isinstance(one, dict) and isinstance(other, dict):
-        for key in {*one, *other} - _TIMES:
+        for key in {*one, *other} - _NOT_COMPARED:
             yield from _unequal(one.get(key), other.get(key), f"{place}.{key}" if place else str(key))
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for index, pair in enumerate(zip(one, other, strict=True)):
@@ -114,27 +114,27 @@ def _unequal(one: Any, other: Any, place: str) -> Iterator[str]:
         yield place
 
 
-def _engines(bundle: Bundle, rebuilt: Bundle, elsewhere: str) -> Iterator[CheckResult]:
+def _engines(bundle: Bundle, rebuilt: Bundle, environment: str) -> Iterator[CheckResult]:
     for name, entry in sorted(bundle.manifest.engines.items()):
         inside = f"{entry.folder}/"
         paths = {path for each in (bundle, rebuilt) for path in each.manifest.files if path.startswith(inside)}
         differences = [found for path in sorted(paths) if (found := _file(bundle, rebuilt, path))]
         if differences and entry.kind.startswith(_TIMED):
-            said = f"{entry.kind} times its kernels to choose them, so its files are never the same twice"
-            yield CheckResult(f"reproduced: {name}", "note", said)
+            message = f"{entry.kind} chooses kernels by timing them, so two builds never give the same files"
+            yield CheckResult(f"reproduced: {name}", "note", message)
             continue
-        yield holds(f"reproduced: {name}", not differences, "\n".join(differences) + elsewhere)
+        yield pass_or_fail(f"reproduced: {name}", not differences, "\n".join(differences) + environment)
 
 
 def _environment(bundle: Bundle, rebuilt: Bundle) -> str:
-    """The end of a message: in what the two machines differ."""
+    """The end of a message: how the two environments differ."""
     was, now = (ReportData.from_json(each.record).environment for each in (bundle, rebuilt))
     differing = [
         f"{quoted(name)[1:-1]} {quoted(was.get(name, 'none'))[1:-1]} -> {quoted(now.get(name, 'none'))[1:-1]}"
         for name in sorted({*was, *now})
         if was.get(name) != now.get(name)
     ]
-    return f" (built again with {', '.join(differing)})" if differing else ""
+    return f" (rebuilt with {', '.join(differing)})" if differing else ""
 
 
 def _few(names: list[str]) -> str:

@@ -1,44 +1,39 @@
-"""What is to be checked, and what came of it."""
+"""What a caller asks `check_bundle` to do."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tscnc_deploy.check.result import CheckResult, exit_status
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.bundle.signing.keyless import Identity
     from tscnc_deploy.verify.budget import Budget
 
 
-_VERDICTS = {0: "passed", 1: "failed", 2: "bad input", 3: "cannot run here", 4: "inconclusive"}
-
-
 @dataclass(frozen=True)
-class Request:
-    """What is to be checked, and how.
+class CheckRequest:
+    """Which bundle to check, and how.
 
     Attributes:
-        bundle: The bundle's folder.
-        key: Public key of whom the signature must be.
-        identity: Or whose keyless signature it must be; with neither, unsigned bundles are taken too.
-        recipe: Name or file of the recipe whose bounds count.
+        bundle: Folder of the bundle.
+        key: Public key (PEM file) whose owner must have signed the bundle.
+        identity: Identity that must have signed it without a key. If both are None, unsigned bundles are accepted.
+        recipe: Name or file of the recipe that sets the limits.
         overrides: Changes to it, KEY=VALUE.
         baseline: Folder of a bundle that this one must not be worse than.
-        margin: Largest share of robust accuracy that it may lose against it.
-        engines: Which to run; empty takes every one that this machine runs.
-        attacks: Names of the fresh attacks; empty takes those of `attack.ATTACKS`.
-        budget: What all fresh attacks together may cost; None is no bound.
-        seed: Of the attacks.
-        device: Where PyTorch computes, "cpu" or "cuda".
-        dataset: Name of the data set of evidence images that bundles withhold; None takes their recipes'.
-        data_root: Where it is; None takes the default. With neither, no data set is opened.
-        rebuild: Builds the bundle again from its recipe, for a comparison; None compares nothing.
+        margin: Largest share of robust accuracy that may be lost against the baseline, in [0, 1).
+        engines: Names of the engines to run; empty runs every engine that this machine supports.
+        attacks: Names of the fresh attacks; empty uses `attack.ATTACKS`.
+        budget: What all fresh attacks together may cost; None is unlimited.
+        seed: Seed of the attacks.
+        device: Device that PyTorch uses, "cpu" or "cuda".
+        dataset: Name of the data set to take withheld evidence images from; None uses the bundle's recipe.
+        data_root: Folder of that data set; None uses the default. If both are None, no data set is opened.
+        rebuild: Builds the bundle again from its recipe, to compare the two; None skips the comparison.
     """
 
     bundle: Path
@@ -56,49 +51,3 @@ class Request:
     dataset: str | None = None
     data_root: str | None = None
     rebuild: Callable[[Bundle], Bundle] | None = None
-
-
-@dataclass
-class CheckReport:
-    """What was found.
-
-    Attributes:
-        bundle: The bundle's folder.
-        findings: In the order in which they were made.
-        policy: Whose bounds counted; None if the bundle could not be opened.
-        engines: Every figure of the fresh attacks by engine, as `verify --json` has them.
-        baseline: Likewise for what the baseline answered them with.
-        seconds: What all of it took.
-        stage: What is being checked, to name what ends it.
-    """
-
-    bundle: Path
-    findings: list[CheckResult] = field(default_factory=list)
-    policy: str | None = None
-    engines: dict[str, Any] = field(default_factory=dict)
-    baseline: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    stage: str = "files"
-
-    @property
-    def status(self) -> int:
-        """The exit status, see `exit_status`."""
-        return exit_status(self.findings)
-
-    @property
-    def verdict(self) -> str:
-        """The exit status in words."""
-        return _VERDICTS[self.status]
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            "bundle": str(self.bundle),
-            "passed": self.status == 0,
-            "status": self.status,
-            "policy": self.policy,
-            "findings": [finding.to_json() for finding in self.findings],
-            "engines": self.engines,
-            "baseline": self.baseline,
-            "seconds": self.seconds,
-        }

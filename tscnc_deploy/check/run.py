@@ -1,4 +1,4 @@
-"""All checks of a bundle in the order of their cost."""
+"""Runs all checks of a bundle, the cheapest first."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.check.request import CheckReport, Request
-from tscnc_deploy.check.result import CheckResult
+from tscnc_deploy.check.request import CheckRequest
+from tscnc_deploy.check.result import CheckReport, CheckResult
 from tscnc_deploy.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from tscnc_deploy.verify.run import VerifyResult
 
 
-def check_bundle(request: Request, progress: Progress) -> CheckReport:
-    """Checks a bundle; whatever is wrong with it is a finding, not an exception.
+def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
+    """Checks a bundle; whatever is wrong with it is a result, not an exception.
 
-    The first finding of bad input ends it, as nothing after it would mean anything; a failed gate does not.
+    Bad input ends the run, because later results would mean nothing; a failed gate does not.
 
     Args:
-        request: What and how.
-        progress: Where to report.
+        request: Which bundle, and how.
+        progress: Reports the progress of the attacks.
     """
     started = time.monotonic()
-    checkup = CheckReport(request.bundle)
+    report = CheckReport(request.bundle)
     try:
-        _check(request, checkup, progress)
+        _check(request, report, progress)
     except UnavailableError as error:
-        checkup.findings.append(CheckResult(checkup.stage, "unavailable", str(error)))
+        report.results.append(CheckResult(report.stage, "unavailable", str(error)))
     except InputError as error:
-        checkup.findings.append(CheckResult(checkup.stage, "error", str(error)))
-    checkup.seconds = time.monotonic() - started
-    return checkup
+        report.results.append(CheckResult(report.stage, "error", str(error)))
+    report.seconds = time.monotonic() - started
+    return report
 
 
-def _check(request: Request, checkup: CheckReport, progress: Progress) -> None:
+def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task
     from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record
-    from tscnc_deploy.check.images import bring, lacks_images, not_run
+    from tscnc_deploy.check.images import images_missing, lacks_images, supply_images
     from tscnc_deploy.check.policy import choose_policy, compare_policy
     from tscnc_deploy.check.provenance import check_provenance, check_signature
     from tscnc_deploy.check.replay import check_replay
@@ -53,27 +53,27 @@ def _check(request: Request, checkup: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.check.sparsity import check_structure
 
     def collect(stage: str, make: Callable[[], Iterable[CheckResult]]) -> None:
-        checkup.stage, before = stage, time.monotonic()
-        for finding in make():
+        report.stage, before = stage, time.monotonic()
+        for result in make():
             spent, before = time.monotonic() - before, time.monotonic()
-            checkup.findings.append(finding if finding.seconds else _timed(finding, spent))
+            report.results.append(result if result.seconds else _timed(result, spent))
 
     started = time.monotonic()
     bundle = open_bundle(request.bundle)
-    checkup.findings.append(CheckResult("files: as listed", "passed", seconds=time.monotonic() - started))
+    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
     collect("signature", lambda: [check_signature(bundle, request)])
-    checkup.stage = "baseline"
+    report.stage = "baseline"
     baseline = None
     if request.baseline is not None:
         baseline = Baseline(open_bundle(request.baseline), request.margin)
         check_same_task(bundle, baseline.bundle)
-    checkup.stage = "images"
-    bundle, reference = bring(bundle, baseline.bundle if baseline else None, request)
+    report.stage = "images"
+    bundle, reference = supply_images(bundle, baseline.bundle if baseline else None, request)
     if reference:
         baseline = Baseline(reference, request.margin)
-    checkup.stage = "recipe"
+    report.stage = "recipe"
     policy = choose_policy(bundle, baseline.bundle if baseline else None, request.recipe, request.overrides)
-    checkup.policy = policy.says
+    report.policy = policy.name
     collect("provenance", lambda: check_provenance(bundle))
     collect("environment", lambda: [check_environment(bundle)])
     collect("record", lambda: check_record(bundle))
@@ -83,22 +83,22 @@ def _check(request: Request, checkup: CheckReport, progress: Progress) -> None:
     if (rebuild := request.rebuild) is not None:
         collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
     if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
-        collect("images", lambda: [not_run(each) for each in missing])
+        collect("images", lambda: [images_missing(each) for each in missing])
         return
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
     for name in names:
         collect(f"{name}: replay", lambda name=name: check_replay(bundle, name))  # type: ignore[misc]
-    _attack(bundle, names, policy, baseline, request, checkup, progress)
+    _attack(bundle, names, policy, baseline, request, report, progress)
 
 
-def _timed(finding: CheckResult, seconds: float) -> CheckResult:
-    return replace(finding, seconds=seconds)
+def _timed(result: CheckResult, seconds: float) -> CheckResult:
+    return replace(result, seconds=seconds)
 
 
 def _choose(bundle: Bundle, names: list[str]) -> Iterable[CheckResult]:
-    """Adds the engines that this machine runs; the others are named, and needed only if there is no other."""
+    """Adds the engines that this machine can run to `names`; reports the others, as skipped if there is one to run."""
     reasons = {}
     for name in bundle.engines:
         try:
@@ -110,7 +110,7 @@ def _choose(bundle: Bundle, names: list[str]) -> Iterable[CheckResult]:
     for name, reason in reasons.items():
         yield CheckResult(f"{name}: runs here", "skipped" if names else "unavailable", reason)
     if not bundle.engines:
-        msg = f"{bundle.path}: there is no engine in it"
+        msg = f"{bundle.path}: contains no engine"
         raise InputError(msg)
 
 
@@ -119,8 +119,8 @@ def _attack(
     names: list[str],
     policy: Policy,
     baseline: Baseline | None,
-    request: Request,
-    checkup: CheckReport,
+    request: CheckRequest,
+    report: CheckReport,
     progress: Progress,
 ) -> None:
     from tscnc_deploy.check.attack import beside_baseline, counterpart, fresh_case, gates_of
@@ -128,19 +128,19 @@ def _attack(
     images = baseline.bundle if baseline else bundle
     plan = _plan(policy, request, len(names) * (2 if baseline else 1))
     for position, name in enumerate(names, 1):
-        checkup.stage = f"{name}: fresh attack"
+        report.stage = f"{name}: fresh attack"
         ours = _assess(fresh_case(bundle, name, policy, request.attacks, images), plan, progress, position, names)
-        checkup.engines[name] = ours.to_json()
-        checkup.findings += gates_of(name, ours)
+        report.engines[name] = ours.to_json()
+        report.results += gates_of(name, ours)
         if baseline:
             other = counterpart(baseline.bundle, name)
             subject = fresh_case(baseline.bundle, other, policy, request.attacks, images)
             theirs = _assess(subject, plan, progress, position, names)
-            checkup.baseline[name] = {"engine": other, **theirs.to_json()}
-            checkup.findings.append(beside_baseline(name, ours, theirs, baseline.margin, plan))
+            report.baseline[name] = {"engine": other, **theirs.to_json()}
+            report.results.append(beside_baseline(name, ours, theirs, baseline.margin, plan))
 
 
-def _plan(policy: Policy, request: Request, victims: int) -> Plan:
+def _plan(policy: Policy, request: CheckRequest, victims: int) -> Plan:
     """The same for all; each victim has its part of the budget."""
     from tscnc_deploy.verify.budget import Budget
     from tscnc_deploy.verify.plan import Plan

@@ -1,4 +1,4 @@
-"""Zeros and precision, counted again in every file that holds weights."""
+"""Counts zeros and reads the precision in every file that contains weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
-from tscnc_deploy.check.result import CheckResult, holds
+from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.engines.onnx.structure import Structure, full_structure_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
     """Counts the weights of the twin and of every ONNX file of every engine.
 
-    They must be those of the manifest, and as many of them zero as the policy asks for.
+    The counts must match the manifest, and at least as many weights must be zero as the policy requires.
     """
     from tscnc_deploy.tscnc.layers import prunable_weights
 
@@ -25,54 +25,57 @@ def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
     weights = prunable_weights(bundle.twin).values()
     total = sum(weight.numel() for weight in weights)
     nonzero = sum(int(weight.count_nonzero()) for weight in weights)
-    yield _as_listed(bundle, "twin", nonzero, total)
+    yield _check_weights(bundle, "twin", nonzero, total)
     parameters = sum(parameter.numel() for parameter in bundle.twin.parameters())
     network = (bundle.twin.config.arch, parameters)  # type: ignore[union-attr]
-    said = f"the twin is {network[0]} with {network[1]} parameters, the manifest says {facts.arch} with "
-    yield holds("twin: network as listed", network == (facts.arch, facts.parameters), f"{said}{facts.parameters}")
+    message = (
+        f"the twin is {network[0]} with {network[1]} parameters, the manifest says {facts.arch} with {facts.parameters}"
+    )
+    yield pass_or_fail("twin: network matches the manifest", network == (facts.arch, facts.parameters), message)
     for name, entry in sorted(bundle.manifest.engines.items()):
         files = [path for path in bundle.manifest.files if path.startswith(f"{entry.folder}/")]
         counted = {path: _count(bundle, path) for path in files if path.endswith(".onnx")}
         if not counted:
-            yield CheckResult(f"{name}: zeros counted", "skipped", "it holds no ONNX file whose weights can be counted")
+            yield CheckResult(f"{name}: zeros counted", "skipped", "it has no ONNX file whose weights can be counted")
         for path, structure in counted.items():
-            # Rounding to fewer bits and completing to 2:4 may add zeros, and never make a zero a weight.
+            # Rounding to fewer bits and completing to 2:4 may add zeros, but never remove one.
             exact = structure.precision == "fp32" and f"{entry.folder}/{TWIN}" not in bundle.manifest.files
-            yield _as_listed(bundle, path, structure.nonzero, structure.prunable, exact=exact)
+            yield _check_weights(bundle, path, structure.nonzero, structure.prunable, exact=exact)
             if facts.multiply_adds is not None:
                 found = (structure.multiply_adds_left, structure.multiply_adds)
                 listed = (facts.multiply_adds_left, facts.multiply_adds)
-                said = f"{found[0]} of {found[1]} multiply-adds are left, the manifest says {listed[0]} of {listed[1]}"
-                kept = _kept(found, listed, exact=exact)
-                yield holds(f"{path}: multiply-adds as listed", kept, said, found[0], listed[0])
+                message = f"{found[0]} of {found[1]} MACs remain, the manifest says {listed[0]} of {listed[1]}"
+                same = _matches(found, listed, exact=exact)
+                yield pass_or_fail(f"{path}: MACs match the manifest", same, message, found[0], listed[0])
             zeros = structure.prunable - structure.nonzero
             wanted = round(policy.recipe.prune.sparsity * structure.prunable)
-            said = (
+            message = (
                 f"{zeros} of {structure.prunable} weights are zero ({zeros / max(structure.prunable, 1):.2%}); "
-                f"{policy.says} asks for {wanted} ({policy.recipe.prune.sparsity:.2%})"
+                f"{policy.name} requires {wanted} ({policy.recipe.prune.sparsity:.2%})"
             )
-            yield holds(f"{path}: as sparse as asked for", zeros >= wanted, said, zeros, wanted)
+            yield pass_or_fail(f"{path}: as sparse as required", zeros >= wanted, message, zeros, wanted)
         if opened := counted.get(f"{entry.folder}/model.onnx"):
-            said = f"its weights are {opened.precision}, the manifest says {entry.precision}"
-            yield holds(f"{name}: precision as listed", opened.precision == entry.precision, said)
+            message = f"its weights are {opened.precision}, the manifest says {entry.precision}"
+            same = opened.precision == entry.precision
+            yield pass_or_fail(f"{name}: precision matches the manifest", same, message)
 
 
 def _count(bundle: Bundle, path: str) -> Structure:
     from tscnc_deploy.engines.onnx.file import parse_onnx
 
-    # From the bytes whose digest was compared, not from a path where others may stand by now.
+    # From the bytes whose digest was compared: the file at the path may have changed since.
     return full_structure_of(parse_onnx(bundle.read(path), path))
 
 
-def _as_listed(bundle: Bundle, what: str, nonzero: int, total: int, *, exact: bool = True) -> CheckResult:
+def _check_weights(bundle: Bundle, what: str, nonzero: int, total: int, *, exact: bool = True) -> CheckResult:
     facts = bundle.manifest.model
-    said = f"{nonzero} of {total} weights are not zero, the manifest says {facts.nonzero} of {facts.prunable}"
-    kept = _kept((nonzero, total), (facts.nonzero, facts.prunable), exact=exact)
-    return holds(f"{what}: weights as listed", kept, said, nonzero, facts.nonzero)
+    message = f"{nonzero} of {total} weights are nonzero, the manifest says {facts.nonzero} of {facts.prunable}"
+    same = _matches((nonzero, total), (facts.nonzero, facts.prunable), exact=exact)
+    return pass_or_fail(f"{what}: weights match the manifest", same, message, nonzero, facts.nonzero)
 
 
-def _kept(found: tuple[int | None, int | None], listed: tuple[int | None, int | None], *, exact: bool) -> bool:
-    """Whether what is left, of how much, is what was listed; less may be left where `exact` is false."""
+def _matches(found: tuple[int | None, int | None], listed: tuple[int | None, int | None], *, exact: bool) -> bool:
+    """Whether (remaining, total) is what the manifest lists; without `exact`, less may remain."""
     if exact or found[0] is None or listed[0] is None:
         return found == listed
     return found[1] == listed[1] and found[0] <= listed[0]

@@ -21,7 +21,7 @@ def _show_version(context: click.Context, parameter: click.Parameter, asked: boo
 _EPILOG = """
 \b
 Exit status: 0 done and gates passed, 1 a gate failed, 2 bad input or usage,
-3 hardware or a package is missing, 4 inconclusive, 70 a defect of this program,
+3 hardware or a package is missing, 4 inconclusive, 70 an internal error,
 130 interrupted by Ctrl-C or 143 by SIGTERM, both resumable.
 
 \b

@@ -1,4 +1,4 @@
-"""`tscnc-deploy inspect`: what a bundle says about itself, after every file was checked."""
+"""`tscnc-deploy inspect`: shows what a bundle contains, after checking every file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 @bundle_argument
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what is in a bundle.
+    """Show what a bundle contains.
 
-    Checks every file against the manifest first; exit status 2 if one is missing, changed or not listed.
+    Checks every file against the manifest first; exit status 2 if a file is missing, changed or not listed.
     """
     from tscnc_deploy.report.data import ReportData
 
@@ -30,12 +30,12 @@ def inspect(bundle: Path, as_json: bool) -> None:
     click.echo(f"{manifest.name}: {'passed its gates' if manifest.passed else 'FAILED its gates'}")
     click.echo(
         f"{model.arch}, {len(model.classes)} classes, input {list(model.input_shape)}; {model.nonzero:,} of "
-        f"{model.prunable:,} weights left ({model.sparsity:.2%} zeros); {manifest.threat.norm} epsilon "
+        f"{model.prunable:,} weights nonzero ({model.sparsity:.2%} zeros); {manifest.threat.norm} epsilon "
         f"{manifest.threat.epsilon:g}"
     )
     if model.multiply_add_sparsity is not None:
         click.echo(
-            f"{model.multiply_adds_left:,} of {model.multiply_adds:,} multiply-adds of weights left an image "
+            f"{model.multiply_adds_left:,} of {model.multiply_adds:,} MACs per image remain "
             f"({model.multiply_add_sparsity:.2%} saved)"
         )
     print_table(

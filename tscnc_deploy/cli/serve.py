@@ -14,7 +14,7 @@ import click
 
 from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.common.output import json_option, print_json
-from tscnc_deploy.cli.common.serve_options import check_together, limit_options, place_options, trust_options
+from tscnc_deploy.cli.common.serve_options import address_options, check_together, limit_options, trust_options
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
 
 if TYPE_CHECKING:
@@ -29,42 +29,43 @@ TOKEN = "TSCNC_SERVE_TOKEN"
 @click.option(
     "--engine",
     metavar="TARGET",
-    help="Which engine.  [default: of those that passed and run here, the quickest when the bundle was built]",
+    help="Engine to serve.  [default: of those that passed and run here, the fastest when the bundle was built]",
 )
 @click.option(
     "--instances", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Copies of the engine."
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of each.  [default: the runtime's]"
+    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads per copy.  [default: the runtime's]"
 )
 @trust_options
 @signer_options
-@place_options
+@address_options
 @limit_options
 @click.option("--access-log", is_flag=True, help="Log each request as a line of JSON on standard error.")
 @json_option
 def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     """Serve an engine of a bundle.
 
-    Speaks the Open Inference Protocol (KServe, Triton) over HTTP and gRPC. Only a bundle that passed its gates is
-    served, and with --key (or --identity and --issuer) only one that its owner signed. Requests are gathered into
-    batches. If the environment has TSCNC_SERVE_TOKEN, clients must send it as their bearer token. SIGHUP opens the
-    bundle again, without losing a request; SIGTERM and Ctrl-C let what was taken finish and end with exit status 0.
+    Uses the Open Inference Protocol (KServe, Triton) over HTTP and gRPC, and batches requests. Serves only a bundle
+    that passed its gates and, with --key (or --identity and --issuer), only one with that signature. If the environment
+    variable TSCNC_SERVE_TOKEN is set, clients must send it as a bearer token. On SIGHUP, reloads the bundle without
+    losing a request; on SIGTERM and Ctrl-C, finishes the accepted requests and exits with status 0.
 
-    GET /v2/models/NAME says what protects the model, / shows it to browsers; /metrics is for Prometheus.
+    GET /v2/models/NAME returns the model's threat model, accuracies and gates; / shows them in a browser; /metrics is
+    for Prometheus.
     """
     check_together(options)
-    whose = chosen_identity(*(options[name] for name in ("key", "identity", "issuer", "trust_config")))
-    signer = whose or options["key"]
+    identity = chosen_identity(*(options[name] for name in ("key", "identity", "issuer", "trust_config")))
+    signer = identity or options["key"]
     from tscnc_deploy.serving.packages import require_packages
 
     require_packages()
-    from tscnc_deploy.serving.model import open_model
-    from tscnc_deploy.serving.server import Place, run
+    from tscnc_deploy.serving.loading import open_model
+    from tscnc_deploy.serving.server import Address, run
     from tscnc_deploy.serving.service import Limits
 
     _log_to_standard_error()
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # or strangers fill the log with "Invalid HTTP request"
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # clients could fill the log with "Invalid HTTP request"
 
     def opened(version: str) -> Model:
         return open_model(
@@ -81,7 +82,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
 
     run(
         opened,
-        Place(
+        Address(
             host=options["host"],
             port=options["port"],
             grpc_port=options["grpc_port"] if options["grpc"] else None,
@@ -104,13 +105,13 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
         stop_seconds=options["stop_seconds"],
         started=_print_json if as_json else _print_started,
     )
-    # The process ends here: without this, it would first search all of torch for garbage, longer than serving takes to
-    # stop, and supervisors do not wait for long.
+    # The process is about to end. Without this, the garbage collector would first go through all of torch, which takes
+    # longer than stopping the server, and supervisors do not wait for long.
     gc.freeze()
 
 
 def _log_to_standard_error() -> None:
-    """Lines with their time in UTC; those of the access log are JSON, which holds it, and stay as they are."""
+    """Logs lines with their time in UTC; lines of the access log are JSON that contains the time already."""
     form = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     form.converter = time.gmtime
     lines = logging.StreamHandler(sys.stderr)
@@ -123,8 +124,8 @@ def _log_to_standard_error() -> None:
 
 def _print_started(started: Started) -> None:
     model = started.model
-    doubts = ("" if model.passed else ", NOT PASSED") + (", NOT SIGNED" if model.signed is False else "")
-    click.echo(f"{model.name} ({model.spec.name}, {model.spec.provider}) is served{doubts}")
+    warnings = ("" if model.passed else ", NOT PASSED") + (", NOT SIGNED" if model.signed is False else "")
+    click.echo(f"{model.name} ({model.spec.name}, {model.spec.provider}) is being served{warnings}")
     click.echo(f"  HTTP  {started.http}/v2/models/{model.name}")
     if started.grpc:
         click.echo(f"  gRPC  {started.grpc}")

@@ -1,4 +1,4 @@
-"""`tscnc-deploy sign`: says who vouches for a bundle."""
+"""`tscnc-deploy sign`: signs a bundle."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ PASSWORD = "TSCNC_KEY_PASSWORD"
     "--key",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="PRIVATE.pem",
-    help="Elliptic-curve key, as `openssl ecparam -name prime256v1 -genkey -noout` writes it. The password of an "
-    f"encrypted one is taken from the environment variable {PASSWORD}.",
+    help="Elliptic-curve key, such as `openssl ecparam -name prime256v1 -genkey -noout` writes. The password of an "
+    f"encrypted key is read from the environment variable {PASSWORD}.",
 )
 @click.option(
     "--keyless",
     is_flag=True,
-    help="Sign as the workflow or the person that runs this (Sigstore): with the identity of the CI job, else by "
-    "logging in with a browser. Name and time go into a public log.",
+    help="Sign with your own identity (Sigstore): that of the CI job, otherwise by logging in with a browser. Adds "
+    "name and time to a public log.",
 )
 @trust_config_option
 @json_option
 def sign(bundle: Path, key: Path | None, keyless: bool, trust_config: Path | None, as_json: bool) -> None:
-    """Sign a bundle, every file of it.
+    """Sign all files of a bundle.
 
-    Checks every file against the manifest first, and writes model.sig into the bundle, in the form of OpenSSF Model
-    Signing. Whoever has the public key, or knows the identity, can tell whose the bundle is: tscnc-deploy
-    verify-signature, or check, with --key, or with --identity and --issuer.
+    Checks every file against the manifest first, then writes model.sig into the bundle, in the format of OpenSSF Model
+    Signing. To verify the signature, run tscnc-deploy verify-signature or check, with --key, or with --identity and
+    --issuer.
     """
     from tscnc_deploy.bundle.signing.key import sign as sign_bundle
     from tscnc_deploy.bundle.signing.keyless import sign_keyless
 
     if (key is None) != keyless:
         given = "neither" if key is None else "both"
-        msg = f"--key and --keyless: {given} given; sign with --key PRIVATE.pem, or with --keyless as who you are"
+        msg = f"--key and --keyless: {given} given; use --key PRIVATE.pem to sign with a key, or --keyless without"
         raise InputError(msg)
     if trust_config is not None and not keyless:
-        msg = f"--trust-config {trust_config}: belongs to --keyless; a key needs no server; leave it out"
+        msg = f"--trust-config {trust_config}: requires --keyless; signing with a key uses no server"
         raise InputError(msg)
     opened = open_given(bundle)
     if key is None:

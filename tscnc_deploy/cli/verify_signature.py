@@ -1,4 +1,4 @@
-"""`tscnc-deploy verify-signature`: whether a bundle is as the owner of a key, or an identity, signed it."""
+"""`tscnc-deploy verify-signature`: verifies the signature of a bundle."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from tscnc_deploy.errors import InputError
 def verify_signature(
     bundle: Path, key: Path | None, identity: str | None, issuer: str | None, trust_config: Path | None, as_json: bool
 ) -> None:
-    """Check whose a bundle is.
+    """Verify who signed a bundle.
 
-    Give --key, or --identity and --issuer for a keyless signature. Exit status 2 if it is not signed, signed by
-    somebody else, or any file is not the one that was signed; 3 if a package is missing or Sigstore cannot be reached.
+    Give --key, or --identity and --issuer for a keyless signature. Exit status 2 if the bundle is not signed, is signed
+    by somebody else, or a file differs from the signed one; 3 if a package is missing or Sigstore cannot be reached.
     """
     from tscnc_deploy.bundle.signing.keyless import verify_signer
 
-    whose = chosen_identity(key, identity, issuer, trust_config)
-    signer = whose or key
+    required = chosen_identity(key, identity, issuer, trust_config)
+    signer = required or key
     if signer is None:
-        msg = "whose must the signature be? Give --key PUBLIC.pem, or --identity NAME and --issuer URL"
+        msg = "no signer given: add --key PUBLIC.pem, or --identity NAME and --issuer URL"
         raise InputError(msg)
     opened = open_given(bundle)
     verify_signer(opened, signer)
     if as_json:
-        told = {"key": str(key)} if whose is None else {"identity": whose.name, "issuer": whose.issuer}
-        print_json({"bundle": str(opened.path), **told, "valid": True})
+        facts = {"key": str(key)} if required is None else {"identity": required.name, "issuer": required.issuer}
+        print_json({"bundle": str(opened.path), **facts, "valid": True})
     else:
-        by = f"with the key of {key}" if whose is None else f"by {whose}"
-        click.echo(f"{opened.path}: signed {by}, every file as it was signed")
+        by = f"with the key {key}" if required is None else f"by {required}"
+        click.echo(f"{opened.path}: signed {by}, all files match the signature")

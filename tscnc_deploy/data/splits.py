@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from tscnc_deploy.pixels import to_unit_range
+
 _CHUNK = 4096
 
 
@@ -30,7 +32,7 @@ class Split:
         """Float32 images [n, C, H, W] in [0, 1] and labels [n] of the given indices, on the split's device."""
         index = index.to(self.images.device)
         images = self.images[index]
-        return images.float() / 255 if images.dtype == torch.uint8 else images, self.labels[index]
+        return to_unit_range(images) if images.dtype == torch.uint8 else images, self.labels[index]
 
     def subset(self, index: Tensor) -> Self:
         """The images at the given indices, in that order."""

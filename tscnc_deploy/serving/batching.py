@@ -1,4 +1,4 @@
-"""Dynamic batching: requests that come together share one call of the engine."""
+"""Dynamic batching: requests that arrive together share one engine call."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SINGLE_CALLS = 15
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an engine.
+    """One engine call.
 
     Attributes:
-        images: How many it was given.
-        waited: Seconds that each request had waited for it.
-        seconds: That it took.
+        images: Number of images.
+        waited: Seconds that each request waited before the call.
+        seconds: Duration of the call.
     """
 
     images: int
@@ -37,29 +37,29 @@ class Call:
 @dataclass(frozen=True, eq=False, slots=True)
 class _Job:
     images: Array
-    answer: asyncio.Future[Array]
+    logits: asyncio.Future[Array]
     arrived: float
 
 
 class Batcher:
-    """Gathers requests into calls; they arrive in one event loop, and each engine has a thread.
+    """Batches requests from one event loop; each engine runs in its own thread.
 
-    An engine's thread takes its next batch by itself, so the engine never waits for an event loop that is busy with the
-    requests after it. A call waits for the next requests only as long as there are reasons to expect them: until it has
-    half of those that are under way (of the call before it, whose clients will ask again, and those that wait),
-    `max_batch` images, or the oldest has waited `max_delay`. A single client that waits for its answers is therefore
-    never delayed, and many clients meet in two calls, of which one is computed while the other is gathered.
+    An engine's thread takes its next batch itself, so the engine never waits for an event loop that is busy with later
+    requests. A batch waits for more requests only while more are likely to come: until it contains half of the
+    requests in flight (those of the previous call, whose clients will send the next one, and those in the queue) or
+    `max_batch` images, or until its oldest request has waited for `max_delay`. So a single client that waits for each
+    response is never delayed, and many clients form two batches, one being computed while the other fills.
 
     Args:
         engines: One per instance; each is called by one thread at a time.
-        max_batch: Most images of one call; no request may have more.
-        max_delay: Seconds.
-        max_queue: Most images that wait; further requests are refused.
-        in_place_seconds: As long as most of the last calls with one image took less, one that finds nothing waiting and
-            no engine at work is computed in the event loop, by the first engine: right for engines that are quicker
-            than the way to their thread and back. 0 does so never.
-        single_seconds: What calls with one image took so far.
-        observe: Is told of every call, in the event loop.
+        max_batch: Largest number of images in a call; no request may have more.
+        max_delay: Longest time in seconds that a request waits for others.
+        max_queue: Largest number of waiting images; requests beyond it are rejected.
+        in_place_seconds: While the median of the recent single-image calls is below this, a request for one image that
+            finds the queue empty and all engines idle is computed in the event loop, by the first engine. This pays off
+            for engines that are faster than the round trip to their thread. 0 disables it.
+        single_seconds: Durations of past single-image calls.
+        observe: Called in the event loop after every engine call.
     """
 
     def __init__(
@@ -78,38 +78,38 @@ class Batcher:
         self._max_delay = max_delay
         self._max_queue = max(max_queue, max_batch)
         self._in_place_seconds = in_place_seconds
-        # A median: now and then the machine is busy with something else.
+        # The median ignores the calls during which the machine was busy with something else.
         self._single_seconds = deque(single_seconds, maxlen=_SINGLE_CALLS)
         self._observe = observe
         self._waiting: deque[_Job] = deque()
         self._images = 0
-        self._at_work = 0
+        self._busy = 0
         self._last = 1
         self._wanted = 1
         self._closing = False
-        # Guards what is above; `_turn` is held by the one thread that gathers.
+        # Guards the fields above; the one thread that fills a batch holds `_turn`.
         self._enough = threading.Condition()
         self._turn = threading.Lock()
         self._ended: list[asyncio.Future[None]] = []
 
     @property
     def waiting(self) -> int:
-        """Number of images that wait."""
+        """Number of waiting images."""
         return self._images
 
     def start(self) -> None:
-        """Begins to answer; must be called inside the event loop."""
+        """Starts the threads; must be called in the event loop."""
         loop = asyncio.get_running_loop()
         for number, engine in enumerate(self._engines):
             ended: asyncio.Future[None] = loop.create_future()
             self._ended.append(ended)
-            # No reason to keep a program alive that was ended without `close`.
+            # A daemon, so that a program that ends without `close` is not kept alive.
             threading.Thread(
                 target=self._work, args=(engine, loop, ended), name=f"engine-{number}", daemon=True
             ).start()
 
     async def close(self) -> None:
-        """Answers what waits, takes nothing more, and ends."""
+        """Accepts no more requests, finishes those in the queue, and stops the threads."""
         with self._enough:
             self._closing = True
             self._enough.notify()
@@ -118,32 +118,32 @@ class Batcher:
     async def logits(self, images: Array, deadline: float | None = None) -> Array:
         """Logits of the images of one request, float32 [N, C, H, W] in [0, 1] -> float32 [N, K].
 
-        Cancelling it takes the request out of the queue.
+        Cancelling it removes the request from the queue.
 
         Args:
             images: At most `max_batch`.
-            deadline: When to give up, in the event loop's time; None never does.
+            deadline: When to give up, in the event loop's time; None waits for ever.
 
         Raises:
             RequestError: The queue is full, the deadline has passed, the engine failed, or the batcher is closed.
         """
         loop = asyncio.get_running_loop()
         if deadline is not None and deadline <= loop.time():
-            raise _too_late()
+            raise _deadline_passed()
         job = _Job(images, loop.create_future(), time.monotonic())
         if len(images) == 1 and self._is_quick() and self._idle():
             # Only this thread adds jobs, so no engine finds work before the call is over.
-            self._answer(*self._call(self._engines[0], [job]))
-            return await job.answer
+            self._finish(*self._call(self._engines[0], [job]))
+            return await job.logits
         self._add(job)
         try:
             async with asyncio.timeout_at(deadline):
-                return await job.answer
+                return await job.logits
         except TimeoutError:
-            raise _too_late() from None
+            raise _deadline_passed() from None
         finally:
-            if job.answer.cancelled():
-                self._give_up(job)
+            if job.logits.cancelled():
+                self._remove(job)
 
     def _is_quick(self) -> bool:
         times = sorted(self._single_seconds)
@@ -151,7 +151,7 @@ class Batcher:
 
     def _idle(self) -> bool:
         with self._enough:
-            return not (self._waiting or self._at_work or self._closing)
+            return not (self._waiting or self._busy or self._closing)
 
     def _add(self, job: _Job) -> None:
         count = len(job.images)
@@ -160,14 +160,14 @@ class Batcher:
                 msg = "this version of the model is being stopped"
                 raise RequestError(msg, Reason.UNAVAILABLE)
             if self._images + count > self._max_queue:
-                msg = f"{self._images} images are waiting, {self._max_queue} may; try again later"
+                msg = f"the queue is full: {self._images} images of at most {self._max_queue}; try again later"
                 raise RequestError(msg, Reason.BUSY)
             self._waiting.append(job)
             self._images += count
-            if self._are_enough():
+            if self._has_enough():
                 self._enough.notify()
 
-    def _give_up(self, job: _Job) -> None:
+    def _remove(self, job: _Job) -> None:
         with self._enough:
             if job in self._waiting:
                 self._waiting.remove(job)
@@ -175,33 +175,33 @@ class Batcher:
 
     def _work(self, engine: Engine, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
         while batch := self._gather():
-            answer = self._call(engine, batch)
+            done = self._call(engine, batch)
             with self._enough:
-                self._at_work -= 1
-            loop.call_soon_threadsafe(self._answer, *answer)
+                self._busy -= 1
+            loop.call_soon_threadsafe(self._finish, *done)
         loop.call_soon_threadsafe(ended.set_result, None)
 
     def _gather(self) -> list[_Job]:
-        """The jobs of the next call, in the order of their arrival; none when the batcher is closed and empty."""
+        """The jobs of the next call, in the order of their arrival; empty once the batcher is closed and finished."""
         with self._turn, self._enough:
             batch: list[_Job] = []
             while not batch and (self._waiting or not self._closing):
-                self._until(1, None)
+                self._wait_for(1, None)
                 if self._waiting:
                     half = -(-(self._last + len(self._waiting)) // 2)
-                    self._until(half, self._waiting[0].arrived + self._max_delay)
+                    self._wait_for(half, self._waiting[0].arrived + self._max_delay)
                     batch = self._take()
             if batch:
                 self._last = len(batch)
-                self._at_work += 1
+                self._busy += 1
             return batch
 
-    def _are_enough(self) -> bool:
+    def _has_enough(self) -> bool:
         return len(self._waiting) >= self._wanted or self._images >= self._max_batch
 
-    def _until(self, requests: int, deadline: float | None) -> None:
+    def _wait_for(self, requests: int, deadline: float | None) -> None:
         self._wanted = requests
-        while not (self._are_enough() or self._closing):
+        while not (self._has_enough() or self._closing):
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 return
@@ -224,19 +224,19 @@ class Batcher:
         return batch, logits, call
 
     def _run(self, engine: Engine, batch: list[_Job]) -> Array:
-        form = sum(len(job.images) for job in batch), engine.spec.classes
+        shape = sum(len(job.images) for job in batch), engine.spec.classes
         try:
             images = batch[0].images if len(batch) == 1 else np.concatenate([job.images for job in batch])
             logits = engine.logits(images)
-            if logits.shape != form:
-                msg = f"it gave logits {list(logits.shape)} instead of {list(form)}"
+            if logits.shape != shape:
+                msg = f"it returned logits {list(logits.shape)} instead of {list(shape)}"
                 raise ValueError(msg)
             return logits
-        except Exception:  # an engine may be anybody's, and its failure must not end the server
-            _log.exception("the engine %s failed on %d images", engine.spec.name, form[0])
-            return np.full(form, np.nan, np.float32)
+        except Exception:  # a third-party engine may raise anything, and its failure must not end the server
+            _log.exception("the engine %s failed on %d images", engine.spec.name, shape[0])
+            return np.full(shape, np.nan, np.float32)
 
-    def _answer(self, batch: list[_Job], logits: Array, call: Call) -> None:
+    def _finish(self, batch: list[_Job], logits: Array, call: Call) -> None:
         self._observe(call)
         if call.images == 1:
             self._single_seconds.append(call.seconds)
@@ -245,13 +245,13 @@ class Batcher:
         for job in batch:
             own = slice(start, start + len(job.images))
             start = own.stop
-            if job.answer.done():  # its client has gone
+            if job.logits.done():  # the client has disconnected
                 continue
             if finite[own].all():
-                job.answer.set_result(logits[own])
+                job.logits.set_result(logits[own])
             else:
-                job.answer.set_exception(RequestError("the engine failed on this request", Reason.FAILED))
+                job.logits.set_exception(RequestError("the engine failed on this request", Reason.FAILED))
 
 
-def _too_late() -> RequestError:
-    return RequestError("the deadline of the request passed before it was answered", Reason.DEADLINE)
+def _deadline_passed() -> RequestError:
+    return RequestError("the deadline of the request passed before it was processed", Reason.DEADLINE)

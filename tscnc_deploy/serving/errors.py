@@ -1,4 +1,4 @@
-"""What a client is told when it does not get an answer."""
+"""The error that ends a request, with its HTTP and gRPC status."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Reason(Enum):
-    """Why; the HTTP status and the name of the gRPC status that say so."""
+    """Why a request failed: the HTTP status and the name of the gRPC status."""
 
     BAD_REQUEST = (400, "INVALID_ARGUMENT")
     UNAUTHENTICATED = (401, "UNAUTHENTICATED")
@@ -25,12 +25,12 @@ class Reason(Enum):
 
     @property
     def grpc(self) -> str:
-        """The gRPC status, a name in `grpc.StatusCode`."""
+        """The gRPC status, the name of a member of `grpc.StatusCode`."""
         return self.value[1]
 
 
 class RequestError(Exception):
-    """A request that is not answered; its text goes to the client and so says nothing of the server's insides."""
+    """A request that gets an error instead of a response. Clients see the message, so it must not expose internals."""
 
     def __init__(self, message: str, reason: Reason = Reason.BAD_REQUEST) -> None:
         super().__init__(message)

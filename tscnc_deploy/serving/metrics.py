@@ -1,4 +1,4 @@
-"""What Prometheus can read of a server."""
+"""Metrics of a server in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -16,48 +16,50 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The figures of one server, in a registry of their own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
 
-        def histogram(name: str, what: str, buckets: tuple[float, ...]) -> Histogram:
-            return Histogram(f"tscnc_{name}", what, buckets=buckets, registry=self._registry)
+        def histogram(name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"tscnc_{name}", help_text, buckets=buckets, registry=self._registry)
 
         self._requests = Counter(
             "tscnc_requests", "Requests by transport, call and status.", ("transport", "call", "status"),
             registry=self._registry,
         )  # fmt: skip
-        self._request_seconds = histogram("request_seconds", "Seconds of a request for inference.", _SECONDS)
-        self._queue_seconds = histogram("queue_seconds", "Seconds that a request waited for its batch.", _SECONDS)
-        self._inference_seconds = histogram("inference_seconds", "Seconds of a call of the engine.", _SECONDS)
-        self._batch_images = histogram("batch_images", "Images of a call of the engine.", _IMAGES)
-        self._waiting = Gauge("tscnc_queue_images", "Images that wait for a batch.", registry=self._registry)
+        self._request_seconds = histogram("request_seconds", "Duration of inference requests in seconds.", _SECONDS)
+        self._queue_seconds = histogram(
+            "queue_seconds", "Time that requests waited for their batch, in seconds.", _SECONDS
+        )
+        self._inference_seconds = histogram("inference_seconds", "Duration of engine calls in seconds.", _SECONDS)
+        self._batch_images = histogram("batch_images", "Images per engine call.", _IMAGES)
+        self._waiting = Gauge("tscnc_queue_images", "Images waiting for a batch.", registry=self._registry)
         self._model = Gauge(
-            "tscnc_model", "1 for the model that is served.", ("model", "version", "engine", "provider", "digest"),
+            "tscnc_model", "1 for the model being served.", ("model", "version", "engine", "provider", "digest"),
             registry=self._registry,
         )  # fmt: skip
 
     def show_model(self, model: Model, waiting: Callable[[], float]) -> None:
-        """Names the model that is served from now on, and says where the length of its queue can be read."""
+        """Sets the model that is served from now on, and the function that reads the length of its queue."""
         self._model.clear()
         spec = model.spec
         self._model.labels(model.name, model.version, spec.name, spec.provider, model.digest).set(1)
         self._waiting.set_function(waiting)
 
     def count_request(self, transport: str, call: str, status: str, seconds: float) -> None:
-        """Counts a request that was answered or refused."""
+        """Counts a finished request."""
         self._requests.labels(transport, call, status).inc()
         if call == "infer":
             self._request_seconds.observe(seconds)
 
     def count_call(self, call: Call) -> None:
-        """Counts a call of the engine."""
+        """Counts an engine call."""
         for seconds in call.waited:
             self._queue_seconds.observe(seconds)
         self._inference_seconds.observe(call.seconds)
         self._batch_images.observe(call.images)
 
     def to_text(self) -> bytes:
-        """In Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Whether the extra "serve" is installed."""
+"""Checks that the packages of the extra "serve" are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MODULES = ("starlette", "uvicorn", "httptools", "grpc", "orjson", "prometheus_c
 
 
 def require_packages() -> None:
-    """Checks what serving needs.
+    """Checks that everything that serving imports is installed.
 
     Raises:
         UnavailableError: Something is missing; the message has the command that installs it.

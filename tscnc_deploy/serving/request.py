@@ -1,4 +1,4 @@
-"""A request for inference as both transports read it, and what both check of it."""
+"""An inference request as both transports read it, and the checks that they share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_ID = 1024
 
 @dataclass(frozen=True)
 class Output:
-    """The one output, as a client wants it.
+    """The form in which a client wants the output.
 
     Attributes:
-        binary: Whether over HTTP it is sent after the JSON and not in it.
-        top: Number of classes of the classification extension; None for the logits.
+        binary: Whether HTTP sends the data in binary form after the JSON instead of inside it.
+        top: Number of top classes to return (classification extension); None returns the logits.
     """
 
     binary: bool = False
@@ -32,10 +32,10 @@ class InferRequest:
     """A checked request.
 
     Attributes:
-        id: The client's, given back with the answer; empty without.
+        id: Chosen by the client and returned with the response; empty if there is none.
         images: float32 [N, C, H, W] in [0, 1].
-        output: What to answer with.
-        timeout: Seconds that the client waits; None if it does not say.
+        output: The form of the response.
+        timeout: Seconds that the client waits; None if it sets no limit.
     """
 
     id: str
@@ -45,39 +45,39 @@ class InferRequest:
 
 
 def checked_id(value: object) -> str:
-    """The id of a request.
+    """The ID of a request.
 
     Raises:
-        RequestError: No text, or a long one.
+        RequestError: It is not a string, or longer than `MAX_ID`.
     """
     if not isinstance(value, str) or len(value) > MAX_ID:
-        msg = f"id must be a text of at most {MAX_ID} characters"
+        msg = f"id must be a string of at most {MAX_ID} characters"
         raise RequestError(msg)
     return value
 
 
 def checked_timeout(parameters: Mapping[str, Any]) -> float | None:
-    """Seconds from the parameter "timeout", microseconds, as Triton's clients send it; 0 is none.
+    """Seconds from the parameter "timeout", which Triton's clients send in microseconds; None if it is 0 or missing.
 
     Raises:
-        RequestError: Neither a whole number nor one from 0 up.
+        RequestError: It is not an integer of at least 0.
     """
     value = parameters.get("timeout", 0)
     if type(value) is not int or value < 0:
-        msg = f"the parameter timeout must be whole microseconds from 0 up, not {shown(value)}"
+        msg = f"the parameter timeout must be an integer number of microseconds, at least 0, not {shown(value)}"
         raise RequestError(msg)
     return value / 1e6 or None
 
 
 def checked_output(wanted: Sequence[tuple[object, Mapping[str, Any]]], binary: bool) -> Output:
-    """The output that is asked for.
+    """The requested output.
 
     Args:
-        wanted: Name and parameters of each; none asks for everything the model has.
-        binary: Whether the request as a whole asks for binary form.
+        wanted: Name and parameters of each requested output; empty requests all outputs.
+        binary: Whether the request asks for binary outputs by default.
 
     Raises:
-        RequestError: An output that the model does not have, one twice, or a parameter of the wrong type.
+        RequestError: The model has no such output, an output is requested twice, or a parameter has the wrong type.
     """
     if not wanted:
         return Output(binary)
@@ -86,10 +86,10 @@ def checked_output(wanted: Sequence[tuple[object, Mapping[str, Any]]], binary: b
             msg = f"the model has one output, {OUTPUT!r}; the request asks for {shown(name)}"
             raise RequestError(msg)
     if len(wanted) > 1:
-        msg = f"the output {OUTPUT!r} is asked for {len(wanted)} times"
+        msg = f"the output {OUTPUT!r} is requested {len(wanted)} times"
         raise RequestError(msg)
     parameters = wanted[0][1]
-    refuse_shared_memory(parameters)
+    reject_shared_memory(parameters)
     top = parameters.get("classification", 0)
     if type(top) is not int or top < 0:
         msg = f"the parameter classification must be a number of classes, not {shown(top)}"
@@ -97,8 +97,8 @@ def checked_output(wanted: Sequence[tuple[object, Mapping[str, Any]]], binary: b
     return Output(flag(parameters, "binary_data", binary), top or None)
 
 
-def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
-    """Refuses tensors that the client left in its own memory.
+def reject_shared_memory(parameters: Mapping[str, Any]) -> None:
+    """Rejects tensors in shared memory.
 
     Raises:
         RequestError: The parameters name a shared memory region.
@@ -109,10 +109,10 @@ def refuse_shared_memory(parameters: Mapping[str, Any]) -> None:
 
 
 def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
-    """A parameter that is true or false.
+    """The value of a Boolean parameter.
 
     Raises:
-        RequestError: It is something else.
+        RequestError: It is not a Boolean.
     """
     value = parameters.get(name, default)
     if not isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""An answer as both transports write it: logits, or the classes that they rank first."""
+"""A response as both transports write it: logits, or the top classes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tscnc_deploy.serving.request import Output
 
 @dataclass(frozen=True, eq=False)
 class InferResponse:
-    """What a request is answered with.
+    """The response to an inference request.
 
     Attributes:
         model: Name of the model.
-        version: Its version.
-        id: Of the request; empty without.
+        version: Version of the model.
+        id: ID of the request; empty if it had none.
         logits: float32 [N, K].
-        output: In what form the client wants them.
+        output: The form in which the client wants them.
         classes: Names of the K classes.
     """
 
@@ -39,12 +39,12 @@ class InferResponse:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(N, K), or (N, number of classes asked for)."""
+        """(N, K), or (N, number of requested classes)."""
         count, classes = self.logits.shape
         return count, classes if self.output.top is None else min(self.output.top, classes)
 
     def to_bytes(self) -> bytes:
-        """Binary form: little-endian float32, or each text after its length in four bytes."""
+        """Binary form: little-endian float32, or strings that follow their length in four bytes."""
         if self.output.top is None:
             return np.ascontiguousarray(self.logits, "<f4").tobytes()
         return b"".join(struct.pack("<I", len(text)) + text for text in self._ranked)
@@ -57,10 +57,10 @@ class InferResponse:
 
     @cached_property
     def _ranked(self) -> list[bytes]:
-        """LOGIT:INDEX:LABEL of the first classes of every image, best first, as the classification extension has it."""
+        """LOGIT:INDEX:LABEL of the top classes of every image, best first, the form of the classification extension."""
         order = np.argsort(-self.logits, axis=1, kind="stable")[:, : self.shape[1]]
         return [
-            f"{row[place]:f}:{place}:{self.classes[place]}".encode()
-            for row, places in zip(self.logits, order, strict=True)
-            for place in places
+            f"{row[index]:f}:{index}:{self.classes[index]}".encode()
+            for row, indices in zip(self.logits, order, strict=True)
+            for index in indices
         ]

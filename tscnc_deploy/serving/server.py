@@ -1,4 +1,4 @@
-"""A server from its first warm-up to the last answer."""
+"""Runs a server, from the warm-up of the model to the last response."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from tscnc_deploy.serving.model import Model
 from tscnc_deploy.serving.service import Limits, Service
 
 _BACKLOG = 2048
-# How long an engine that has its answer may wait for Python's lock while the event loop is busy. Python's own default,
-# 5 ms, is as long as a whole batch takes.
+# How long an engine thread may wait for the GIL while the event loop is busy. Python's default of 5 ms is as long as a
+# whole batch takes.
 _SWITCH_SECONDS = 1e-4
-# What is open besides connections: libraries, engines, pipes.
+# File descriptors for anything but connections: libraries, engines, pipes.
 _OTHER_FILES = 128
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where and how a server is reached.
+class Address:
+    """Where a server listens.
 
     Attributes:
-        host: Address to listen on.
-        port: For HTTP; 0 takes a free one.
-        grpc_port: For gRPC; 0 takes a free one, None serves none.
-        certificate: PEM file of the server's certificate chain; with it everything is TLS.
-        key: PEM file of its private key.
+        host: Host name or IP address.
+        port: Port for HTTP; 0 chooses a free one.
+        grpc_port: Port for gRPC; 0 chooses a free one, None disables gRPC.
+        certificate: PEM file with the certificate chain; enables TLS for HTTP and gRPC.
+        key: PEM file with its private key.
     """
 
     host: str = "127.0.0.1"
@@ -54,7 +54,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Started:
-    """A server that is ready: its addresses and what it serves."""
+    """A server that is ready: its URLs and its model."""
 
     http: str
     grpc: str | None
@@ -63,7 +63,7 @@ class Started:
 
 def run(
     open_model: Callable[[str], Model],
-    place: Place,
+    address: Address,
     limits: Limits,
     *,
     token: str | None = None,
@@ -77,31 +77,31 @@ def run(
 
     Args:
         open_model: See `Service`.
-        place: Where.
-        limits: How much is taken on.
+        address: Where to listen.
+        limits: Limits of the server.
         token: See `Service`.
         allow_failed: See `Service`.
         allow_unsigned: See `Service`.
         access_log: See `http_application`.
-        stop_seconds: How long requests that have been taken may last after the signal.
-        started: Is told once, when the server is ready.
+        stop_seconds: Seconds that accepted requests may take after the signal.
+        started: Called once, when the server is ready.
 
     Raises:
-        InputError: A port or a certificate cannot be used.
+        InputError: A port or the certificate cannot be used.
         TscncError: The model cannot be opened.
     """
-    limits = replace(limits, max_connections=min(limits.max_connections, _files_to_open() // 2))
+    limits = replace(limits, max_connections=min(limits.max_connections, _max_open_files() // 2))
     sys.setswitchinterval(_SWITCH_SECONDS)
     service = Service(
         open_model, limits, Metrics(), token=token, allow_failed=allow_failed, allow_unsigned=allow_unsigned
     )
-    serving = _serve(service, place, http_application(service, access_log=access_log), stop_seconds, started)
+    serving = _serve(service, address, http_application(service, access_log=access_log), stop_seconds, started)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serving)
 
 
 class _Http(uvicorn.Server):
-    """uvicorn without its own handling of signals, after which it would raise them once more."""
+    """uvicorn without its handling of signals, which would raise them a second time after the server has stopped."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,22 +109,22 @@ class _Http(uvicorn.Server):
 
 
 async def _serve(
-    service: Service, place: Place, application: ASGIApp, stop_seconds: float, started: Callable[[Started], None]
+    service: Service, address: Address, application: ASGIApp, stop_seconds: float, started: Callable[[Started], None]
 ) -> None:
-    credentials = _credentials(place)
-    listener = _listen(place.host, place.port)
+    credentials = _credentials(address)
+    listener = _listen(address.host, address.port)
     await service.start()
-    running = service.current
+    loaded = service.current
     rpc, grpc_port = None, None
-    if place.grpc_port is not None:
-        rpc = grpc_server(service, running.door.max_body)
-        grpc_port = _bind(rpc, place, credentials)
+    if address.grpc_port is not None:
+        rpc = grpc_server(service, loaded.validator.max_body)
+        grpc_port = _bind(rpc, address, credentials)
         await rpc.start()
     connections = Connections(service.limits.max_connections, service.limits.idle_timeout)
     http = _Http(
         uvicorn.Config(
             application,
-            http=connections.protocol,  # type: ignore[arg-type]  # it is called, whatever it is
+            http=connections.protocol,  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
             log_config=None,
@@ -132,35 +132,34 @@ async def _serve(
             server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=math.ceil(service.limits.idle_timeout),
-            ssl_certfile=place.certificate,
-            ssl_keyfile=place.key,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
             timeout_graceful_shutdown=max(int(stop_seconds), 1),
         )
     )
-    ending: list[asyncio.Task[None]] = []
+    stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
-        service.stop_welcoming()
+        service.report_not_ready()
         http.should_exit = True
-        if rpc and not ending:
-            ending.append(asyncio.create_task(rpc.stop(stop_seconds)))
+        if rpc and not stopping:
+            stopping.append(asyncio.create_task(rpc.stop(stop_seconds)))
 
     def reload() -> None:
-        ending_of_old = asyncio.create_task(service.reload())
-        reloads.add(ending_of_old)
-        ending_of_old.add_done_callback(reloads.discard)
+        task = asyncio.create_task(service.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
     reloads: set[asyncio.Task[None]] = set()
     with _signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}):
-        scheme = "https" if place.certificate else "http"
-        address = f"[{place.host}]" if ":" in place.host else place.host
-        rpc_address = None if grpc_port is None else f"grpc{'s' if place.certificate else ''}://{address}:{grpc_port}"
-        started(Started(f"{scheme}://{address}:{listener.getsockname()[1]}", rpc_address, running.model))
+        host, tls = _bracketed(address.host), "s" if address.certificate else ""
+        grpc_url = None if grpc_port is None else f"grpc{tls}://{host}:{grpc_port}"
+        started(Started(f"http{tls}://{host}:{listener.getsockname()[1]}", grpc_url, loaded.model))
         watching = asyncio.create_task(connections.watch())
         await http.serve([listener])
         watching.cancel()
         stop()
-        await asyncio.gather(*ending, *reloads)
+        await asyncio.gather(*stopping, *reloads)
         await service.stop()
 
 
@@ -169,30 +168,35 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
-        msg = f"--host {host} --port {port}: cannot be listened on: {getattr(error, 'strerror', None) or error}"
+        msg = f"--host {host} --port {port}: cannot listen: {getattr(error, 'strerror', None) or error}"
         raise InputError(msg) from error
 
 
-def _bind(server: grpc.aio.Server, place: Place, credentials: grpc.ServerCredentials | None) -> int:
-    address = f"[{place.host}]:{place.grpc_port}" if ":" in place.host else f"{place.host}:{place.grpc_port}"
+def _bracketed(host: str) -> str:
+    """The host as URLs have it: IPv6 addresses in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def _bind(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+    target = f"{_bracketed(address.host)}:{address.grpc_port}"
     try:
         if credentials:
-            return server.add_secure_port(address, credentials)
-        return server.add_insecure_port(address)
+            return server.add_secure_port(target, credentials)
+        return server.add_insecure_port(target)
     except RuntimeError as error:
-        msg = f"--grpc-port {place.grpc_port}: {address} cannot be listened on; is another server using it?"
+        msg = f"--grpc-port {address.grpc_port}: cannot listen on {target}; is another server using it?"
         raise InputError(msg) from error
 
 
-def _credentials(place: Place) -> grpc.ServerCredentials | None:
-    """Of gRPC; uvicorn reads the same files again, which are known to be good by then."""
-    if place.certificate is None or place.key is None:
+def _credentials(address: Address) -> grpc.ServerCredentials | None:
+    """Credentials for gRPC, also to check the files before uvicorn reads them."""
+    if address.certificate is None or address.key is None:
         return None
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(place.certificate, place.key)
-        pair = (place.key.read_bytes(), place.certificate.read_bytes())
-    except OSError as error:  # ssl.SSLError is one too
-        msg = f"--tls-cert {place.certificate} --tls-key {place.key}: cannot be used: {error.strerror or error}"
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(address.certificate, address.key)
+        pair = (address.key.read_bytes(), address.certificate.read_bytes())
+    except OSError as error:  # includes ssl.SSLError
+        msg = f"--tls-cert {address.certificate} --tls-key {address.key}: not a valid pair: {error.strerror or error}"
         raise InputError(msg) from error
     return grpc.ssl_server_credentials([pair])
 
@@ -206,13 +210,13 @@ def _signals(handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[Non
     try:
         yield
     finally:
-        for number, handler_before in before.items():
+        for number, previous in before.items():
             loop.remove_signal_handler(number)
-            signal.signal(number, handler_before)
+            signal.signal(number, previous)
 
 
-def _files_to_open() -> int:
-    """How many: each connection is one, of which shells allow a thousand unless a program asks for more."""
+def _max_open_files() -> int:
+    """Raises the limit on open files as far as allowed and returns it; shells often start with 1024."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -223,7 +227,7 @@ def _files_to_open() -> int:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed, which answers small requests faster; otherwise asyncio's own loop."""
+    """uvloop if it is installed, which handles small requests faster; otherwise asyncio's loop."""
     try:
         import uvloop
     except ImportError:

@@ -1,4 +1,4 @@
-"""What HTTP and gRPC share: the model that is served now, and whether the server is ready."""
+"""The state that HTTP and gRPC share: the model being served, and whether the server is ready."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from tscnc_deploy.serving.validation import InputValidator, shown
 
 _log = logging.getLogger(__name__)
 
-# An engine that is quicker with one image answers in the event loop: the way to its thread and back takes 0.1 ms.
+# An engine that is faster than this runs in the event loop: the round trip to its thread takes 0.1 ms.
 _IN_PLACE_SECONDS = 1e-4
 EXTENSIONS = ("binary_tensor_data", "classification")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a server takes on.
+    """Limits of a server.
 
     Attributes:
-        max_batch: Most images of one call and of one request; None takes the engine's largest batch.
-        max_delay: Most seconds that a request waits for others to share its call.
-        max_queue: Most images that wait; None takes four times the largest batch.
-        max_body: Most bytes of a request; None takes what the largest batch needs as JSON.
-        timeout: Seconds after which a request is given up, whatever the client says.
-        body_timeout: Seconds within which the body of a request must have come.
-        max_connections: Most connections of HTTP, and of gRPC.
+        max_batch: Largest number of images in an engine call and in a request; None uses the engine's largest batch.
+        max_delay: Longest time in seconds that a request waits for others to join its batch.
+        max_queue: Largest number of waiting images; None uses four times the largest batch.
+        max_body: Largest request in bytes; None uses what the largest batch needs as JSON.
+        timeout: Seconds after which a request fails, even if its client would wait longer.
+        body_timeout: Seconds within which the body of a request must arrive.
+        max_connections: Largest number of HTTP connections, and of gRPC connections.
         idle_timeout: Seconds after which a connection without a request is closed.
     """
 
@@ -54,10 +54,10 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model with its guards and its batches."""
+    """A model with its validator and its batcher."""
 
     model: Model
-    door: InputValidator
+    validator: InputValidator
     batcher: Batcher
 
 
@@ -65,12 +65,12 @@ class Service:
     """The state of a server; lives in one event loop.
 
     Args:
-        open_model: Opens the model as the version it is given; called again for each reload.
-        limits: How much is taken on.
-        metrics: Are told of everything.
-        token: Clients must show it; None lets everybody in.
-        allow_failed: Whether the user asked to serve what did not pass; clients are told.
-        allow_unsigned: Whether the user asked to serve what is not signed as asked for; clients are told.
+        open_model: Opens the model under the given version; called again for each reload.
+        limits: Limits of the server.
+        metrics: Counts requests and engine calls.
+        token: Bearer token that clients must send; None accepts every client.
+        allow_failed: Whether the user allowed a model that did not pass; shown to clients.
+        allow_unsigned: Whether the user allowed a bundle without the required signature; shown to clients.
     """
 
     def __init__(
@@ -88,39 +88,39 @@ class Service:
         self.metrics = metrics
         self._token = None if token is None else f"Bearer {token}".encode()
         self._allowed = {"allow_failed": allow_failed, "allow_unsigned": allow_unsigned}
-        self._running: LoadedModel | None = None
+        self._loaded: LoadedModel | None = None
         self._reloading = asyncio.Lock()
         self._stopping = False
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are welcome."""
-        return self._running is not None and not self._stopping
+        """Whether the server accepts new requests."""
+        return self._loaded is not None and not self._stopping
 
     @property
     def current(self) -> LoadedModel:
-        """What is served now.
+        """The model being served.
 
         Raises:
-            RequestError: Nothing yet.
+            RequestError: No model is loaded yet.
         """
-        if self._running is None:
+        if self._loaded is None:
             msg = "the model is not loaded yet"
             raise RequestError(msg, Reason.UNAVAILABLE)
-        return self._running
+        return self._loaded
 
     async def start(self) -> None:
         """Opens and warms up the model.
 
         Raises:
-            TscncError: It cannot be served.
+            TscncError: The model cannot be served.
         """
         await self._replace("1")
 
     async def reload(self) -> None:
-        """Opens the bundle again and lets the new version take over; the old one answers what it has taken.
+        """Opens the bundle again and switches to the new version; the old one finishes the requests it has accepted.
 
-        A bundle that cannot be served changes nothing, and is said in the log.
+        If the bundle cannot be served, the old version stays and the log says why.
         """
         async with self._reloading:
             old = self.current
@@ -129,44 +129,44 @@ class Service:
             except TscncError as error:
                 _log.error("the bundle was not reloaded: %s", error)
                 return
-            except Exception:  # an engine may be anybody's, and fail to warm up in any way
+            except Exception:  # a third-party engine may raise anything while it warms up
                 _log.exception("the bundle was not reloaded")
                 return
             _log.info("reloaded: version %s, bundle %s", self.current.model.version, self.current.model.digest)
-            # A request that found the old version in this very moment enters its queue before that closes.
+            # Lets a request that has just found the old version enter its queue before the queue closes.
             await asyncio.sleep(0)
             await old.batcher.close()
 
-    def stop_welcoming(self) -> None:
-        """Says "not ready" from now on; requests are still answered."""
+    def report_not_ready(self) -> None:
+        """Reports "not ready" from now on; requests are still processed."""
         self._stopping = True
 
     async def stop(self) -> None:
-        """Answers what has been taken, and ends."""
-        self.stop_welcoming()
-        if self._running:
-            await self._running.batcher.close()
+        """Finishes the accepted requests and stops."""
+        self.report_not_ready()
+        if self._loaded:
+            await self._loaded.batcher.close()
 
     def find(self, name: str, version: str = "") -> LoadedModel:
-        """The model of a name, and of a version unless that is empty.
+        """The model with a name and, unless it is empty, a version.
 
         Raises:
-            RequestError: There is none.
+            RequestError: There is no such model.
         """
-        running = self.current
-        model = running.model
+        loaded = self.current
+        model = loaded.model
         if name != model.name or version not in ("", model.version):
             what = f"model {shown(name)}" + (f", version {shown(version)}" if version else "")
-            msg = f"{what} is not served here; {model.name}, version {model.version}, is"
+            msg = f"{what} is not served here; this server has {model.name}, version {model.version}"
             raise RequestError(msg, Reason.NOT_FOUND)
-        return running
+        return loaded
 
-    async def infer(self, running: LoadedModel, request: InferRequest, deadline: float | None = None) -> InferResponse:
-        """Answers a request.
+    async def infer(self, loaded: LoadedModel, request: InferRequest, deadline: float | None = None) -> InferResponse:
+        """Runs a request.
 
         Args:
-            running: What `find` gave.
-            request: Checked by its door.
+            loaded: The model, from `find`.
+            request: A validated request.
             deadline: When the client gives up, in the event loop's time.
 
         Raises:
@@ -174,36 +174,36 @@ class Service:
         """
         seconds = min(request.timeout or self.limits.timeout, self.limits.timeout)
         latest = asyncio.get_running_loop().time() + seconds
-        logits = await running.batcher.logits(request.images, latest if deadline is None else min(deadline, latest))
-        model = running.model
+        logits = await loaded.batcher.logits(request.images, latest if deadline is None else min(deadline, latest))
+        model = loaded.model
         return InferResponse(model.name, model.version, request.id, logits, request.output, model.classes)
 
     @property
-    def asks_token(self) -> bool:
-        """Whether clients must show a token."""
+    def requires_token(self) -> bool:
+        """Whether clients must send a token."""
         return self._token is not None
 
-    def check_token(self, shown_token: bytes | None) -> None:
-        """Refuses a client without the token.
+    def check_token(self, authorization: bytes | None) -> None:
+        """Rejects a client without the token.
 
         Args:
-            shown_token: Value of the header "authorization".
+            authorization: Value of the header "authorization".
 
         Raises:
-            RequestError: A token is needed, and this is not it.
+            RequestError: The server requires a token, and the header does not contain it.
         """
-        if self._token is not None and not hmac.compare_digest(shown_token or b"", self._token):
-            msg = "this server asks for a bearer token: send the header Authorization: Bearer TOKEN"
+        if self._token is not None and not hmac.compare_digest(authorization or b"", self._token):
+            msg = "this server requires a bearer token: send the header Authorization: Bearer TOKEN"
             raise RequestError(msg, Reason.UNAUTHENTICATED)
 
     def server_metadata(self) -> dict[str, Any]:
-        """Name, version and extensions, and whether models are served that did not pass or are not signed."""
+        """Name, version and extensions of the server, and whether it may serve models that failed or are not signed."""
         extensions = [*EXTENSIONS, *(name for name, allowed in self._allowed.items() if allowed)]
         return {"name": "tscnc-deploy", "version": __version__, "extensions": extensions} | self._allowed
 
-    def model_metadata(self, running: LoadedModel) -> dict[str, Any]:
-        """Form of the model, where it comes from, and what protects it."""
-        model, spec = running.model, running.model.spec
+    def model_metadata(self, loaded: LoadedModel) -> dict[str, Any]:
+        """Inputs and outputs of the model, its bundle, and its measured robustness."""
+        model, spec = loaded.model, loaded.model.spec
         return {
             "name": model.name,
             "versions": [model.version],
@@ -219,7 +219,7 @@ class Service:
                 "provider": spec.provider,
                 "precision": spec.precision,
                 "instances": len(model.engines),
-                "max_batch": running.door.max_images,
+                "max_batch": loaded.validator.max_images,
                 "input_range": {"FP32": [0, 1], "UINT8": [0, 255]},
                 "classes": list(model.classes),
                 **model.facts,
@@ -242,5 +242,5 @@ class Service:
             observe=self.metrics.count_call,
         )
         batcher.start()
-        self._running = LoadedModel(model, InputValidator(model.spec.input_shape, max_batch), batcher)
+        self._loaded = LoadedModel(model, InputValidator(model.spec.input_shape, max_batch), batcher)
         self.metrics.show_model(model, lambda: batcher.waiting)

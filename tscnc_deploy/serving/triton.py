@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RELEASE = "25.06"
 RUNTIME = "onnxruntime 1.22"
-# What every onnxruntime from 1.20 on reads, the one of that release included.
+# Supported by onnxruntime 1.20 and later, so by that release's too.
 MAX_OPSET = 21
 MAX_IR = 10
 _MAX_FACTS = 1 << 20
@@ -31,11 +31,11 @@ _MAX_FACTS = 1 << 20
 
 @dataclass(frozen=True)
 class Options:
-    """What a server is configured with beside the engine.
+    """Settings of the server, besides the engine.
 
     Attributes:
-        instances: Copies of the engine, on the CPU or on each GPU.
-        max_delay: Seconds that a request waits for others to share its call.
+        instances: Number of copies of the engine, on the CPU or on each GPU.
+        max_delay: Longest time in seconds that a request waits for others to join its batch.
     """
 
     instances: int = 1
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True)
 class _Artefact:
-    """The one file that Triton opens."""
+    """The file that Triton opens."""
 
     source: str
     file: str
@@ -53,21 +53,21 @@ class _Artefact:
 
 
 def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options) -> Path:
-    """Writes repository/NAME, where NAME is the bundle's.
+    """Writes the model folder repository/NAME, where NAME is the name of the bundle.
 
     Args:
         bundle: An opened bundle.
         engine: Name of one of its engines.
-        repository: Made if it is not there.
+        repository: Folder of the repository; created if it does not exist.
         options: See `Options`.
 
     Returns:
-        The folder of the model.
+        The model folder.
 
     Raises:
-        BundleError: There is no such engine, or it is damaged.
-        InputError: Triton cannot run it, or the folder is there already.
-        StorageError: It cannot be written.
+        BundleError: The engine does not exist or is damaged.
+        InputError: Triton cannot run the engine, or the model folder exists.
+        StorageError: The folder cannot be written.
     """
     from tscnc_deploy.report.templates import fill
 
@@ -103,7 +103,7 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
 
 
 def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
-    """What both templates say of an engine."""
+    """The values that the Triton and KServe templates share."""
     from tscnc_deploy.report.data import ReportData
 
     found = ReportData.from_json(bundle.record).evaluations.engines.get(engine)
@@ -122,14 +122,14 @@ def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
 
 @contextmanager
 def finished_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which takes its name when it is complete.
+    """A temporary folder that is renamed to `folder` when the block ends without an error.
 
     Raises:
-        InputError: The name is taken.
+        InputError: `folder` exists.
         StorageError: It cannot be written.
     """
     if folder.exists():
-        msg = f"{folder}: is there already; remove it, or give another --out"
+        msg = f"{folder}: already exists; remove it, or choose another --out"
         raise InputError(msg)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _artefact(bundle: Bundle, engine: str, target: Target) -> _Artefact:
 
 
 def _capabilities(bundle: Bundle, path: str) -> tuple[str, ...]:
-    """The GPUs that an engine was built for as Triton writes them: 8.9 for SM89."""
+    """The GPUs that an engine was built for, as compute capabilities: 8.9 for SM89."""
     try:
         facts = strict_json.loads(bundle.read(path, _MAX_FACTS))
     except ValueError as error:
@@ -175,7 +175,7 @@ def _capabilities(bundle: Bundle, path: str) -> tuple[str, ...]:
 
 
 def _onnx(bundle: Bundle, inside: str) -> str:
-    """The dense file where there are sparse initializers, of which not every execution provider knows."""
+    """The ONNX file; the dense one if the other has sparse initializers, which some execution providers lack."""
     from tscnc_deploy.engines.onnx.file import parse_onnx
 
     source = f"{inside}model.onnx"
@@ -187,7 +187,7 @@ def _onnx(bundle: Bundle, inside: str) -> str:
     if opset > MAX_OPSET or model.ir_version > MAX_IR:
         msg = (
             f"{bundle.path}: {source} has opset {opset} and IR version {model.ir_version}; Triton {RELEASE} with "
-            f"{RUNTIME} takes {MAX_OPSET} and {MAX_IR}; export the engine again"
+            f"{RUNTIME} supports at most {MAX_OPSET} and {MAX_IR}; export the engine again"
         )
         raise InputError(msg)
     return source

@@ -1,4 +1,4 @@
-"""The guards at the door: what a tensor says of itself is checked before memory is given to it, then its values are."""
+"""Validates input tensors: first name, datatype and shape, before any memory is allocated, then the values."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 
 from tscnc_deploy.engines.base import Array
 from tscnc_deploy.open_inference import INPUT
+from tscnc_deploy.pixels import to_unit_range
 from tscnc_deploy.serving.errors import RequestError
 
 _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
 _MAX_JSON = 64 << 20
-# A JSON number of a float32 takes at most so many characters with its comma; clients that write more have to say less.
+# Longest float32 as a JSON number, with its comma.
 _JSON_CHARACTERS = 24
-_JSON_AROUND = 1 << 16
+# Bytes of a request besides the data of the tensor.
+_JSON_OVERHEAD = 1 << 16
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a request says of its one input tensor.
+    """What a request says about its input tensor.
 
     Attributes:
         datatype: "FP32", values in [0, 1], or "UINT8", pixels from 0 to 255.
@@ -40,11 +42,11 @@ class Header:
 
 @dataclass(frozen=True)
 class InputValidator:
-    """Lets images in that an engine may be given.
+    """Turns input tensors into images that the engine accepts, or rejects them.
 
     Attributes:
         input_shape: (C, H, W) of one image.
-        max_images: Most images of one request.
+        max_images: Largest number of images in a request.
     """
 
     input_shape: tuple[int, int, int]
@@ -52,20 +54,20 @@ class InputValidator:
 
     @property
     def max_body(self) -> int:
-        """Bytes that a request of `max_images` needs in binary form, or as JSON where that is not too long to parse."""
+        """Bytes that a request with `max_images` images needs, as JSON up to 64 MiB, otherwise in binary form."""
         values = self.max_images * prod(self.input_shape)
-        return max(min(values * _JSON_CHARACTERS, _MAX_JSON), values * 4) + _JSON_AROUND
+        return max(min(values * _JSON_CHARACTERS, _MAX_JSON), values * 4) + _JSON_OVERHEAD
 
     def header(self, name: object, datatype: object, shape: object) -> Header:
-        """Checks what a request says of its input; allocates nothing.
+        """Validates what a request says about its input; allocates nothing.
 
         Args:
-            name: Of the tensor.
-            datatype: Of its values.
-            shape: A list of whole numbers.
+            name: Name of the tensor.
+            datatype: Datatype of its values.
+            shape: A list of integers.
 
         Raises:
-            RequestError: Another name, datatype or shape than the model's, or too many images.
+            RequestError: Name, datatype or shape do not match the model, or there are too many images.
         """
         if name != INPUT:
             msg = f"the model has one input, {INPUT!r}; the request names {shown(name)}"
@@ -78,39 +80,41 @@ class InputValidator:
         sizes = _sizes(shape)
         if len(sizes) != 4 or sizes[1:] != self.input_shape or sizes[0] < 1:
             expected = ", ".join(map(str, self.input_shape))
-            msg = f"input {INPUT!r}: shape must be [N, {expected}] with N from 1 up, not {shown(shape)}"
+            msg = f"input {INPUT!r}: shape must be [N, {expected}] with N at least 1, not {shown(shape)}"
             raise RequestError(msg)
         if sizes[0] > self.max_images:
-            msg = f"input {INPUT!r}: {sizes[0]} images in one request; at most {self.max_images} are taken"
+            msg = f"input {INPUT!r}: {sizes[0]} images in one request, but at most {self.max_images} are allowed"
             raise RequestError(msg)
         return Header(datatype, sizes)
 
     def from_bytes(self, header: Header, data: bytes | memoryview) -> Array:
-        """Images from their binary form, row-major and little-endian; shares the memory of FP32.
+        """Images from row-major little-endian bytes; FP32 images share the memory of `data`.
 
         Raises:
-            RequestError: Not as many bytes as the shape needs, or values outside [0, 1].
+            RequestError: The number of bytes does not match the shape, or values are outside [0, 1].
         """
         if len(data) != header.bytes:
             msg = (
-                f"input {INPUT!r}: {len(data)} bytes of data, but {header.datatype} {list(header.shape)} takes "
+                f"input {INPUT!r}: {len(data)} bytes of data, but {header.datatype} {list(header.shape)} needs "
                 f"{header.bytes}"
             )
             raise RequestError(msg)
         return _images(np.frombuffer(data, _DTYPES[header.datatype]).reshape(header.shape), header)
 
     def from_numbers(self, header: Header, numbers: object) -> Array:
-        """Images from numbers as JSON or a message lists them: flat, or nested like the shape.
+        """Images from a list of numbers in JSON, flat or nested like the shape.
 
         Raises:
-            RequestError: Something else than numbers, not as many as the shape needs, or values outside the range.
+            RequestError: `numbers` is not a list of numbers, does not match the shape, or is out of range.
         """
         count = prod(header.shape)
-        # The lengths of flat lists are compared before numpy sees them; nested ones are as long as the body allows.
-        flat = isinstance(numbers, list) and not (numbers and isinstance(numbers[0], list))
-        if not isinstance(numbers, list) or (flat and len(numbers) != count):
-            given = f"{len(numbers)} values" if isinstance(numbers, list) else "no list of values"
-            msg = f"input {INPUT!r}: {given} in data, but {list(header.shape)} takes {count}"
+        if not isinstance(numbers, list):
+            msg = f"input {INPUT!r}: data must be a list of {count} numbers"
+            raise RequestError(msg)
+        # Checked before NumPy allocates anything; the length of nested lists is limited by that of the body.
+        nested = bool(numbers) and isinstance(numbers[0], list)
+        if not nested and len(numbers) != count:
+            msg = f"input {INPUT!r}: {len(numbers)} values in data, but {list(header.shape)} needs {count}"
             raise RequestError(msg)
         array = _array(numbers)
         if array.dtype.kind not in "iuf" or array.size != count or array.shape not in ((count,), header.shape):
@@ -119,50 +123,50 @@ class InputValidator:
         return self.from_array(header, array)
 
     def from_array(self, header: Header, array: NDArray[Any]) -> Array:
-        """Images from an array of numbers of any type with as many values as the header says.
+        """Images from an array of numbers of any dtype, with as many values as the header says.
 
         Raises:
-            RequestError: Values outside [0, 1], or for UINT8 no whole numbers from 0 to 255.
+            RequestError: Values are outside [0, 1], or for UINT8 not integers from 0 to 255.
         """
         array = array.reshape(header.shape)
         if header.datatype == "UINT8":
-            _refuse_where((array >= 0) & (array <= 255) & (array % 1 == 0), array, "must be whole, from 0 to 255")
-        with np.errstate(over="ignore"):  # becomes infinity, which is refused by its place
+            _reject_where((array >= 0) & (array <= 255) & (array % 1 == 0), array, "must be integers from 0 to 255")
+        with np.errstate(over="ignore"):  # becomes infinity, which is rejected with its index
             return _images(array.astype(_DTYPES[header.datatype]), header)
 
 
 def _images(values: NDArray[Any], header: Header) -> Array:
     if header.datatype == "UINT8":
-        return np.multiply(values, np.float32(1 / 255), dtype=np.float32).clip(0, 1)
-    # NaN compares false with everything, so this refuses it too.
-    _refuse_where((values >= 0) & (values <= 1), values, "must lie in [0, 1]")
+        return to_unit_range(values)
+    # NaN compares false with everything, so this rejects it too.
+    _reject_where((values >= 0) & (values <= 1), values, "must be in [0, 1]")
     return values
 
 
-def _refuse_where(good: NDArray[np.bool_], values: NDArray[Any], rule: str) -> None:
+def _reject_where(good: NDArray[np.bool_], values: NDArray[Any], rule: str) -> None:
     if good.all():
         return
     index = np.unravel_index(int(good.argmin()), good.shape)
-    place = [int(i) for i in index]
-    msg = f"input {INPUT!r}: values {rule}; the first that does not is at {place}: {values[index]}"
+    position = [int(i) for i in index]
+    msg = f"input {INPUT!r}: values {rule}, but the value at {position} is {values[index]}"
     raise RequestError(msg)
 
 
 def _array(numbers: list[Any]) -> NDArray[Any]:
     try:
         return np.array(numbers)
-    except (ValueError, OverflowError):  # ragged, or a number too large for any type
+    except (ValueError, OverflowError):  # ragged, or a number too large for any dtype
         return np.empty(0, object)
 
 
 def _sizes(shape: object) -> tuple[int, ...]:
-    """A shape as whole numbers; empty if it is none, which no model takes."""
+    """A shape as a tuple of integers; empty if it is not a shape, which no model accepts."""
     if not isinstance(shape, list) or len(shape) > 8:
         return ()
     return tuple(shape) if all(type(size) is int for size in shape) else ()
 
 
 def shown(value: object) -> str:
-    """A client's value for a message: escaped and cut."""
+    """A value from a client for an error message: escaped and truncated."""
     text = repr(value)
     return ascii(text if len(text) <= 80 else text[:80] + "...")[1:-1]

@@ -57,7 +57,7 @@ def test_a_signed_bundle_opens_and_verifies(signed, keys):
 @pytest.mark.parametrize("path", ["manifest.json", "README.md", "engines/onnx-cpu/model.onnx", "recipe.toml"])
 def test_it_covers_every_file(signed, keys, path):
     (signed / path).write_bytes((signed / path).read_bytes() + b" ")
-    with pytest.raises(BundleError, match="the signature is not one of"):
+    with pytest.raises(BundleError, match="no valid signature by"):
         verify_signature(signed, keys[1])
 
 
@@ -65,25 +65,25 @@ def test_it_covers_every_file(signed, keys, path):
 def test_it_covers_added_files(signed, keys, path):
     (signed / path).parent.mkdir(exist_ok=True)
     (signed / path).write_text("x")
-    with pytest.raises(BundleError, match="the signature is not one of"):
+    with pytest.raises(BundleError, match="no valid signature by"):
         verify_signature(signed, keys[1])
 
 
 def test_another_key_is_not_taken(signed, tmp_path):
-    with pytest.raises(BundleError, match="the signature is not one of"):
+    with pytest.raises(BundleError, match="no valid signature by"):
         verify_signature(signed, make_keys(tmp_path, "other")[1])
 
 
 def test_resealing_removes_the_signature(signed, keys):
     seal(signed, contents())
-    with pytest.raises(BundleError, match="is not signed"):
+    with pytest.raises(BundleError, match="not signed"):
         verify_signature(signed, keys[1])
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"not json", b"[" * 100_000, b'{"mediaType": 1}', b"\xff\xfe"])
 def test_a_hostile_signature_is_refused(signed, keys, data):
     (signed / "model.sig").write_bytes(data)
-    with pytest.raises(BundleError, match="the signature is not one of"):
+    with pytest.raises(BundleError, match="no valid signature by"):
         verify_signature(signed, keys[1])
 
 
@@ -132,18 +132,18 @@ def test_a_signature_in_another_form_of_json_says_nothing_of_the_manifest(signed
 def test_keys_that_are_none(folder, keys, tmp_path):
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no key")
-    with pytest.raises(InputError, match="is no private key"):
+    with pytest.raises(InputError, match="not a private key"):
         sign(folder, wrong)
     with pytest.raises(InputError, match="cannot be read"):
         sign(folder, tmp_path / "missing.pem")
     sign(folder, keys[0])
-    with pytest.raises(InputError, match="is no public key"):
+    with pytest.raises(InputError, match="not a public key"):
         verify_signature(folder, wrong)
 
 
 def test_the_commands(folder, keys):
     unsigned = invoke("verify-signature", folder, "--key", keys[1])
-    assert (unsigned.exit_code, "is not signed" in unsigned.stderr) == (2, True)
+    assert (unsigned.exit_code, "not signed" in unsigned.stderr) == (2, True)
     done = invoke("sign", folder, "--key", keys[0], "--json")
     assert json.loads(done.stdout)["files"] == len(open_bundle(folder).manifest.files) + 1
     assert json.loads(invoke("verify-signature", folder, "--key", keys[1], "--json").stdout)["valid"] is True

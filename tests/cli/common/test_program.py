@@ -68,11 +68,11 @@ def test_sigterm_ends_the_command_as_ctrl_c_does():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_defect_shows_its_traceback_and_asks_for_a_report():
+def test_an_internal_error_shows_its_traceback_and_asks_for_a_report():
     done = run(raises(ZeroDivisionError("oops")))
     assert done.exit_code == 70
     assert "ZeroDivisionError: oops" in done.stderr
-    assert done.stderr.endswith("error: this is a defect of tscnc-deploy; please report it with the lines above\n")
+    assert done.stderr.endswith("error: internal error; please report it with the lines above\n")
 
 
 def test_a_command_chooses_its_own_exit_status():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.serving.bundles import SHAPE, expected, write_served
-from tests.serving.running import serving
+from tests.serving.servers import serving
 from tscnc_deploy.engines.remote.endpoint import Endpoint, is_url
 from tscnc_deploy.engines.remote.engine import RemoteEngine
 from tscnc_deploy.errors import InputError

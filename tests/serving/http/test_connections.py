@@ -26,7 +26,7 @@ def image(number):
     return np.full((1, *SHAPE), number / 16, np.float32)
 
 
-def test_head_and_body_of_an_answer_come_together(server):
+def test_head_and_body_of_a_response_come_together(server):
     with connection(server.http) as client:
         for _ in range(20):
             client.sendall(binary())
@@ -35,13 +35,13 @@ def test_head_and_body_of_an_answer_come_together(server):
             assert body
 
 
-def test_an_answer_that_is_a_head_alone_is_sent(server):
+def test_a_response_that_is_a_head_alone_is_sent(server):
     with connection(server.http) as client:
         for _ in range(2):
             client.sendall(b"HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-            answer = client.recv(65536)
-            assert status(answer) == 200
-            assert answer.endswith(b"\r\n\r\n")
+            response = client.recv(65536)
+            assert status(response) == 200
+            assert response.endswith(b"\r\n\r\n")
 
 
 def test_a_client_may_wait_to_be_asked_for_its_body(server):
@@ -61,7 +61,7 @@ def test_requests_that_do_not_wait_are_answered_in_order(server):
         received = b""
         while chunk := client.recv(65536):
             received += chunk
-    answers = [part.partition(b"\r\n\r\n") for part in received.split(b"HTTP/1.1 ")[1:]]
-    assert [int(head[:3]) for head, _, _ in answers] == [200] * 8 + [400]
-    logits = [json.loads(body)["outputs"][0]["data"] for _, _, body in answers[:-1]]
+    responses = [part.partition(b"\r\n\r\n") for part in received.split(b"HTTP/1.1 ")[1:]]
+    assert [int(head[:3]) for head, _, _ in responses] == [200] * 8 + [400]
+    logits = [json.loads(body)["outputs"][0]["data"] for _, _, body in responses[:-1]]
     np.testing.assert_allclose(logits, [expected(image(number))[0] for number in range(8)], rtol=1e-5)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import chromium
 from tests.serving.bundles import attacked_evidence, expected, write_served
-from tests.serving.running import serving
+from tests.serving.servers import serving
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 pytestmark = pytest.mark.browser
@@ -88,20 +88,20 @@ def should_say(images):
 def test_the_attack_is_shown_with_what_the_live_model_says(page, shown):
     page.goto(f"http://{shown.http}/")
     status = page.locator("#pair-status")
-    status.get_by_text("It breaks: the model says zero to the original and one to the attacked image.").wait_for()
+    status.get_by_text("Fooled: the model predicts zero for the original and one for the attacked image.").wait_for()
     original, attacked = page.locator("#pair figure").all()
-    assert "✓ right" in original.inner_text()
+    assert "✓ correct" in original.inner_text()
     assert "✗ wrong" in attacked.inner_text()
     assert said(page, "#pair figure:nth-child(1)") == should_say(PROOF.images[:1])
     assert said(page, "#pair figure:nth-child(2)") == should_say(PROOF.adversarial["onnx-cpu"][:1])
     page.get_by_role("button", name="Next").press("Enter")
-    status.get_by_text("says two to the original and one to the attacked").wait_for()
+    status.get_by_text("predicts two for the original and one for the attacked").wait_for()
     page.get_by_label("Image", exact=True).select_option("test image 1, class one")
-    status.get_by_text("It holds: the model says one to both.").wait_for()
+    status.get_by_text("Robust: the model predicts one for both.").wait_for()
     page.get_by_role("button", name="Next").click()  # and around
-    status.get_by_text("says zero to the original").wait_for()
+    status.get_by_text("predicts zero for the original").wait_for()
     page.get_by_role("button", name="Previous").click()
-    status.get_by_text("It holds").wait_for()
+    status.get_by_text("Robust").wait_for()
     assert page.problems == []
     assert {url.split("/")[2] for url in page.asked} == {shown.http}
 
@@ -119,12 +119,12 @@ def test_a_chosen_image_is_classified(page, shown):
     page.goto(f"http://{shown.http}/")
     file, pixels = picture(row=2)
     page.get_by_label("Choose an image").set_input_files({"name": "two.png", "mimeType": "image/png", "buffer": file})
-    page.locator("#try-status").get_by_text("two.png: answered in").wait_for()
+    page.locator("#try-status").get_by_text("two.png: round trip").wait_for()
     assert said(page, "#tried") == should_say(pixels[None, None].astype(np.float32) / 255)
     assert page.problems == []
 
 
-def test_a_dropped_image_is_classified_and_no_image_is_refused(page, shown):
+def test_a_dropped_image_is_classified_and_no_image_is_rejected(page, shown):
     page.goto(f"http://{shown.http}/")
     page.locator("#pair figure").first.wait_for()
     script = """([text, name]) => {
@@ -138,10 +138,10 @@ def test_a_dropped_image_is_classified_and_no_image_is_refused(page, shown):
         page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
     drop(picture(row=1)[0], "one.png")
-    page.locator("#try-status").get_by_text("one.png: answered in").wait_for()
+    page.locator("#try-status").get_by_text("one.png: round trip").wait_for()
     assert said(page, "#tried")[0][0] == "one"
     drop(b"no image", "text.txt")
-    page.locator("#try-status").get_by_text("Not answered: this is no image that the browser can read.").wait_for()
+    page.locator("#try-status").get_by_text("Error: the browser cannot read this file as an image.").wait_for()
     assert page.locator("#tried").is_hidden()
 
 
@@ -176,7 +176,7 @@ def test_speed_is_that_of_the_metrics(page, bundle):
     with serving(bundle) as server:
         page.goto(f"http://{server.http}/")
         page.locator("#latency tr", has_text="Requests").get_by_text("2").first.wait_for()
-        for title in ("Request, median", "Request, 95th percentile", "Call of the engine, median"):
+        for title in ("Request, median", "Request, 95th percentile", "Engine call, median"):
             value = page.locator("#latency tr", has_text=title).locator("td").last.inner_text()
             amount, unit = value.split()
             assert float(amount) > 0
@@ -210,11 +210,11 @@ def test_a_new_version_is_announced_and_so_is_the_servers_end(page, bundle, tmp_
         page.locator("#pair figure").first.wait_for()
         assert page.locator("#notice").is_hidden()
         server.process.send_signal(signal.SIGHUP)
-        page.get_by_text("The server has loaded version 2 since").wait_for()
+        page.get_by_text("The server has loaded version 2;").wait_for()
         server.process.kill()
-        page.get_by_text("The server does not answer.").wait_for()
+        page.get_by_text("The server does not respond.").wait_for()
         page.get_by_role("button", name="Next").click()
-        page.locator("#pair-status").get_by_text("Not answered: ").wait_for()
+        page.locator("#pair-status").get_by_text("Error: ").wait_for()
 
 
 def test_the_token_opens_the_page_and_is_kept_nowhere(page, bundle):
@@ -222,13 +222,13 @@ def test_the_token_opens_the_page_and_is_kept_nowhere(page, bundle):
         page.goto(f"http://{server.http}/")
         page.get_by_label("Bearer token").fill("wrong")
         page.get_by_role("button", name="Show the model").click()
-        page.get_by_text("That is not the token of this server.").wait_for()
+        page.get_by_text("Wrong token.").wait_for()
         page.get_by_label("Bearer token").fill("s3cret")
         page.keyboard.press("Enter")
-        page.locator("#pair-status").get_by_text("It breaks").wait_for()
+        page.locator("#pair-status").get_by_text("Fooled").wait_for()
         file, _ = picture(row=0)
         page.get_by_label("Choose an image").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": file})
-        page.locator("#try-status").get_by_text("a.png: answered").wait_for()
+        page.locator("#try-status").get_by_text("a.png: round trip").wait_for()
         page.locator("#latency tr", has_text="Requests").get_by_text("3").first.wait_for()
         assert page.evaluate("[document.cookie, localStorage.length, sessionStorage.length]") == ["", 0, 0]
         assert page.locator("main a[href]").count() == 0

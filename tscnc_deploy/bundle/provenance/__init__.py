@@ -1,1 +1,1 @@
-"""Where a bundle comes from: the code, the packages and the machine that built it, and how to build it again."""
+"""Where a bundle comes from: the code, packages and machine of the build, and the script that repeats it."""

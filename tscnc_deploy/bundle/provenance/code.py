@@ -1,4 +1,4 @@
-"""Which code this is: the package's version, and in a checkout the commit and whether it was edited since."""
+"""The version of this code: the package's version and, in a checkout, the commit and whether it was modified."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 import tscnc_deploy
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
-# What a build reads of a checkout.
+# The parts of a checkout that a build reads.
 _CODE = ("tscnc_deploy", "export", "pipelines", "pyproject.toml")
 
 
 @dataclass(frozen=True)
 class Code:
-    """This package as it runs.
+    """The version of this package.
 
     Attributes:
-        version: Of the package.
-        commit: Of the checkout, 40 hexadecimal digits; None outside of one, or where git does not say.
-        modified: Whether files that a build reads differ from the commit, or are new; None without a commit.
+        version: Version of the package.
+        commit: Commit of the checkout, 40 hexadecimal digits; None outside a checkout or if git fails.
+        modified: Whether files that a build reads were modified or added since the commit; None without a commit.
     """
 
     version: str
@@ -30,7 +30,7 @@ class Code:
 
 
 def code_version() -> Code:
-    """The code that runs; asks git, where the package stands in a checkout of its own."""
+    """The version of the running code; calls git if the package is imported from its checkout."""
     version = tscnc_deploy.__version__
     if not (_CHECKOUT / ".git").exists():
         return Code(version)
@@ -45,6 +45,6 @@ def _git(*arguments: str) -> str | None:
             ["git", "-C", str(_CHECKOUT), *arguments],
             capture_output=True, text=True, timeout=30, check=True, env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
         )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):  # no git, or it refuses a folder of another user's
+    except (OSError, subprocess.SubprocessError):  # git is missing, or refuses a folder that belongs to another user
         return None
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""The installed distributions that a build runs on: those that this package requires, and what they require."""
+"""The installed distributions that a build uses: the requirements of this package, and theirs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 import tscnc_deploy
 
 ROOT = "tscnc-deploy"
-# What builds engines; of the other extras nothing runs in a build.
+# These extras build engines; a build uses none of the others.
 _EXTRAS = frozenset({"tensorrt", "tensorrt-rtx"})
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -24,10 +24,10 @@ class Distribution:
     """An installed distribution.
 
     Attributes:
-        name: In the normal form of package indices.
-        version: As installed; a local part such as +cpu is kept.
-        license: What its metadata say of its licence on one line; None if they do not.
-        requires: Names of the distributions that it requires and that are installed, in order.
+        name: Normalized name.
+        version: Installed version, including a local part such as +cpu.
+        license: License in its metadata, if it fits on one line; None otherwise.
+        requires: Names of the installed distributions that it requires, sorted.
     """
 
     name: str
@@ -37,9 +37,9 @@ class Distribution:
 
 
 def build_distributions() -> dict[str, Distribution]:
-    """This package and everything that it requires here, directly or not, by name, in the order of the names.
+    """This package and its installed requirements, direct and indirect, by name and sorted by name.
 
-    Other packages of the environment are left out: a bundle ships, and what else is installed is nobody's business.
+    Other packages in the environment are left out: a bundle is published and should not list them.
     """
     found: dict[str, Distribution] = {}
     wanted: list[tuple[str, frozenset[str]]] = [(ROOT, _EXTRAS)]
@@ -64,7 +64,7 @@ def _distribution(name: str) -> Distribution | None:
     except PackageNotFoundError:
         return Distribution(ROOT, tscnc_deploy.__version__, None, ()) if name == ROOT else None
     license_ = metadata.json.get("license_expression") or metadata.json.get("license")
-    # Some put the whole text there.
+    # Some packages put the whole text of the license there.
     short = license_ if isinstance(license_, str) and 0 < len(license_) <= 80 and "\n" not in license_ else None
     return Distribution(name, metadata["Version"], short, ())
 
@@ -88,7 +88,7 @@ def _requirements(name: str, extras: frozenset[str]) -> Iterator[tuple[str, froz
 def _declared(name: str) -> list[str]:
     try:
         return requires(name) or []
-    except PackageNotFoundError:  # this package in a checkout that was never installed
+    except PackageNotFoundError:  # this package, in a checkout that is not installed
         project = tomllib.loads((_CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
         engines = [line for extra in sorted(_EXTRAS) for line in project["optional-dependencies"][extra]]
         return [*project["dependencies"], *engines]

@@ -1,4 +1,4 @@
-"""The software bill of materials of a build, in CycloneDX's form (https://cyclonedx.org, version 1.6, JSON)."""
+"""The software bill of materials of a build, as CycloneDX 1.6 in JSON (https://cyclonedx.org)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tscnc_deploy.bundle.provenance.distributions import ROOT, Distribution
 
 
 def render_sbom(name: str, weights_sha256: str, distributions: Mapping[str, Distribution]) -> bytes:
-    """What a bundle was built with: Python, this package, and what it requires here, with who requires whom.
+    """What a bundle was built with: Python, this package and its installed requirements, with their dependencies.
 
-    Equal builds give equal bytes: the serial number is made from the content, and there is no time stamp, which is
-    optional; the times of the build are in its provenance.
+    Equal builds give equal bytes: the serial number is derived from the content, and the optional timestamp is left
+    out; the times of the build are in its provenance.
 
     Args:
-        name: Of the bundle.
-        weights_sha256: Of its weights, in hexadecimal digits.
+        name: Name of the bundle.
+        weights_sha256: SHA-256 of its weights, in hexadecimal.
         distributions: See `build_distributions`.
     """
     from cyclonedx.model import HashAlgorithm, HashType
@@ -57,7 +57,7 @@ def _component(distribution: Distribution) -> Any:
     from cyclonedx.model.license import LicenseAcknowledgement
     from packageurl import PackageURL
 
-    said = distribution.license
+    license_ = distribution.license
     declared = LicenseAcknowledgement.DECLARED
     purl = PackageURL("pypi", None, distribution.name, distribution.version)
     return Component(
@@ -66,5 +66,5 @@ def _component(distribution: Distribution) -> Any:
         type=ComponentType.APPLICATION if distribution.name == ROOT else ComponentType.LIBRARY,
         bom_ref=purl.to_string(),
         purl=purl,
-        licenses=[LicenseFactory().make_from_string(said, license_acknowledgement=declared)] if said else [],
+        licenses=[LicenseFactory().make_from_string(license_, license_acknowledgement=declared)] if license_ else [],
     )

@@ -1,4 +1,4 @@
-"""reproduce.sh: builds a bundle again from its recipe, with the versions that it was built with."""
+"""reproduce.sh: rebuilds a bundle from its recipe, with the versions of the original build."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tscnc_deploy.recipe import Recipe
 def render_script(
     recipe: Recipe, code: Code, distributions: Mapping[str, Distribution], *, python: str, device: str, threads: int
 ) -> str:
-    """The script, for POSIX's sh; equal builds give equal text.
+    """The script, for a POSIX shell; equal builds give equal text.
 
     Args:
-        recipe: Of the build.
-        code: Of this package.
-        distributions: See `build_distributions`; local parts of versions, such as +cpu, are left out, as package
-            indices do not have them.
+        recipe: Recipe of the build.
+        code: Version of this package.
+        distributions: See `build_distributions`; local parts of versions, such as +cpu, are dropped, because package
+            indexes do not have them.
         python: Version of Python.
         device: "cpu" or "cuda".
-        threads: Number of PyTorch's CPU threads, on which rounding may depend.
+        threads: Number of PyTorch's CPU threads, which can affect rounding.
 
     Raises:
-        UnavailableError: The installation lacks its templates.
+        UnavailableError: The templates are missing from the installation.
     """
     from tscnc_deploy.report.templates import fill
 
@@ -41,7 +41,7 @@ def render_script(
         python=python,
         minor=".".join(python.split(".")[:2]),
         seed=recipe.seed,
-        # Where the bundle withholds its images, the check takes them from the data set.
+        # If the bundle withholds its images, the check takes them from the data set.
         dataset=None if recipe.verify.ship_images else recipe.data.dataset,
         device=device,
         threads=threads,

@@ -12,25 +12,25 @@ from tscnc_deploy.bundle.provenance.distributions import ROOT
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-# What the parameters mean; a package URL, as that of the project's site may change.
+# Defines the meaning of the parameters; a package URL, because the URL of a website can change.
 BUILD_TYPE = f"pkg:pypi/{ROOT}#build/1"
 BUILDER = f"pkg:pypi/{ROOT}"
 
 
 @dataclass(frozen=True)
 class Build:
-    """What is known of a build when its bundle is written.
+    """Facts about a build, known when its bundle is written.
 
     Attributes:
-        seed: Of everything random.
+        seed: Seed of the build.
         dataset: Name of the data set.
-        data_sha256: Digest of the data's files, see `data.digest`.
-        checkpoint_sha256: Of the weights that it started from; None if it trained its own.
-        code: Of this package.
-        environment: Versions by name, as the record has them.
-        hardware: What results may depend on beyond versions, such as the number of threads.
-        started: When the first stage began, ISO 8601 in UTC; None where the run does not know.
-        finished: When the bundle was written, likewise.
+        data_sha256: Digest of the data set's files, see `data.digest`.
+        checkpoint_sha256: SHA-256 of the initial weights; None if training started from scratch.
+        code: Version of this package.
+        environment: Versions by name, as in the record.
+        hardware: What results may depend on besides versions, such as the number of threads.
+        started: When the first stage started, ISO 8601 in UTC; None if unknown.
+        finished: When the bundle was written, ISO 8601 in UTC.
     """
 
     seed: int
@@ -45,11 +45,11 @@ class Build:
 
 
 def provenance(build: Build, files: Mapping[str, str]) -> dict[str, Any]:
-    """The statement.
+    """The statement, as JSON.
 
     Args:
-        build: What is known of the build.
-        files: SHA-256 of every file of the bundle that there is by now, by path; these are its subjects.
+        build: Facts about the build.
+        files: SHA-256 of every file written so far, by path; these are the subjects.
     """
     times = {"startedOn": build.started, "finishedOn": build.finished}
     return {

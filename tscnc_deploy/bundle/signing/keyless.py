@@ -1,7 +1,7 @@
-"""Keyless signatures (Sigstore): a short-lived certificate says who signed, a public log says when; there is no key.
+"""Keyless signatures (Sigstore): a short-lived certificate names the signer, and a public log records the time.
 
-The library is `model-signing`, as for keys. Both directions ask Sigstore's servers for their current keys, unless a
-trust configuration (protobuf ClientTrustConfig in JSON) names those of a deployment of one's own.
+Uses `model-signing`, like signatures with a key. Signing and verifying fetch the current keys from Sigstore's public
+servers, unless a trust configuration (protobuf ClientTrustConfig in JSON) names those of a private deployment.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose a keyless signature must be.
+    """The required signer of a keyless signature.
 
     Attributes:
-        name: An e-mail address, or the address of a workflow, such as
+        name: An e-mail address or the URL of a workflow, such as
             "https://github.com/OWNER/REPOSITORY/.github/workflows/release.yml@refs/tags/v1".
         issuer: Who vouches for the name, such as "https://token.actions.githubusercontent.com".
-        trust_config: See above; None asks Sigstore's public servers.
+        trust_config: Trust configuration of a private deployment; None uses Sigstore's public servers.
     """
 
     name: str
@@ -48,21 +48,21 @@ class Identity:
 
 
 def sign_keyless(folder: Path, trust_config: Path | None = None, *, interactive: bool = False) -> Path:
-    """Signs a bundle as whoever runs this, and enters it into the public log. Replaces an older signature.
+    """Signs a bundle with the identity of the caller, adds it to the public log, and replaces an existing signature.
 
-    The identity is the one that a CI system gives to the job (GitHub Actions, GitLab, Google Cloud, Buildkite), else
-    that of a person who logs in with a browser.
+    The identity is that of the CI job (GitHub Actions, GitLab, Google Cloud, Buildkite), otherwise that of a user who
+    logs in with a browser.
 
     Args:
-        folder: An opened, and so checked, bundle's.
-        trust_config: See above.
-        interactive: Whether somebody is there to log in.
+        folder: Folder of a bundle that has been opened and therefore checked.
+        trust_config: Trust configuration of a private deployment; None uses Sigstore's public servers.
+        interactive: Whether a user can log in.
 
     Returns:
-        The signature's file.
+        The path of the signature.
 
     Raises:
-        InputError: There is no identity, it is refused, or the trust configuration is none.
+        InputError: There is no identity, Sigstore rejects it, or the trust configuration is invalid.
         StorageError: The signature cannot be written.
         UnavailableError: model-signing is not installed, or Sigstore cannot be reached.
     """
@@ -70,29 +70,29 @@ def sign_keyless(folder: Path, trust_config: Path | None = None, *, interactive:
     token = _ambient_token()
     if token is None and not interactive:
         msg = (
-            "sign --keyless: there is no identity here: in GitHub Actions give the job `permissions: id-token: write`, "
-            "in GitLab `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`, or run it on a terminal to log in with a browser"
+            "sign --keyless: no identity found; in GitHub Actions add `permissions: id-token: write` to the job, in "
+            "GitLab `id_tokens: SIGSTORE_ID_TOKEN: aud: sigstore`, or run this in a terminal to log in with a browser"
         )
         raise InputError(msg)
     with _configuring(trust_config):
         config: Any = signing.Config().use_sigstore_signer(identity_token=token, trust_config=trust_config)
-    place = folder / SIGNATURE
+    path = folder / SIGNATURE
     try:
         with _sigstore_errors(None):
-            config.set_hashing_config(hashing()).sign(folder, place)
+            config.set_hashing_config(hashing()).sign(folder, path)
     except OSError as error:
-        msg = f"{place}: cannot be written: {error.strerror or error}"
+        msg = f"{path}: cannot be written: {error.strerror or error}"
         raise StorageError(msg) from error
-    return place
+    return path
 
 
 def verify_signer(bundle: Bundle, signer: Path | Identity) -> None:
-    """Refuses a bundle that is not signed by the owner of a public key (its file), or by an identity.
+    """Verifies that the owner of a public key (a PEM file) or an identity signed a bundle.
 
-    What was signed is this bundle as it was opened: its folder may hold something else by now.
+    The signature must be for the bundle as it was opened, even if its folder has changed since.
 
     Raises:
-        TscncError: As `verify_signature` and `verify_identity` do.
+        TscncError: See `verify_signature` and `verify_identity`.
     """
     if isinstance(signer, Identity):
         verify_identity(bundle.path, signer, bundle.digest)
@@ -101,16 +101,17 @@ def verify_signer(bundle: Bundle, signer: Path | Identity) -> None:
 
 
 def verify_identity(folder: Path, identity: Identity, manifest_digest: str | None = None) -> None:
-    """Refuses a bundle that an identity has not signed, without a key, as it is now.
+    """Verifies that an identity signed the bundle, without a key, as it is now.
 
     Args:
-        folder: The bundle's.
-        identity: Whose the signature must be.
-        manifest_digest: See `signature.verify_signature`.
+        folder: Folder of the bundle.
+        identity: The required signer.
+        manifest_digest: See `key.verify_signature`.
 
     Raises:
-        BundleError: There is no signature, it is another's, it is damaged, or a file is not the signed one.
-        InputError: The trust configuration is none.
+        BundleError: There is no signature, it is not by that identity or is damaged, or a file differs from the
+            signed one.
+        InputError: The trust configuration is invalid.
         UnavailableError: model-signing is not installed, or Sigstore cannot be reached.
     """
     verifying = library("verifying")
@@ -123,33 +124,39 @@ def verify_identity(folder: Path, identity: Identity, manifest_digest: str | Non
 
 
 def _ambient_token() -> str | None:
-    """The token that a CI system gives to the job, if it is one that can sign."""
+    """The identity token of the CI job; None outside of CI.
+
+    Raises:
+        InputError: The token cannot be used for signing.
+    """
     from sigstore import oidc
 
     try:
         token = oidc.detect_credential()
         if token is not None:
-            oidc.IdentityToken(token)  # expired or for something else: said before anything is asked of a server
+            oidc.IdentityToken(
+                token
+            )  # fails here, before any request to a server, if it is expired or for another purpose
     except oidc.IdentityError as error:
-        msg = f"sign --keyless: the identity that this job was given cannot be used: {one_line(error)}"
+        msg = f"sign --keyless: the identity token of this job cannot be used: {one_line(error)}"
         raise InputError(msg) from error
     return token
 
 
 @contextmanager
 def _configuring(trust_config: Path | None) -> Iterator[None]:
-    """`_sigstore_errors`, while the library fetches Sigstore's keys and keeps them in the user's folder."""
+    """`_sigstore_errors` while the library fetches Sigstore's keys, which it stores in the home folder."""
     try:
         with _sigstore_errors(trust_config):
             yield
     except OSError as error:
-        msg = f"Sigstore's keys cannot be kept: {error}; HOME must name a folder that can be written to"
+        msg = f"Sigstore's keys cannot be stored: {error}; set HOME to a writable folder"
         raise StorageError(msg) from error
 
 
 @contextmanager
 def _sigstore_errors(trust_config: Path | None) -> Iterator[None]:
-    """What went wrong at Sigstore's, or with the file that stands in for it, in words."""
+    """Turns errors of Sigstore's servers, or of the trust configuration, into our own."""
     from requests import RequestException
     from sigstore.errors import NetworkError, TUFError
     from sigstore.oidc import IdentityError, IssuerError
@@ -159,20 +166,20 @@ def _sigstore_errors(trust_config: Path | None) -> Iterator[None]:
     try:
         yield
     except IdentityError as error:
-        msg = f"sign --keyless: the identity was refused: {one_line(error)}"
+        msg = f"sign --keyless: Sigstore rejected the identity: {one_line(error)}"
         raise InputError(msg) from error
     except (NetworkError, TUFError, IssuerError, RequestException) as error:
         msg = (
             f"Sigstore cannot be reached: {one_line(error)}; keyless signatures need its servers, or --trust-config "
-            "FILE for a deployment of your own; --key works without a network"
+            "FILE for a private deployment; --key works without a network"
         )
         raise UnavailableError(msg) from error
-    except OSError:  # the signature's own file
+    except OSError:  # from writing the signature
         raise
-    except Exception as error:  # each of Sigstore's servers has errors of a family of its own
+    except Exception as error:  # each of Sigstore's servers has its own kinds of errors
         if trust_config is None:
             cause = error.__cause__ if not str(error) and isinstance(error.__cause__, Exception) else error
-            msg = f"Sigstore refused: {one_line(cause)}"
+            msg = f"Sigstore returned an error: {one_line(cause)}"
             raise UnavailableError(msg) from error
-        msg = f"--trust-config {trust_config}: is no trust configuration of Sigstore: {one_line(error)}"
+        msg = f"--trust-config {trust_config}: not a Sigstore trust configuration: {one_line(error)}"
         raise InputError(msg) from error

@@ -1,1 +1,1 @@
-"""What CI systems read: JUnit XML, GitHub annotations and step summaries."""
+"""Output for CI systems: JUnit XML, GitHub annotations and step summaries."""

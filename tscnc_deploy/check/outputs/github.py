@@ -1,11 +1,11 @@
-"""What GitHub Actions shows: annotations, which are lines of a command's output, and the summary of a step."""
+"""Output for GitHub Actions: annotations, which are lines on standard output, and the summary of a step."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tscnc_deploy.check.request import CheckReport
+    from tscnc_deploy.check.result import CheckReport
 
 _LEVELS = {
     "failed": "error",
@@ -16,34 +16,34 @@ _LEVELS = {
 }
 
 
-def workflow_commands(checkup: CheckReport) -> list[str]:
-    """A workflow command for every finding that a reviewer should see."""
+def workflow_commands(report: CheckReport) -> list[str]:
+    """A workflow command for every result that a reviewer should see."""
     return [
-        f"::{_LEVELS[finding.outcome]} title={_property('tscnc-deploy: ' + finding.name)}::{_data(finding.message)}"
-        for finding in checkup.findings
-        if finding.outcome in _LEVELS
+        f"::{_LEVELS[result.outcome]} title={_property('tscnc-deploy: ' + result.name)}::{_data(result.message)}"
+        for result in report.results
+        if result.outcome in _LEVELS
     ]
 
 
-def step_summary(checkup: CheckReport) -> str:
-    """The findings as a Markdown table."""
+def step_summary(report: CheckReport) -> str:
+    """The results as a Markdown table."""
     lines = [
-        f"### tscnc-deploy check: {checkup.verdict}",
+        f"### tscnc-deploy check: {report.verdict}",
         "",
-        f"Bounds of {checkup.policy or 'nobody'}; {checkup.seconds:.0f} s.",
+        f"Limits from {report.policy or 'nowhere'}; {report.seconds:.0f} s.",
         "",
         "| check | | measured | limit | |",
         "|---|---|---:|---:|---|",
     ]
-    for finding in checkup.findings:
-        figures = ["" if number is None else f"{number:.6g}" for number in (finding.value, finding.limit)]
-        cells = [_cell(finding.name), finding.outcome, *figures, _cell(finding.message)]
+    for result in report.results:
+        figures = ["" if number is None else f"{number:.6g}" for number in (result.value, result.limit)]
+        cells = [_cell(result.name), result.outcome, *figures, _cell(result.message)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\n"
 
 
 def _data(text: str) -> str:
-    # The runner undoes these three; unescaped, a line break would end the command and could begin another.
+    # The runner decodes these three; an unescaped line break would end the command and could start another.
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -52,6 +52,6 @@ def _property(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text from a bundle as text: no table, link, image or HTML of its own."""
+    """Escapes text from a bundle, so that it cannot add a table, link, image or HTML."""
     plain = "".join(f"\\{c}" if c in "\\`*_[]|#~!" else c for c in " ".join(text.split()))
     return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -10,12 +10,11 @@ from xml.etree import ElementTree
 from tscnc_deploy.errors import StorageError
 
 if TYPE_CHECKING:
-    from tscnc_deploy.check.request import CheckReport
-    from tscnc_deploy.check.result import CheckResult
+    from tscnc_deploy.check.result import CheckReport, CheckResult
 
-# What XML 1.0 has no character for; names and messages hold text from the bundle.
+# Characters that XML 1.0 cannot represent; names and messages contain text from the bundle.
 _IMPOSSIBLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Ant's schema, which readers follow, knows three ways not to pass.
+# The three elements for a test that did not pass in Ant's schema, which CI systems follow.
 _ELEMENTS = {
     "failed": "failure",
     "inconclusive": "failure",
@@ -25,22 +24,22 @@ _ELEMENTS = {
 }
 
 
-def write_junit(path: Path, checkup: CheckReport) -> None:
-    """Writes one test suite with a case for every finding.
+def write_junit(path: Path, report: CheckReport) -> None:
+    """Writes one test suite with a test case for every result.
 
     Raises:
         StorageError: The file cannot be written.
     """
     try:
-        path.write_bytes(render_junit(checkup))
+        path.write_bytes(render_junit(report))
     except OSError as error:
         msg = f"--junit {path}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error
 
 
-def render_junit(checkup: CheckReport) -> bytes:
+def render_junit(report: CheckReport) -> bytes:
     """The document; see `write_junit`."""
-    elements = [_ELEMENTS.get(finding.outcome) for finding in checkup.findings]
+    elements = [_ELEMENTS.get(result.outcome) for result in report.results]
     counts = {
         "tests": len(elements),
         "failures": elements.count("failure"),
@@ -51,22 +50,22 @@ def render_junit(checkup: CheckReport) -> bytes:
     suite = ElementTree.SubElement(
         root,
         "testsuite",
-        {"name": "tscnc-deploy check", "time": f"{checkup.seconds:.3f}"} | {k: str(v) for k, v in counts.items()},
+        {"name": "tscnc-deploy check", "time": f"{report.seconds:.3f}"} | {k: str(v) for k, v in counts.items()},
     )
-    for finding in checkup.findings:
-        _case(suite, finding)
+    for result in report.results:
+        _case(suite, result)
     return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
-def _case(suite: ElementTree.Element, finding: CheckResult) -> None:
-    attributes = {"classname": "tscnc-deploy.check", "name": _text(finding.name), "time": f"{finding.seconds:.3f}"}
+def _case(suite: ElementTree.Element, result: CheckResult) -> None:
+    attributes = {"classname": "tscnc-deploy.check", "name": _text(result.name), "time": f"{result.seconds:.3f}"}
     case = ElementTree.SubElement(suite, "testcase", attributes)
-    message = _text(finding.message)
-    if element := _ELEMENTS.get(finding.outcome):
-        first = message.splitlines()[0] if message else finding.outcome
+    message = _text(result.message)
+    if element := _ELEMENTS.get(result.outcome):
+        first = message.splitlines()[0] if message else result.outcome
         inside = ElementTree.SubElement(case, element, {"message": first})
         if element != "skipped":
-            inside.set("type", finding.outcome)
+            inside.set("type", result.outcome)
             inside.text = message
     elif message:
         ElementTree.SubElement(case, "system-out").text = message

@@ -1,4 +1,4 @@
-"""How every command starts and ends: found by name, imported late, and its errors turned into exit statuses."""
+"""How every command starts and ends: finds it by name, imports it late, and turns its errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ COMMANDS = (
     "doctor",
 )
 
-DEFECT = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would read as a failed gate
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h; Python's default of 1 would mean a failed gate
 INTERRUPTED = 128 + signal.SIGINT
-BROKEN_PIPE = 128 + 13  # SIGPIPE, which not every system names
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which not every system defines
 TERMINATED = 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be, so that one way of stopping leaves one state behind."""
+    """SIGTERM, raised like Ctrl-C, so that both leave the same state behind."""
 
 
 class Program(click.Group):
-    """A group whose commands are modules of this package; each defines a command of its name, with - for _."""
+    """A group whose commands are the modules of `tscnc_deploy.cli`, each named like its command, with _ for -."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in COMMANDS if find_spec(f"tscnc_deploy.cli.{_module(name)}")]
@@ -69,13 +69,13 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command and turns what it raises into a message and an exit status, see `tscnc_deploy.cli`."""
+        """Runs the command and turns errors into a message and an exit status, see `tscnc_deploy.cli`."""
         try:
             with _quiet_libraries(), _sigterm_as_interrupt():
                 try:
                     return super().invoke(ctx)
                 finally:
-                    sys.stdout.flush()  # here, where a reader that has gone is dealt with, and not at the very end
+                    sys.stdout.flush()  # here, where BrokenPipeError is handled, and not when the interpreter exits
         except TscncError as error:
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
@@ -84,15 +84,15 @@ class Program(click.Group):
             click.echo("interrupted; run the same command again to resume", err=True)
             ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
         except BrokenPipeError:
-            # The interpreter flushes once more on its way out, which must not find the broken pipe again.
+            # The interpreter flushes again when it exits, which must not find the broken pipe.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(BROKEN_PIPE)
         except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception:
             traceback.print_exc()
-            click.echo("error: this is a defect of tscnc-deploy; please report it with the lines above", err=True)
-            ctx.exit(DEFECT)
+            click.echo("error: internal error; please report it with the lines above", err=True)
+            ctx.exit(INTERNAL_ERROR)
 
 
 def _module(command: str) -> str:
@@ -101,7 +101,7 @@ def _module(command: str) -> str:
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Keeps libraries' warnings to their developers off standard error, unless the user asked Python for warnings."""
+    """Hides the warnings of libraries, unless the user enabled Python's warnings."""
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
@@ -111,7 +111,7 @@ def _quiet_libraries() -> Iterator[None]:
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python takes signals in the main thread only
+        yield  # Python handles signals in the main thread only
         return
     before = signal.signal(signal.SIGTERM, _terminate)
     try:

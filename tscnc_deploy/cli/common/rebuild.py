@@ -1,4 +1,4 @@
-"""What `check --reproduce` compares a bundle with: the same recipe, built again."""
+"""Rebuilds a bundle from its recipe, for `check --reproduce` to compare the two."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from tscnc_deploy.cli.common.bundles import given_folder
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.check import Request
+    from tscnc_deploy.check import CheckRequest
     from tscnc_deploy.pipeline.stages.base import Progress
 
 
-def rebuild(folder: Path, request: Request, progress: Progress, bundle: Bundle) -> Bundle:
-    """The bundle in a run's folder, which is built there from the given bundle's recipe unless it is finished.
+def rebuild(folder: Path, request: CheckRequest, progress: Progress, bundle: Bundle) -> Bundle:
+    """Builds the given bundle's recipe in a run folder, unless the folder already contains a finished build.
 
-    Nothing of the bundle is executed, its reproduce.sh neither.
+    Runs nothing from the bundle, not even its reproduce.sh.
 
     Args:
-        folder: Of the run.
-        request: Names the device, and where the data are.
-        progress: Where to report.
+        folder: Folder of the run.
+        request: Sets the device, the data set and the data folder.
+        progress: Reports the progress of the build.
         bundle: An opened bundle.
 
+    Returns:
+        The rebuilt bundle, opened.
+
     Raises:
-        InputError: The recipe needs data or weights that are not here, or the folder cannot be written.
-        UnavailableError: This machine lacks what an engine is built with.
+        InputError: The recipe needs data or weights that are missing here, or the folder cannot be written.
+        UnavailableError: This machine lacks what an engine needs to be built.
     """
     import torch
 
@@ -40,7 +43,7 @@ def rebuild(folder: Path, request: Request, progress: Progress, bundle: Bundle) 
     finished = given_folder(folder)
     if (finished / MANIFEST).exists():
         return open_bundle(finished)
-    # The place of data is this machine's affair, not the bundle's.
+    # The bundle's recipe must not choose the folder on this machine that data are read from.
     root = request.data_root or Data().root
     recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
     device = describe_device(torch.device(request.device))

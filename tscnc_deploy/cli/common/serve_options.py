@@ -1,4 +1,4 @@
-"""The options of `tscnc-deploy serve` that say what it trusts, where it listens and how much it takes on."""
+"""Options of `tscnc-deploy serve`: which bundles it accepts, where it listens, and its limits."""
 
 from __future__ import annotations
 
@@ -16,44 +16,58 @@ _COUNT = click.IntRange(min=1)
 
 
 def trust_options(command: Command) -> Command:
-    """Adds what a bundle must be to be served."""
+    """Adds the options that accept a bundle despite failed gates or a missing signature."""
     options = (
         click.option(
-            "--allow-failed", is_flag=True, help="Serve what failed its gates or was never attacked; clients are told."
+            "--allow-failed",
+            is_flag=True,
+            help="Serve a bundle that failed its gates or an engine that was never attacked; clients can see this.",
         ),
-        click.option("--allow-unsigned", is_flag=True, help="Serve what is not signed as asked for; clients are told."),
+        click.option(
+            "--allow-unsigned",
+            is_flag=True,
+            help="Serve a bundle without the required signature; clients can see this.",
+        ),
     )
     return add_options(options, command)
 
 
-def place_options(command: Command) -> Command:
-    """Adds where the server is reached."""
+def address_options(command: Command) -> Command:
+    """Adds the options for addresses, TLS and the page."""
     options = (
         click.option(
-            "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address; 0.0.0.0 for everybody."
+            "--host",
+            default="127.0.0.1",
+            show_default=True,
+            metavar="ADDRESS",
+            help="Address to listen on; 0.0.0.0 for all interfaces.",
         ),
-        click.option("--port", type=_PORT, default=8000, show_default=True, help="Of HTTP; 0 takes a free one."),
-        click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Of gRPC; 0 takes a free one."),
-        click.option("--grpc/--no-grpc", default=True, help="Whether gRPC is served.  [default: yes]"),
+        click.option("--port", type=_PORT, default=8000, show_default=True, help="HTTP port; 0 chooses a free one."),
+        click.option(
+            "--grpc-port", type=_PORT, default=8001, show_default=True, help="gRPC port; 0 chooses a free one."
+        ),
+        click.option("--grpc/--no-grpc", default=True, help="Serve gRPC too.  [default: yes]"),
         click.option(
             "--page/--no-page",
             default=True,
-            help="Whether a page at / shows browsers the model and attacked test images of the bundle.  [default: yes]",
+            help="Show the model and attacked test images of the bundle in browsers, at /.  [default: yes]",
         ),
-        click.option("--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain, PEM: everything is TLS then."),
-        click.option("--tls-key", type=_FILE, metavar="FILE", help="Its private key, PEM."),
+        click.option(
+            "--tls-cert", type=_FILE, metavar="FILE", help="Certificate chain (PEM); enables TLS for HTTP and gRPC."
+        ),
+        click.option("--tls-key", type=_FILE, metavar="FILE", help="Private key of the certificate (PEM)."),
     )
     return add_options(options, command)
 
 
 def limit_options(command: Command) -> Command:
-    """Adds how much the server takes on."""
+    """Adds the limits of the server."""
     options = (
         click.option(
             "--max-batch",
             type=_COUNT,
             metavar="IMAGES",
-            help="Most images of one call and of one request.  [default: the engine's largest batch]",
+            help="Largest number of images in a batch and in a request.  [default: the engine's largest batch]",
         ),
         click.option(
             "--max-delay",
@@ -61,19 +75,19 @@ def limit_options(command: Command) -> Command:
             default=2.0,
             show_default=True,
             metavar="MILLISECONDS",
-            help="Longest wait for other requests to share a call.",
+            help="Longest time that a request waits for others to join its batch.",
         ),
         click.option(
             "--max-queue",
             type=_COUNT,
             metavar="IMAGES",
-            help="Images that may wait; further requests get 429.  [default: four times the largest batch]",
+            help="Most images that may wait; further requests get status 429.  [default: four times the largest batch]",
         ),
         click.option(
             "--max-body",
             type=_COUNT,
             metavar="BYTES",
-            help="Longest request.  [default: what the largest batch needs as JSON]",
+            help="Largest request.  [default: what the largest batch needs as JSON]",
         ),
         click.option(
             "--timeout",
@@ -81,7 +95,7 @@ def limit_options(command: Command) -> Command:
             default=60.0,
             show_default=True,
             metavar="SECONDS",
-            help="Longest time until an answer.",
+            help="Longest time until the response.",
         ),
         click.option(
             "--max-connections",
@@ -89,7 +103,7 @@ def limit_options(command: Command) -> Command:
             default=4096,
             show_default=True,
             metavar="N",
-            help="Connections of HTTP, and of gRPC; over HTTP, the longest idle one then makes room.",
+            help="Largest number of HTTP and of gRPC connections; beyond it, HTTP closes the one idle for longest.",
         ),
         click.option(
             "--idle-timeout",
@@ -97,7 +111,7 @@ def limit_options(command: Command) -> Command:
             default=75.0,
             show_default=True,
             metavar="SECONDS",
-            help="Longest time that a connection may go without a request.",
+            help="Longest time that a connection may be idle.",
         ),
         click.option(
             "--stop-seconds",
@@ -105,20 +119,20 @@ def limit_options(command: Command) -> Command:
             default=30.0,
             show_default=True,
             metavar="SECONDS",
-            help="How long taken requests may last after SIGTERM.",
+            help="How long accepted requests may take after SIGTERM.",
         ),
     )
     return add_options(options, command)
 
 
 def check_together(options: Mapping[str, Any]) -> None:
-    """Refuses options that mean nothing without others; no callback can, as it may run before theirs.
+    """Rejects options that have no effect without others; a callback could run before the others are parsed.
 
     Raises:
-        UsageError: Names what is missing.
+        UsageError: Names the missing option.
     """
     if options["allow_unsigned"] and options["key"] is None and options["identity"] is None:
-        msg = "--allow-unsigned changes nothing without --key or --identity, as no signature is asked for"
+        msg = "--allow-unsigned has no effect without --key or --identity, because no signature is required"
         raise click.UsageError(msg)
     if (options["tls_key"] is None) != (options["tls_cert"] is None):
         msg = "--tls-cert and --tls-key belong together; give both"

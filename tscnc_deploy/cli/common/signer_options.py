@@ -1,4 +1,4 @@
-"""The options that say whose a signature must be, shared by the commands that verify one."""
+"""Options for the required signer, shared by the commands that verify signatures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ trust_config_option = click.option(
     "--trust-config",
     type=_FILE,
     metavar="FILE",
-    help="Servers and keys of a Sigstore deployment of your own, ClientTrustConfig in JSON.  [default: the public one]",
+    help="Servers and keys of a private Sigstore deployment, ClientTrustConfig in JSON.  [default: the public one]",
 )
 
 
@@ -30,41 +30,41 @@ def signer_options(command: Command) -> Command:
     command = click.option(
         "--issuer",
         metavar="URL",
-        help="Who vouches for --identity, such as https://token.actions.githubusercontent.com.",
+        help="Issuer that vouches for --identity, such as https://token.actions.githubusercontent.com.",
     )(command)
     command = click.option(
         "--identity",
         metavar="NAME",
-        help="Refuse what this person or workflow has not signed without a key (Sigstore): an e-mail address, or "
-        "https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@REF. Needs --issuer.",
+        help="Require a keyless signature (Sigstore) by this person or workflow: an e-mail address, or "
+        "https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@REF. Requires --issuer.",
     )(command)
     return click.option(
-        "--key", type=_FILE, metavar="PUBLIC.pem", help="Refuse what the owner of this key has not signed."
+        "--key", type=_FILE, metavar="PUBLIC.pem", help="Require a signature by the owner of this key."
     )(command)
 
 
 def chosen_identity(
     key: Path | None, identity: str | None, issuer: str | None, trust_config: Path | None
 ) -> Identity | None:
-    """The identity that the options ask for; None without.
+    """The identity that the options require; None if they require none.
 
     Raises:
-        InputError: One of two options that belong together is missing, or two exclude each other.
+        InputError: An option needs another one that is missing, or two options exclude each other.
     """
     from tscnc_deploy.bundle.signing.keyless import Identity
 
     if key is not None and identity is not None:
-        msg = "--key and --identity: a bundle has one signature, by a key or without; give one of them"
+        msg = "--key and --identity: a bundle has one signature, with a key or keyless; give one of the two"
         raise InputError(msg)
     if identity is None:
         for option, value in (("--issuer", issuer), ("--trust-config", trust_config)):
             if value is not None:
-                msg = f"{option} {value}: says who vouches for an identity; give --identity NAME too, or leave it out"
+                msg = f"{option} {value}: requires --identity NAME"
                 raise InputError(msg)
         return None
     if not issuer:
         msg = (
-            f"--identity {identity}: a name means nothing without who vouches for it; give --issuer URL too, such as "
+            f"--identity {identity}: requires --issuer URL, the issuer that vouches for the name, such as "
             "https://token.actions.githubusercontent.com for GitHub Actions"
         )
         raise InputError(msg)

@@ -1,4 +1,4 @@
-"""Requests and answers over gRPC: the protocol's messages, with contents or with raw bytes."""
+"""Messages of gRPC requests and responses; tensors are lists of numbers or raw bytes."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import numpy as np
 from tscnc_deploy.engines.base import Array
 from tscnc_deploy.open_inference import INPUT, OUTPUT, messages
 from tscnc_deploy.serving.errors import RequestError
-from tscnc_deploy.serving.request import InferRequest, checked_id, checked_output, checked_timeout, refuse_shared_memory
+from tscnc_deploy.serving.request import InferRequest, checked_id, checked_output, checked_timeout, reject_shared_memory
 from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator
 
 _CONTENTS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
 
 
-def parse_message(message: Any, door: InputValidator) -> InferRequest:
+def parse_message(message: Any, validator: InputValidator) -> InferRequest:
     """Reads a ModelInferRequest.
 
     Raises:
-        RequestError: It is not what the model takes.
+        RequestError: The model does not accept the input.
     """
     if len(message.inputs) != 1:
-        msg = f"inputs must hold one tensor, not {len(message.inputs)}"
+        msg = f"inputs must contain one tensor, not {len(message.inputs)}"
         raise RequestError(msg)
     wanted = [(output.name, _parameters(output)) for output in message.outputs]
     return InferRequest(
         id=checked_id(message.id),
         output=checked_output(wanted, True),
         timeout=checked_timeout(_parameters(message)),
-        images=_images(message, door),
+        images=_images(message, validator),
     )
 
 
-def write_message(answer: InferResponse) -> Any:
-    """The ModelInferResponse of an answer, with raw contents."""
-    response = messages.ModelInferResponse(model_name=answer.model, model_version=answer.version, id=answer.id)
-    response.outputs.add(name=OUTPUT, datatype=answer.datatype, shape=answer.shape)
-    response.raw_output_contents.append(answer.to_bytes())
-    return response
+def write_message(response: InferResponse) -> Any:
+    """The ModelInferResponse of a response, with raw contents."""
+    message = messages.ModelInferResponse(model_name=response.model, model_version=response.version, id=response.id)
+    message.outputs.add(name=OUTPUT, datatype=response.datatype, shape=response.shape)
+    message.raw_output_contents.append(response.to_bytes())
+    return message
 
 
-def _images(message: Any, door: InputValidator) -> Array:
+def _images(message: Any, validator: InputValidator) -> Array:
     tensor = message.inputs[0]
-    header = door.header(tensor.name, tensor.datatype, list(tensor.shape))
-    refuse_shared_memory(_parameters(tensor))
+    header = validator.header(tensor.name, tensor.datatype, list(tensor.shape))
+    reject_shared_memory(_parameters(tensor))
     if message.raw_input_contents:
         if tensor.HasField("contents") or len(message.raw_input_contents) > 1:
             msg = f"input {INPUT!r} has contents more than once"
             raise RequestError(msg)
-        return door.from_bytes(header, message.raw_input_contents[0])
+        return validator.from_bytes(header, message.raw_input_contents[0])
     values = getattr(tensor.contents, _CONTENTS[header.datatype])
     expected = int(np.prod(header.shape))
     if len(values) != expected:
-        msg = f"input {INPUT!r}: {len(values)} values in contents, but {list(header.shape)} takes {expected}"
+        msg = f"input {INPUT!r}: {len(values)} values in contents, but {list(header.shape)} needs {expected}"
         raise RequestError(msg)
-    return door.from_array(header, np.array(values, np.float32))
+    return validator.from_array(header, np.array(values, np.float32))
 
 
 def _parameters(owner: Any) -> dict[str, Any]:

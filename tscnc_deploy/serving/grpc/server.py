@@ -1,4 +1,4 @@
-"""The protocol over gRPC."""
+"""The gRPC server: calls, authentication and metrics."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ _log = logging.getLogger(__name__)
 _Call = Callable[[Any, Any], Awaitable[Any]]
 
 _OPEN_CALLS = ("ServerLive", "ServerReady")
-# Besides the tensor: names, parameters, and what protobuf adds.
-_AROUND = 1 << 16
-# A client with more waits on its own side until one of them is answered.
-_CALLS_OF_A_CONNECTION = 1024
-# gRPC's own default, two minutes, is long for strangers who open a connection and say nothing.
+# Bytes of a message besides the tensor: names, parameters, and what protobuf adds.
+_OVERHEAD = 1 << 16
+# A client with more concurrent calls waits on its own side until one has finished.
+_CALLS_PER_CONNECTION = 1024
+# gRPC's default of two minutes is long for clients that open a connection and send nothing.
 _HANDSHAKE_MS = 10_000
 
 
-def grpc_server(service: Service, largest: int) -> grpc.aio.Server:
-    """A server that knows the calls of the protocol, without a port yet.
+def grpc_server(service: Service, max_body: int) -> grpc.aio.Server:
+    """A server with the calls of the protocol, without a port yet.
 
     Args:
-        service: What answers.
-        largest: Bytes that the model's largest request needs; the service's limit goes before.
+        service: The state of the server.
+        max_body: Bytes that the model's largest request needs; used unless the service has a limit.
     """
     limits = service.limits
     options = [
-        ("grpc.max_receive_message_length", (limits.max_body or largest) + _AROUND),
-        # Two servers on one port would share its clients without anybody noticing.
+        ("grpc.max_receive_message_length", (limits.max_body or max_body) + _OVERHEAD),
+        # Otherwise two servers on the same port would silently share its clients.
         ("grpc.so_reuseport", 0),
         ("grpc.max_allowed_incoming_connections", limits.max_connections),
-        ("grpc.max_concurrent_streams", _CALLS_OF_A_CONNECTION),
+        ("grpc.max_concurrent_streams", _CALLS_PER_CONNECTION),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
     ]
@@ -48,7 +48,7 @@ def grpc_server(service: Service, largest: int) -> grpc.aio.Server:
     calls = _Calls(service)
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            _watched(name, call, service),
+            _wrapped(name, call, service),
             request_deserializer=getattr(messages, f"{name}Request").FromString,
             response_serializer=getattr(messages, f"{name}Response").SerializeToString,
         )
@@ -94,17 +94,17 @@ class _Calls:
         return messages.ModelMetadataResponse(**{key: metadata[key] for key in metadata if key != "parameters"})
 
     async def infer(self, request: Any, context: Any) -> Any:
-        running = self._service.find(request.model_name, request.model_version)
-        parsed = parse_message(request, running.door)
+        loaded = self._service.find(request.model_name, request.model_version)
+        parsed = parse_message(request, loaded.validator)
         remaining = context.time_remaining()
         deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-        return write_message(await self._service.infer(running, parsed, deadline))
+        return write_message(await self._service.infer(loaded, parsed, deadline))
 
 
-def _watched(name: str, call: _Call, service: Service) -> _Call:
-    """The call with the token checked before, counted after, and without a word of defects to clients."""
+def _wrapped(name: str, call: _Call, service: Service) -> _Call:
+    """Checks the token before the call, counts it afterwards, and hides internal errors from clients."""
 
-    async def answer(request: Any, context: Any) -> Any:
+    async def wrapper(request: Any, context: Any) -> Any:
         started = time.perf_counter()
         status = "CANCELLED"
         try:
@@ -113,19 +113,19 @@ def _watched(name: str, call: _Call, service: Service) -> _Call:
             response = await call(request, context)
             status = "OK"
             return response
-        except RequestError as refusal:
-            status = refusal.reason.grpc
-            message = str(refusal)
+        except RequestError as error:
+            status = error.reason.grpc
+            message = str(error)
         except Exception:
-            _log.exception("defect while answering %s", name)
+            _log.exception("internal error in %s", name)
             status = Reason.FAILED.grpc
-            message = "the server has a defect; its log says more"
+            message = "internal error; see the log of the server"
         finally:
             kind = "infer" if name == "ModelInfer" else "other"
             service.metrics.count_request("grpc", kind, status, time.perf_counter() - started)
         return await context.abort(getattr(grpc.StatusCode, status), message)
 
-    return answer
+    return wrapper
 
 
 def _token(context: Any) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The protocol over HTTP."""
+"""The HTTP application: routes, authentication, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tscnc_deploy.serving.service import LoadedModel, Service
 _log = logging.getLogger(__name__)
 _access_log = logging.getLogger("tscnc_deploy.serving.access")
 
-# What a load balancer asks has no token, and says nothing that needs one.
+# Health checks by load balancers carry no token.
 _OPEN_PATHS = {"/v2/health/live", "/v2/health/ready"}
 
 
@@ -33,15 +33,15 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
     """The application that an ASGI server runs.
 
     Args:
-        service: What answers.
-        access_log: Whether each request becomes a line of JSON in the log "tscnc_deploy.serving.access".
+        service: The state of the server.
+        access_log: Whether to log each request as a line of JSON to the logger "tscnc_deploy.serving.access".
     """
     calls = _Calls(service)
     model = "/v2/models/{name}"
     version = model + "/versions/{version}"
     application = Starlette(
         routes=[
-            # The first, because routes are tried in turn and this one is asked for the most.
+            # First, because routes are tried in order and this one is requested the most.
             *(Route(path + "/infer", HttpInfer(service), methods=["POST"]) for path in (model, version)),
             Route("/v2", calls.server_metadata),
             Route("/v2/health/live", calls.live),
@@ -52,9 +52,9 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
             Route("/openapi.json", calls.openapi),
             *page_routes(service),
         ],
-        exception_handlers={RequestError: _refused, HTTPException: _not_served},
+        exception_handlers={RequestError: _request_error, HTTPException: _http_error},
     )
-    return _Watched(application, service, access_log)
+    return _Middleware(application, service, access_log)
 
 
 class _Calls:
@@ -84,14 +84,14 @@ class _Calls:
         return Response(self._service.metrics.to_text(), media_type=metrics.CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
-        return _json(openapi_document(self._service.current, asks_token=self._service.asks_token))
+        return _json(openapi_document(self._service.current, requires_token=self._service.requires_token))
 
     def _model(self, request: Request) -> LoadedModel:
         return self._service.find(request.path_params["name"], request.path_params.get("version", ""))
 
 
-class _Watched:
-    """Checks the token before, counts and logs after each request, and hides defects from clients."""
+class _Middleware:
+    """Checks the token before each request, counts and logs it afterwards, and hides internal errors from clients."""
 
     def __init__(self, application: ASGIApp, service: Service, access_log: bool) -> None:
         self._application = application
@@ -106,28 +106,28 @@ class _Watched:
         started = time.perf_counter()
         status = CLIENT_GONE
 
-        async def watched(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._checked(scope)(scope, receive, watched)
+            await self._authenticated(scope)(scope, receive, send_and_note_status)
         except Exception:
-            _log.exception("defect while answering %s", scope["path"])
+            _log.exception("internal error in %s", scope["path"])
             if status == CLIENT_GONE:
-                await _error("the server has a defect; its log says more", 500)(scope, receive, watched)
+                await _error("internal error; see the log of the server", 500)(scope, receive, send_and_note_status)
         finally:
             self._count(scope, status, time.perf_counter() - started)
 
-    def _checked(self, scope: Scope) -> ASGIApp:
+    def _authenticated(self, scope: Scope) -> ASGIApp:
         if scope["path"] in self._open:
             return self._application
         try:
             self._service.check_token(dict(scope["headers"]).get(b"authorization"))
-        except RequestError as refusal:
-            return _error(str(refusal), refusal.reason.http)
+        except RequestError as error:
+            return _error(str(error), error.reason.http)
         return self._application
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
@@ -155,12 +155,12 @@ def _error(message: str, status: int) -> Response:
     return Response(orjson.dumps({"error": message}), status, headers, media_type="application/json")
 
 
-async def _refused(request: Request, refusal: Exception) -> Response:
-    return _error(str(refusal), cast(RequestError, refusal).reason.http)
+async def _request_error(request: Request, error: Exception) -> Response:
+    return _error(str(error), cast(RequestError, error).reason.http)
 
 
-async def _not_served(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    response = _error(f"{request.method} {request.url.path}: {getattr(error, 'detail', 'not served')}", status)
-    response.headers.update(getattr(error, "headers", None) or {})  # such as Allow, which 405 must have
+    response = _error(f"{request.method} {request.url.path}: {getattr(error, 'detail', 'Not Found')}", status)
+    response.headers.update(getattr(error, "headers", None) or {})  # such as Allow, which 405 requires
     return response

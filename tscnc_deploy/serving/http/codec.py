@@ -1,4 +1,4 @@
-"""Requests and answers over HTTP: JSON, or JSON followed by the bytes of tensors (the binary tensor data extension)."""
+"""Bodies of HTTP requests and responses: JSON, or JSON followed by binary tensor data (a protocol extension)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tscnc_deploy.serving.request import (
     checked_output,
     checked_timeout,
     flag,
-    refuse_shared_memory,
+    reject_shared_memory,
 )
 from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator, shown
 
 
-def parse_body(body: bytes, header_length: str | None, door: InputValidator) -> InferRequest:
+def parse_body(body: bytes, header_length: str | None, validator: InputValidator) -> InferRequest:
     """Reads the body of a request.
 
     Args:
-        body: All of it.
-        header_length: Value of the header `HEADER_LENGTH`; None where it is missing and all of the body is JSON.
-        door: Checks the tensor.
+        body: The whole body.
+        header_length: Value of the header `HEADER_LENGTH`; None if it is missing, so that all of the body is JSON.
+        validator: Validates the tensor.
 
     Raises:
-        RequestError: It is not of the protocol's form, or not what the model takes.
+        RequestError: The body does not follow the protocol, or the model does not accept the input.
     """
     text, binary = _split(body, header_length)
     try:
@@ -46,36 +46,36 @@ def parse_body(body: bytes, header_length: str | None, door: InputValidator) -> 
     wanted = [(output.get("name"), _mapping(output, "parameters")) for output in _objects(document, "outputs")]
     inputs = _objects(document, "inputs")
     if len(inputs) != 1:
-        msg = f"inputs must hold one tensor, not {len(inputs)}"
+        msg = f"inputs must contain one tensor, not {len(inputs)}"
         raise RequestError(msg)
     return InferRequest(
         id=checked_id(document.get("id", "")),
         output=checked_output(wanted, flag(parameters, "binary_data_output", False)),
         timeout=checked_timeout(parameters),
-        images=_images(inputs[0], binary, door),
+        images=_images(inputs[0], binary, validator),
     )
 
 
-def write_body(answer: InferResponse) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of the JSON at its start if binary data follows."""
-    output: dict[str, Any] = {"name": OUTPUT, "datatype": answer.datatype, "shape": list(answer.shape)}
-    if answer.output.binary:
-        data = answer.to_bytes()
+def write_body(response: InferResponse) -> tuple[bytes, int | None]:
+    """The body of a response, and the length of the JSON at its start if binary data follow."""
+    output: dict[str, Any] = {"name": OUTPUT, "datatype": response.datatype, "shape": list(response.shape)}
+    if response.output.binary:
+        data = response.to_bytes()
         output["parameters"] = {"binary_data_size": len(data)}
     else:
-        output["data"] = answer.to_list()
-    document = {"model_name": answer.model, "model_version": answer.version, "outputs": [output]}
-    if answer.id:
-        document["id"] = answer.id
+        output["data"] = response.to_list()
+    document = {"model_name": response.model, "model_version": response.version, "outputs": [output]}
+    if response.id:
+        document["id"] = response.id
     text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    return (text + data, len(text)) if answer.output.binary else (text, None)
+    return (text + data, len(text)) if response.output.binary else (text, None)
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[memoryview, memoryview]:
     view = memoryview(body)
     if header_length is None:
         return view, view[len(view) :]
-    # Not int() alone, which also takes signs, spaces and underscores.
+    # int() alone would also accept signs, spaces and underscores.
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 19):
         msg = f"{HEADER_LENGTH} must be a number of bytes, not {shown(header_length)}"
         raise RequestError(msg)
@@ -86,10 +86,10 @@ def _split(body: bytes, header_length: str | None) -> tuple[memoryview, memoryvi
     return view[:length], view[length:]
 
 
-def _images(tensor: Mapping[str, Any], binary: memoryview, door: InputValidator) -> Array:
-    header = door.header(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
+def _images(tensor: Mapping[str, Any], binary: memoryview, validator: InputValidator) -> Array:
+    header = validator.header(tensor.get("name"), tensor.get("datatype"), tensor.get("shape"))
     parameters = _mapping(tensor, "parameters")
-    refuse_shared_memory(parameters)
+    reject_shared_memory(parameters)
     size = parameters.get("binary_data_size")
     if size is None:
         if len(binary):
@@ -98,14 +98,14 @@ def _images(tensor: Mapping[str, Any], binary: memoryview, door: InputValidator)
         if "data" not in tensor:
             msg = f"input {tensor['name']!r} has neither data nor the parameter binary_data_size"
             raise RequestError(msg)
-        return door.from_numbers(header, tensor["data"])
+        return validator.from_numbers(header, tensor["data"])
     if type(size) is not int or size != len(binary):
         msg = f"binary_data_size is {shown(size)}, but {len(binary)} bytes follow the JSON"
         raise RequestError(msg)
     if "data" in tensor:
         msg = f"input {tensor['name']!r} has both data and the parameter binary_data_size"
         raise RequestError(msg)
-    return door.from_bytes(header, binary)
+    return validator.from_bytes(header, binary)
 
 
 def _mapping(owner: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Inference over HTTP: the one call that clients make thousands of times a second."""
+"""Inference over HTTP, the call that clients make thousands of times per second."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.service import LoadedModel, Service
 
 CLIENT_GONE = 499
-# Watching a connection costs more than to answer, for nobody, a request that takes no longer than this.
+# Processing a request for a client that has disconnected is cheaper than watching the connection for this long.
 _UNWATCHED_SECONDS = 0.02
 
 
 class HttpInfer:
-    """An ASGI application behind a route with the parameters "name" and perhaps "version".
+    """An ASGI application for a route with the parameters "name" and, optionally, "version".
 
-    Speaks ASGI itself: Starlette's requests and responses would cost as much again as everything else here.
+    Uses plain ASGI: Starlette's requests and responses would double the cost of the code here.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request.
+        """Handles one request.
 
         Raises:
-            RequestError: It is not answered.
+            RequestError: The request is invalid or cannot be processed.
         """
         headers = dict(scope["headers"])
-        most = self._service.limits.max_body or self._find(scope).door.max_body
-        body = await self._body(headers, receive, most)
-        # From here to the queue nothing waits, so that a reload cannot close the version that was found.
-        running = self._find(scope)
+        max_bytes = self._service.limits.max_body or self._find(scope).validator.max_body
+        body = await self._body(headers, receive, max_bytes)
+        # No await from here until the request is queued, so that a reload cannot close this version in between.
+        loaded = self._find(scope)
         length = headers.get(_HEADER_LENGTH)
-        parsed = parse_body(body, None if length is None else length.decode("latin-1"), running.door)
-        answer = await _while_connected(receive, self._service.infer(running, parsed))
-        if answer is None:
+        parsed = parse_body(body, None if length is None else length.decode("latin-1"), loaded.validator)
+        response = await _while_connected(receive, self._service.infer(loaded, parsed))
+        if response is None:
             await _send(send, CLIENT_GONE, [], b"")
             return
-        data, json_length = write_body(answer)
+        data, json_length = write_body(response)
         if json_length is None:
             await _send(send, 200, [(b"content-type", b"application/json")], data)
         else:
@@ -56,17 +56,17 @@ class HttpInfer:
         parameters = scope["path_params"]
         return self._service.find(parameters["name"], parameters.get("version", ""))
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, most: int) -> bytes:
-        """The body, never more of it in memory than is allowed.
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+        """Reads the body, keeping at most `max_bytes` in memory.
 
         Raises:
-            RequestError: It is too long, too slow, compressed, or the client went away.
+            RequestError: The body is too long, too slow or compressed, or the client disconnected.
         """
         if headers.get(b"content-encoding", b"identity") != b"identity":
-            msg = "Content-Encoding is not supported; send the body as it is"
+            msg = "Content-Encoding is not supported; send the body uncompressed"
             raise RequestError(msg)
-        too_large = f"the body may have at most {most} bytes"
-        if int(headers.get(b"content-length", b"0")) > most:
+        too_large = f"the body may have at most {max_bytes} bytes"
+        if int(headers.get(b"content-length", b"0")) > max_bytes:
             raise RequestError(too_large, Reason.TOO_LARGE)
         seconds = self._service.limits.body_timeout
         chunks, length, more = [], 0, True
@@ -79,11 +79,11 @@ class HttpInfer:
                         raise RequestError(msg)
                     chunk, more = message.get("body", b""), message.get("more_body", False)
                     length += len(chunk)
-                    if length > most:
+                    if length > max_bytes:
                         raise RequestError(too_large, Reason.TOO_LARGE)
                     chunks.append(chunk)
         except TimeoutError:
-            msg = f"the body did not come within {seconds:g} seconds"
+            msg = f"the body did not arrive within {seconds:g} seconds"
             raise RequestError(msg, Reason.TOO_SLOW) from None
         return b"".join(chunks)
 
@@ -92,17 +92,17 @@ _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
 
 
 async def _while_connected(receive: Receive, work: Coroutine[Any, Any, InferResponse]) -> InferResponse | None:
-    """The answer, or None if the client went away first, which cancels the work."""
+    """The response, or None if the client disconnects first, which cancels the work."""
     loop = asyncio.get_running_loop()
     watches: list[asyncio.Task[None]] = []
 
     async def watch() -> None:
-        await receive()  # after the whole body, the next message is that the client has gone
-        staying.reschedule(loop.time())
+        await receive()  # after the whole body, the next message is the disconnection
+        connected.reschedule(loop.time())
 
     timer = loop.call_later(_UNWATCHED_SECONDS, lambda: watches.append(loop.create_task(watch())))
     try:
-        async with asyncio.timeout(None) as staying:
+        async with asyncio.timeout(None) as connected:
             return await work
     except TimeoutError:
         return None

@@ -19,13 +19,13 @@ _HIGHEST = {"FP32": 1, "UINT8": 255}
 
 
 def reference(name: str) -> Schema:
-    """A schema of `schemas` by its name."""
+    """A reference to a schema of `schemas` by name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def schemas(running: LoadedModel) -> dict[str, Schema]:
-    """Every body by its name, for the model that is served."""
-    model = running.model
+def schemas(loaded: LoadedModel) -> dict[str, Schema]:
+    """The schema of every body by name, for the model being served."""
+    model = loaded.model
     tensor = _object({"name": _TEXT, "datatype": _TEXT, "shape": _SIZES})
     named: dict[str, Schema] = {"name": {"const": model.name}}
     return {
@@ -41,23 +41,23 @@ def schemas(running: LoadedModel) -> dict[str, Schema]:
         "ModelMetadata": _object(
             named
             | {"versions": {"type": "array", "items": _TEXT}, "platform": _TEXT}
-            | {place: {"type": "array", "items": tensor} for place in ("inputs", "outputs")}
-            | {"parameters": {"type": "object", "description": "What the model is and what protects it."}}
+            | {key: {"type": "array", "items": tensor} for key in ("inputs", "outputs")}
+            | {"parameters": {"type": "object", "description": "What the model is, and its measured robustness."}}
         ),
-        "InferRequest": _infer_request(running),
-        "InferResponse": _infer_response(running),
+        "InferRequest": _infer_request(loaded),
+        "InferResponse": _infer_response(loaded),
     }
 
 
-def example(running: LoadedModel) -> Schema:
-    """A request that is answered: one black image."""
-    shape = running.model.spec.input_shape
+def example(loaded: LoadedModel) -> Schema:
+    """A valid request: one black image."""
+    shape = loaded.model.spec.input_shape
     tensor = {"name": INPUT, "datatype": "UINT8", "shape": [1, *shape], "data": [0] * prod(shape)}
     return {"id": "1", "inputs": [tensor], "outputs": [{"name": OUTPUT}]}
 
 
-def _infer_request(running: LoadedModel) -> Schema:
-    tensors = [_tensor(running, datatype, one) for datatype in _RANGES for one in (True, False)]
+def _infer_request(loaded: LoadedModel) -> Schema:
+    tensors = [_tensor(loaded, datatype, one) for datatype in _RANGES for one in (True, False)]
     output = _object(
         {
             "name": {"const": OUTPUT},
@@ -66,17 +66,17 @@ def _infer_request(running: LoadedModel) -> Schema:
                 "properties": {
                     "binary_data": _FLAG,
                     "classification": {
-                        "type": "integer", "minimum": 0, "description": "So many classes instead of the logits."
+                        "type": "integer", "minimum": 0, "description": "Top classes to return instead of logits."
                     },
                 },
             },
         },
         optional=("parameters",),
     )  # fmt: skip
-    timeout = {"type": "integer", "minimum": 0, "description": "Microseconds; 0 is none."}
+    timeout = {"type": "integer", "minimum": 0, "description": "Microseconds; 0 sets no limit."}
     return _object(
         {
-            "id": {"type": "string", "maxLength": MAX_ID, "description": "Given back with the answer."},
+            "id": {"type": "string", "maxLength": MAX_ID, "description": "Returned with the response."},
             "parameters": {"type": "object", "properties": {"binary_data_output": _FLAG, "timeout": timeout}},
             "inputs": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"anyOf": tensors}},
             "outputs": {"type": "array", "maxItems": 1, "items": output},
@@ -85,13 +85,13 @@ def _infer_request(running: LoadedModel) -> Schema:
     )
 
 
-def _tensor(running: LoadedModel, datatype: str, one: bool) -> Schema:
-    """Of one image exactly; of several, whose data must have as many values as the shape says, which no schema can."""
-    shape, door = running.model.spec.input_shape, running.door
-    count = {"const": 1} if one else {"type": "integer", "minimum": 2, "maximum": max(door.max_images, 2)}
+def _tensor(loaded: LoadedModel, datatype: str, one: bool) -> Schema:
+    """A tensor of exactly one image, or of several; no schema can require as many values as the shape says."""
+    shape, validator = loaded.model.spec.input_shape, loaded.validator
+    count = {"const": 1} if one else {"type": "integer", "minimum": 2, "maximum": max(validator.max_images, 2)}
     value = _RANGES[datatype] | {"minimum": 0, "maximum": _HIGHEST[datatype]}
     length = prod(shape) if one else 1
-    bounds = {"minItems": length, "maxItems": length if one else door.max_images * prod(shape)}
+    bounds = {"minItems": length, "maxItems": length if one else validator.max_images * prod(shape)}
     return _object(
         {
             "name": {"const": INPUT},
@@ -109,7 +109,7 @@ def _tensor(running: LoadedModel, datatype: str, one: bool) -> Schema:
     )
 
 
-def _infer_response(running: LoadedModel) -> Schema:
+def _infer_response(loaded: LoadedModel) -> Schema:
     parameters = {"type": "object", "properties": {"binary_data_size": {"type": "integer", "minimum": 0}}}
     output = _object(
         {
@@ -121,7 +121,7 @@ def _infer_response(running: LoadedModel) -> Schema:
         },
         optional=("data", "parameters"),
     )
-    named = {"model_name": {"const": running.model.name}, "model_version": _TEXT, "id": _TEXT}
+    named = {"model_name": {"const": loaded.model.name}, "model_version": _TEXT, "id": _TEXT}
     return _object(
         named | {"outputs": {"type": "array", "items": output, "minItems": 1, "maxItems": 1}}, optional=("id",)
     )

@@ -1,1 +1,1 @@
-"""The page that a server shows at `/`."""
+"""The page that a server shows browsers at `/`."""

@@ -1,4 +1,4 @@
-"""Images of a bundle's evidence with their adversarial examples, for the page to show."""
+"""Chooses images from a bundle's evidence, with their adversarial examples, for the page."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from tscnc_deploy.bundle import Bundle
 
-# Of each kind; so many pairs of 224 x 224 pixels in RGB take 29 MB.
+# Per kind; two kinds of 224 x 224 RGB images and their adversarial examples take 29 MB.
 _MOST = 12
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """An image that was attacked when the bundle was built.
+    """An image that was attacked during the build.
 
     Attributes:
-        place: Of the image in the evidence.
+        index: Index of the image in the evidence.
         label: Name of its class.
         misclassified: Whether an attack made the engine misclassify it.
         image: float32 [C, H, W] in [0, 1].
-        adversarial: The strongest example that was found, like `image`.
+        adversarial: The strongest adversarial example found, like `image`.
     """
 
-    place: int
+    index: int
     label: str
     misclassified: bool
     image: Array
@@ -44,38 +44,38 @@ class Example:
 
 
 def choose_examples(bundle: Bundle, engine: str) -> tuple[Example, ...]:
-    """The first images of the evidence that attacks broke, then the first that they did not.
+    """The first images of the evidence that an attack flipped, then the first that no attack flipped.
 
-    Images that the engine misclassifies as they are show nothing of an attack and are left out.
+    Images that the engine misclassifies even without an attack are left out.
 
     Args:
         bundle: An opened bundle.
         engine: Name of an engine that was attacked.
 
     Returns:
-        At most 12 of each kind; none if the bundle holds no images, or no examples of this engine.
+        At most 12 of each kind; empty if the bundle contains no images, or no examples for this engine.
     """
     try:
         evidence = bundle.evidence
-    except BundleError:  # what is served needs none, so a bundle that withholds its images is served all the same
+    except BundleError:  # serving does not need them, so a bundle that withholds its images can be served
         return ()
     adversarial = evidence.adversarial.get(engine)
     outcomes = {
-        key.rpartition(".")[2]: right for key, right in evidence.outcomes.items() if key.startswith(f"{engine}.")
+        key.rpartition(".")[2]: outcome for key, outcome in evidence.outcomes.items() if key.startswith(f"{engine}.")
     }
     clean = outcomes.pop("clean", None)
     if adversarial is None or not outcomes:
         return ()
-    stood = np.logical_and.reduce(list(outcomes.values()))
-    right = np.ones_like(stood) if clean is None else clean
+    robust = np.logical_and.reduce(list(outcomes.values()))
+    correct = np.ones_like(robust) if clean is None else clean
     classes = bundle.manifest.model.classes
 
-    def of(places: NDArray[np.intp], misclassified: bool) -> Sequence[Example]:
+    def examples(indices: NDArray[np.intp], misclassified: bool) -> Sequence[Example]:
         return [
             Example(
                 int(i), classes[evidence.labels[i]], misclassified, evidence.images[i].copy(), adversarial[i].copy()
             )
-            for i in places[:_MOST]
+            for i in indices[:_MOST]
         ]
 
-    return (*of(np.flatnonzero(right & ~stood), True), *of(np.flatnonzero(right & stood), False))
+    return (*examples(np.flatnonzero(correct & ~robust), True), *examples(np.flatnonzero(correct & robust), False))

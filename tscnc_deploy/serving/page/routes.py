@@ -1,4 +1,4 @@
-"""The page over HTTP, and who may see what of it."""
+"""HTTP routes of the page, and which of them need the token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tscnc_deploy.serving.errors import Reason, RequestError
 from tscnc_deploy.serving.page.content import Page, locked_page, page_files
 from tscnc_deploy.serving.service import Service
 
-# Nothing from outside, nothing inline, and no text that becomes markup.
+# Allows no external and no inline resources, and no conversion of text to markup.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -26,7 +26,7 @@ _HEADERS = {
 
 
 def open_paths() -> frozenset[str]:
-    """What a browser must get before it can show a token: a form that asks for it, and files that are no secret."""
+    """Paths that need no token: the form that asks for it, and the files of the page, which are public."""
     return frozenset({"/", *(f"/page/{name}" for name in page_files())})
 
 
@@ -34,7 +34,7 @@ def page_routes(service: Service) -> list[Route]:
     """The routes of the page.
 
     Args:
-        service: What is shown.
+        service: The state of the server.
     """
     calls = _Calls(service)
     return [
@@ -51,36 +51,36 @@ class _Calls:
     async def index(self, request: Request) -> Response:
         page = self._page()
         authorization = request.headers.get("authorization")
-        if self._service.asks_token and authorization is None:
-            return _answer(locked_page().encode(), "text/html")
+        if self._service.requires_token and authorization is None:
+            return _response(locked_page().encode(), "text/html")
         self._service.check_token(None if authorization is None else authorization.encode("latin-1"))
-        return _answer(page.html.encode(), "text/html")
+        return _response(page.html.encode(), "text/html")
 
     async def file(self, request: Request) -> Response:
         self._page()
         name = request.path_params["name"]
         if name not in page_files():
             raise _not_found(request)
-        return _answer(*page_files()[name])
+        return _response(*page_files()[name])
 
     async def example(self, request: Request) -> Response:
         """Pixels of an image and of its adversarial example, float32 [2, C, H, W]."""
         examples, number = self._page().examples, request.path_params["number"]
         if number >= len(examples):
             raise _not_found(request)
-        return _answer(examples[number].to_bytes(), "application/octet-stream")
+        return _response(examples[number].to_bytes(), "application/octet-stream")
 
     def _page(self) -> Page:
         page = self._service.current.model.page
         if page is None:
-            msg = "this server shows no page"
+            msg = "this server has no page"
             raise RequestError(msg, Reason.NOT_FOUND)
         return page
 
 
 def _not_found(request: Request) -> RequestError:
-    return RequestError(f"{request.url.path} is no part of the page", Reason.NOT_FOUND)
+    return RequestError(f"{request.url.path} is not part of the page", Reason.NOT_FOUND)
 
 
-def _answer(content: bytes, media_type: str) -> Response:
+def _response(content: bytes, media_type: str) -> Response:
     return Response(content, headers=_HEADERS, media_type=media_type)

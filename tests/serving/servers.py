@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Running:
+class Server:
     process: subprocess.Popen
     http: str  # host:port, as tritonclient takes it
     grpc: str
@@ -23,14 +23,14 @@ class Running:
 
 
 @contextmanager
-def serving(bundle: Path, *arguments: str, log: Path | None = None, **environment: str) -> Iterator[Running]:
+def serving(bundle: Path, *arguments: str, log: Path | None = None, **environment: str) -> Iterator[Server]:
     command = ["tscnc_deploy", "serve", bundle, "--port", "0", "--grpc-port", "0", "--json", "--threads", "1"]
     with started([*map(str, command), *map(str, arguments)], log=log, **environment) as running:
         yield running
 
 
 @contextmanager
-def started(module: list[str], *, log: Path | None = None, **environment: str) -> Iterator[Running]:
+def started(module: list[str], *, log: Path | None = None, **environment: str) -> Iterator[Server]:
     """Runs a module that prints its addresses when it is ready."""
     variables = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment
     with (log or Path(os.devnull)).open("w") as errors:
@@ -45,8 +45,14 @@ def started(module: list[str], *, log: Path | None = None, **environment: str) -
             assert line, f"the server ended with status {process.wait()}"
             text += line
         document = json.loads(text)
-        yield Running(process, document["http"].split("//")[1], document["grpc"].split("//")[1], document)
+        yield Server(process, document["http"].split("//")[1], document["grpc"].split("//")[1], document)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def memory(server: Server) -> int:
+    """Bytes of its resident memory; 0 where the system does not tell."""
+    path = Path(f"/proc/{server.process.pid}/statm")
+    return int(path.read_text().split()[1]) * 4096 if path.exists() else 0

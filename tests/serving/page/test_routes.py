@@ -1,23 +1,17 @@
-"""What the page's addresses give, and to whom; a browser looks at it in test_browser."""
+"""The page and its files over HTTP, with and without the token; test_browser looks at it in a browser."""
 
 from __future__ import annotations
 
-import json
 import urllib.error
 import urllib.request
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.serving.bundles import attacked_evidence, write_served
-from tests.serving.running import serving
-from tscnc_deploy.bundle import Contents, open_bundle, seal
+from tests.serving.servers import serving
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
-
-from tscnc_deploy.serving.model import open_model
-from tscnc_deploy.serving.page.examples import choose_examples
 
 PROOF = attacked_evidence()
 
@@ -26,12 +20,6 @@ PROOF = attacked_evidence()
 def shown(tmp_path_factory):
     with serving(write_served(tmp_path_factory.mktemp("shown") / "bundle", proof=PROOF)) as server:
         yield server
-
-
-def open_manifest(folder):
-    """What a build said of a bundle, from its manifest."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    return {key: manifest[key] for key in Contents.model_fields}
 
 
 def get(server, path, token=None, method="GET"):
@@ -44,7 +32,7 @@ def get(server, path, token=None, method="GET"):
         return error.code, error.headers, error.read()
 
 
-def test_the_page_says_what_protects_the_model(shown):
+def test_the_page_shows_gates_and_accuracies(shown):
     status, headers, body = get(shown, "/")
     text = body.decode()
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -79,73 +67,18 @@ def test_only_its_own_files_are_given_out(shown, path):
 
 
 def test_examples_are_the_pixels_of_the_evidence(shown):
-    for number, place in enumerate(
-        (0, 2, 1)
-    ):  # what was misclassified comes first, and image 3 is wrong without an attack
+    # Misclassified images come first; image 3 is left out because it is misclassified without an attack.
+    for number, index in enumerate((0, 2, 1)):
         body = get(shown, f"/page/examples/{number}")[2]
         pair = np.frombuffer(body, "<f4").reshape(2, 1, 8, 8)
-        np.testing.assert_array_equal(pair, [PROOF.images[place], PROOF.adversarial["onnx-cpu"][place]])
+        np.testing.assert_array_equal(pair, [PROOF.images[index], PROOF.adversarial["onnx-cpu"][index]])
 
 
-def test_examples_are_of_both_kinds_and_never_many(tmp_path):
-    many = {name: np.repeat(array, 20, axis=0) for name, array in PROOF.outcomes.items()}
-    proof = replace(
-        PROOF,
-        images=np.repeat(PROOF.images, 20, axis=0),
-        labels=np.repeat(PROOF.labels, 20),
-        adversarial={"onnx-cpu": np.repeat(PROOF.adversarial["onnx-cpu"], 20, axis=0)},
-        outcomes=many,
-    )
-    chosen = choose_examples(open_bundle(write_served(tmp_path / "many", proof=proof)), "onnx-cpu")
-    assert [example.misclassified for example in chosen] == [True] * 12 + [False] * 12
-    assert {example.label for example in chosen if not example.misclassified} == {"one"}
-
-
-@pytest.mark.parametrize("missing", ["adversarial", "outcomes"])
-def test_a_bundle_without_attacked_images_shows_the_rest(tmp_path, missing):
-    folder = write_served(tmp_path / "none", proof=replace(PROOF, **{missing: {}}))
-    page = open_model(open_bundle(folder), threads=1).page
-    assert page.examples == ()
-    assert "came without test images" in page.html
-    assert "robust accuracy, lower end" in page.html
-
-
-def test_evidence_that_cannot_be_read_keeps_nothing_from_being_served(tmp_path):
-    folder = write_served(tmp_path / "other")
-    (folder / "evidence" / "evidence.safetensors").write_bytes(b"of another form")
-    seal(folder, Contents.model_validate(open_manifest(folder)))
-    page = open_model(open_bundle(folder), threads=1).page
-    assert page.examples == ()
-    assert "came without test images" in page.html
-
-
-def test_doubts_are_said(tmp_path):
-    bundle = open_bundle(write_served(tmp_path / "failed", passed=False))
-    text = open_model(bundle, allow_failed=True, threads=1).page.html
-    assert "✗ Not passed" in text
-    assert "did not pass its gates" in text
-    assert "not signed with the key" not in text
-
-
-def test_names_from_the_bundle_are_text(tmp_path):
-    from tests.bundle.folders import edit_manifest
-
-    def rename(manifest):
-        manifest["model"]["classes"] = ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "&amp;"]
-
-    folder = write_served(tmp_path / "hostile", proof=PROOF)
-    edit_manifest(folder, rename)
-    text = open_model(open_bundle(folder), threads=1).page.html
-    assert "<script>alert" not in text and "<img" not in text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
-    assert "&amp;amp;" in text
-
-
-def test_without_the_token_the_page_says_nothing_of_the_model(served_bundle):
+def test_without_the_token_the_page_says_nothing_about_the_model(served_bundle):
     with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
         status, _, body = get(server, "/")
         assert status == 200
-        assert b"asks for a token" in body
+        assert b"requires a token" in body
         everything = get(server, "/", "s3cret")[2]
         for secret in ("tiny", server.document["bundle_sha256"], "onnx", "resnet18", "0.1", "passed", "75.0%"):
             assert secret.encode() in everything
@@ -163,6 +96,6 @@ def test_no_page(served_bundle):
         assert get(server, "/v2/models/tiny")[0] == 200
 
 
-def test_other_methods_are_refused(shown):
+def test_other_methods_are_rejected(shown):
     assert get(shown, "/", method="HEAD")[0] == 200
     assert get(shown, "/", method="POST")[0] == 405

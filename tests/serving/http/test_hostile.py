@@ -1,16 +1,19 @@
-"""Bytes from clients that mean no good, over real sockets: never a 500, never a hang, and others are still served."""
+"""Malformed and malicious requests over real sockets: never a 500, never a hang, and other clients are still served."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.serving.bundles import write_served
-from tests.serving.running import serving
+from tests.serving.bundles import SHAPE, write_served
+from tests.serving.servers import memory, serving
 from tests.serving.wire import INFER, binary, exchange, good, request, status
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
@@ -44,13 +47,13 @@ def test_lies_get_4xx(server, data, expected):
 
 def test_a_wrong_method_hears_which_are_right(server):
     for method, path, right in (("GET", INFER, b"POST"), ("TRACE", "/metrics", b"GET")):
-        answer = exchange(server.http, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        assert right in re.search(rb"allow: (.*)\r\n", answer)[1].split(b", ")
+        response = exchange(server.http, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert right in re.search(rb"allow: (.*)\r\n", response)[1].split(b", ")
 
 
-def test_a_body_that_ends_early_gets_no_answer_of_the_model(server):
-    answer = exchange(server.http, request(b"{}", length=1000), patience=0.1)
-    assert status(answer) in (None, 400)
+def test_a_body_that_ends_early_gets_no_response_of_the_model(server):
+    response = exchange(server.http, request(b"{}", length=1000), patience=0.1)
+    assert status(response) in (None, 400)
     assert good(server.http)
 
 
@@ -94,3 +97,53 @@ def test_mutated_requests_never_break_the_server(served_bundle, tmp_path):
         assert (after - before) * 4096 < 16 << 20
         assert good(server.http)
     assert (tmp_path / "log").read_text() == ""
+
+
+IMAGE = 256  # bytes of one in float32
+SIZES = st.sampled_from(
+    [IMAGE, IMAGE, 2 * IMAGE, 0, 1, IMAGE - 1, IMAGE + 1, 2**31, 2**63, -1, "256", 256.0, True, None]
+)
+SENT = st.sampled_from([IMAGE, IMAGE, 2 * IMAGE, 0, IMAGE - 1, IMAGE + 1])
+IMAGES = st.sampled_from([1, 1, 2, 0, -1, 17, 2**31, 2**62])
+OFF = st.sampled_from([0, 0, 0, -1, 1, -100, 100, 2**31, 2**63])
+
+
+@pytest.fixture(scope="module")
+def lied_to(served_bundle, tmp_path_factory):
+    log = tmp_path_factory.mktemp("lies") / "log"
+    with serving(served_bundle, log=log) as server:
+        for _ in range(50):  # what the first requests allocate is no growth
+            assert status(exchange(server.http, lie(1, IMAGE, IMAGE, 0, 0)[0])) == 200
+        before = memory(server)
+        yield server
+        assert memory(server) - before < 16 << 20
+    assert log.read_text() == ""
+
+
+def lie(images, size, sent, header_off, length_off):
+    """A request in binary form, and whether everything that it says of itself is true."""
+    parameters = {} if size is None else {"binary_data_size": size}
+    tensor = {"name": "images", "datatype": "FP32", "shape": [images, *SHAPE], "parameters": parameters}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    body = text + bytes(sent)
+    length = max(len(body) + length_off, 0)
+    true = header_off == length_off == 0 and type(size) is int and size == sent == images * IMAGE and 1 <= images <= 16
+    header = f"Inference-Header-Content-Length: {len(text) + header_off}\r\n"
+    return request(body, length=length, more=header), true
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(IMAGES, SIZES, SENT, OFF, OFF)
+def test_only_sizes_that_agree_are_answered(lied_to, images, size, sent, header_off, length_off):
+    data, true = lie(images, size, sent, header_off, length_off)
+    found = status(exchange(lied_to.http, data, patience=0.05 if length_off > 0 else 10))
+    # A client that promises more bytes than it sends gets no response, or an error about them.
+    assert found in ({200} if true else {400, 413} if length_off <= 0 else {400, 413, None})
+
+
+def test_truncated_at_every_byte(lied_to):
+    whole, true = lie(1, IMAGE, IMAGE, 0, 0)
+    assert true
+    for end in range(0, len(whole), 7):
+        assert status(exchange(lied_to.http, whole[:end], patience=0.01)) in (None, 400)
+    assert status(exchange(lied_to.http, whole)) == 200

@@ -1,5 +1,3 @@
-"""`tscnc-deploy check` on bundles of which no engine has the twin's weights as they are."""
-
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,22 +11,42 @@ from tests.check.forging import check, outcomes
 from tests.conftest import invoke, tiny_options
 
 
-def test_in_eight_bits(tmp_path):
+def test_a_dense_model_is_not_sparse(bundle):
+    forging.replace_network(bundle, forging.fill_zeros)
+    failed = outcomes(check(bundle, status=1))
+    assert "engines/onnx-cpu/model.onnx: weights match the manifest" in failed
+    assert "engines/onnx-cpu/model.onnx: as sparse as required" in failed
+    assert "twin: weights match the manifest" in failed
+
+
+def test_a_dense_model_whose_manifest_says_so_is_not_as_sparse_as_required(bundle):
+    forging.replace_network(bundle, forging.fill_zeros)
+
+    def admit(contents):
+        contents["model"] |= {"nonzero": contents["model"]["prunable"], "sparsity": 0.0}
+
+    forging.reseal(bundle, admit)
+    assert "engines/onnx-cpu/model.onnx: as sparse as required" in outcomes(check(bundle, status=1))
+
+
+def test_an_engine_in_eight_bits(tmp_path):
     bundle = _build(tmp_path, "onnx-int8")
     engine = "engines/onnx-int8/model.onnx"
     passed = outcomes(check(bundle, status=0), "passed")
-    assert {f"{engine}: weights as listed", f"{engine}: as sparse as asked for"} <= set(passed)
-    assert {"twin: weights as listed", "onnx-int8: precision as listed"} <= set(passed)
+    assert {f"{engine}: weights match the manifest", f"{engine}: as sparse as required"} <= set(passed)
+    assert {"twin: weights match the manifest", "onnx-int8: precision matches the manifest"} <= set(passed)
 
     _make_weights_of_zeros(bundle / engine)
     forging.reseal(bundle)
-    assert f"{engine}: as sparse as asked for" in outcomes(check(bundle, status=1))
+    assert f"{engine}: as sparse as required" in outcomes(check(bundle, status=1))
 
 
-def test_completed_to_two_of_four(tmp_path):
+def test_an_engine_completed_to_two_of_four(tmp_path):
     (tmp_path / "completed.toml").write_text('complete = "2:4"\ncomplete_channels = 8\n')
     passed = outcomes(check(_build(tmp_path, tmp_path / "completed.toml"), status=0), "passed")
-    assert {"twin: weights as listed", "engines/completed/model.onnx: weights as listed"} <= set(passed)
+    assert {"twin: weights match the manifest", "engines/completed/model.onnx: weights match the manifest"} <= set(
+        passed
+    )
 
 
 def _build(folder: Path, target: object) -> Path:

@@ -1,4 +1,4 @@
-"""The one form that everything wrong with a bundle takes."""
+"""Turns everything that can go wrong with a bundle's files into a BundleError."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tscnc_deploy.strict_json import quoted
 
 @contextmanager
 def bundle_errors(root: Path) -> Iterator[None]:
-    """Gives whatever goes wrong with a file the one form that names the bundle."""
+    """Raises BundleError, with a message that begins with the bundle's folder, for any OSError or InputError inside."""
     try:
         yield
     except OSError as error:

@@ -1,15 +1,13 @@
-"""What an operator relies on: signals, reload, tokens, TLS, bundle_errors, and figures."""
+"""Signals, reload, TLS and bad options of a server in its own process."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -20,7 +18,8 @@ import pytest
 
 from tests.conftest import invoke
 from tests.serving.bundles import SHAPE, WEIGHTS, expected, write_served
-from tests.serving.running import serving, started
+from tests.serving.clients import get, tensor
+from tests.serving.servers import serving, started
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 pytest.importorskip("tritonclient.http", reason="needs the extra: pip install 'tscnc-deploy[test]'")
@@ -28,22 +27,8 @@ import tritonclient.grpc
 import tritonclient.http
 
 
-def get(address, path, token=None, scheme="http", **options):
-    request = urllib.request.Request(f"{scheme}://{address}{path}")
-    if token:
-        request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=10, **options) as response:
-        return response.read()
-
-
-def tensor(module, images):
-    made = module.InferInput("images", list(images.shape), "FP32")
-    made.set_data_from_numpy(images)
-    return [made]
-
-
 class Load:
-    """Clients that ask until they are told to stop, or until the server has gone; counts what they were told."""
+    """Clients that send requests until they are stopped or the server is gone; counts the correct responses."""
 
     def __init__(self, server, clients=4):
         self.right, self.errors, self.ending = 0, [], threading.Event()
@@ -69,7 +54,7 @@ class Load:
                 right = np.allclose(logits, expected(images), rtol=1e-5)
                 with self.lock:
                     self.right += bool(right)
-                    self.errors += [] if right else ["a wrong answer"]
+                    self.errors += [] if right else ["a wrong response"]
 
     def until(self, count):
         latest = time.monotonic() + 30
@@ -90,7 +75,7 @@ def test_sigterm_under_load_finishes_what_was_taken_and_ends_with_0(served_bundl
         assert server.process.wait(20) == 0
         load.end()
     assert load.right >= 100
-    # A connection that the server closed, or a port that no longer listens: never half an answer or a wrong one.
+    # A connection that the server closed, or a port that no longer listens: never half a response or a wrong one.
     words = ("Connection", "connection", "UNAVAILABLE", "refused", "unavailable", "closed", "CANCELLED")
     assert [error for error in load.errors if not any(word in error for word in words)] == []
     assert "Traceback" not in (tmp_path / "log").read_text()
@@ -98,30 +83,30 @@ def test_sigterm_under_load_finishes_what_was_taken_and_ends_with_0(served_bundl
 
 def test_sigterm_loses_nothing_that_was_taken():
     with started(["tests.serving.slow_server"]) as server:
-        answers = []
+        responses = []
 
         def ask(module, address, number):
             images = np.full((1, *SHAPE), number / 16, np.float32)
             try:
                 with module.InferenceServerClient(address) as client:
                     logits = client.infer("tiny", tensor(module, images)).as_numpy("logits")
-                answers.append(bool(np.allclose(logits, expected(images))))
+                responses.append(bool(np.allclose(logits, expected(images))))
             except Exception as error:
-                answers.append(str(error))
+                responses.append(str(error))
 
         places = [(tritonclient.http, server.http), (tritonclient.grpc, server.grpc)]
         threads = [threading.Thread(target=ask, args=(*places[number % 2], number)) for number in range(16)]
         for thread in threads:
             thread.start()
         latest = time.monotonic() + 10
-        while waiting(server) + len(answers) < 15 and time.monotonic() < latest:
+        while waiting(server) + len(responses) < 15 and time.monotonic() < latest:
             time.sleep(0.01)
-        assert len(answers) < 16
+        assert len(responses) < 16
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
         for thread in threads:
             thread.join(20)
-    assert answers == [True] * 16
+    assert responses == [True] * 16
 
 
 def waiting(server):
@@ -160,20 +145,6 @@ def test_sighup_serves_the_new_bundle_without_losing_a_request(served_bundle, tm
         assert server.process.wait(20) == 0
 
 
-def test_a_token_is_asked_for(served_bundle):
-    with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
-        assert json.loads(get(server.http, "/v2/health/ready")) == {"ready": True}
-        for token in (None, "s3cre", "wrong"):
-            with pytest.raises(urllib.error.HTTPError, match="401"):
-                get(server.http, "/v2/models/tiny", token)
-        assert json.loads(get(server.http, "/v2/models/tiny", "s3cret"))["name"] == "tiny"
-        client = tritonclient.grpc.InferenceServerClient(server.grpc)
-        assert client.is_server_ready()
-        with pytest.raises(Exception, match="bearer token"):
-            client.get_model_metadata("tiny")
-        assert client.get_model_metadata("tiny", headers={"authorization": "Bearer s3cret"}).name == "tiny"
-
-
 def test_tls(served_bundle, tmp_path):
     import ssl
 
@@ -192,36 +163,11 @@ def test_tls(served_bundle, tmp_path):
         assert client.is_model_ready("tiny")
 
 
-def test_figures_for_prometheus(served_bundle):
-    with serving(served_bundle, "--instances", "2", "--access-log") as server:
-        client = tritonclient.http.InferenceServerClient(server.http)
-        images = np.zeros((3, *SHAPE), np.float32)
-        for _ in range(2):
-            client.infer("tiny", tensor(tritonclient.http, images))
-        rpc = tritonclient.grpc.InferenceServerClient(server.grpc)
-        rpc.infer("tiny", tensor(tritonclient.grpc, images))
-        text = get(server.http, "/metrics").decode()
-    assert 'tscnc_requests_total{call="infer",status="200",transport="http"} 2.0' in text
-    assert 'tscnc_requests_total{call="infer",status="OK",transport="grpc"} 1.0' in text
-    assert 'tscnc_batch_images_bucket{le="4.0"} 3.0' in text
-    assert "tscnc_queue_seconds_count 3.0" in text
-    assert 'engine="onnx-cpu",model="tiny",provider="CPUExecutionProvider",version="1"} 1.0' in text
-
-
-def test_the_access_log_is_json(served_bundle, tmp_path):
-    with serving(served_bundle, "--access-log", log=tmp_path / "log") as server:
-        get(server.http, "/v2/health/live")
-        server.process.terminate()
-        server.process.wait(20)
-    (line,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
-    assert (line["method"], line["path"], line["status"]) == ("GET", "/v2/health/live", 200)
-
-
 def test_what_failed_is_served_only_on_request_and_says_so(tmp_path):
     folder = write_served(tmp_path / "failed", passed=False)
     refused = invoke("serve", folder, "--port", 0)
     assert refused.exit_code == 1
-    assert "--allow-failed takes it nevertheless" in refused.stderr
+    assert "use --allow-failed to accept it anyway" in refused.stderr
     with serving(folder, "--allow-failed") as server:
         metadata = json.loads(get(server.http, "/v2"))
         assert metadata["allow_failed"] is True
@@ -235,34 +181,17 @@ def test_a_port_in_use_is_bad_input(served_bundle):
         port = taken.getsockname()[1]
         done = invoke("serve", served_bundle, "--port", port)
         assert done.exit_code == 2
-        assert f"--port {port}: cannot be listened on" in done.stderr
+        assert f"--port {port}: cannot listen" in done.stderr
         done = invoke("serve", served_bundle, "--port", 0, "--grpc-port", port)
         assert done.exit_code == 2
         assert f"--grpc-port {port}" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--tls-cert", "--tls-key"])
-def test_half_of_a_certificate_is_refused(served_bundle, tmp_path, option):
+def test_half_of_a_certificate_is_rejected(served_bundle, tmp_path, option):
     done = invoke("serve", served_bundle, option, tmp_path / "file.pem")
     assert done.exit_code == 2
     assert "belong together" in done.stderr
-
-
-def test_a_missing_extra_is_3_with_the_command_that_installs_it(served_bundle, tmp_path):
-    code = (
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'starlette': raise ModuleNotFoundError(name)\n"
-        "from importlib import util\n"
-        "find = util.find_spec\n"
-        "util.find_spec = lambda name, package=None: None if name == 'starlette' else find(name, package)\n"
-        "from tscnc_deploy.cli import main\n"
-        f"main(['serve', {str(served_bundle)!r}])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
-    assert done.returncode == 3
-    assert done.stderr == "error: serving needs starlette; run: pip install 'tscnc-deploy[serve]'\n"
 
 
 def test_weights_of_the_test_engine_are_what_the_tests_think():

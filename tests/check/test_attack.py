@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+from tests.check import forging
+from tests.check.forging import check, outcomes
+
+
+def test_a_network_that_is_not_robust_fails_the_fresh_attack_whatever_its_evidence_says(bundle):
+    """Everything is consistent, but the evidence shows none of the attacks that break it."""
+    check(bundle, status=0)
+    forging.replace_network(bundle, forging.scramble)
+
+    def whitewash(evidence):
+        from tscnc_deploy import open_bundle
+
+        right = open_bundle(bundle).engine("onnx-cpu").logits(evidence.images).argmax(1) == evidence.labels
+        return replace(
+            evidence,
+            adversarial=dict.fromkeys(evidence.adversarial, evidence.images),
+            outcomes=dict.fromkeys(evidence.outcomes, right),
+        )
+
+    forging.rewrite_evidence(bundle, whitewash)
+    document = check(bundle, status=1)
+    assert "onnx-cpu: replayed examples have the recorded outcomes" not in outcomes(document)
+    assert "onnx-cpu: robust accuracy, lower end" in outcomes(document)
+
+
+def test_an_interval_over_the_bound_is_inconclusive(bundle):
+    share = check(bundle)["engines"]["onnx-cpu"]["clean"]
+    document = check(bundle, "--set", f"gates.clean={(share['low'] + share['accuracy']) / 2}")
+    clean = next(f for f in document["results"] if f["name"] == "onnx-cpu: clean accuracy, lower end")
+    assert clean["outcome"] == "inconclusive"
+    assert "images in all would settle it" in clean["message"]
+
+
+def test_the_same_bundle_is_no_worse_than_itself(bundle, robust_build):
+    document = check(bundle, "--baseline", robust_build, "--margin", "0.2", status=0)
+    assert document["policy"] == "the baseline"
+    beside = document["results"][-1]
+    assert beside["name"] == "onnx-cpu: robust accuracy lost to the baseline, upper bound"
+    assert (beside["outcome"], document["baseline"]["onnx-cpu"]["engine"]) == ("passed", "onnx-cpu")
+    assert beside["message"].startswith("0 images lost and 0 gained of 80")
+
+
+def test_few_images_leave_a_small_margin_open(bundle, robust_build):
+    document = check(bundle, "--baseline", robust_build, status=4)
+    assert "about 160 images in all would settle it" in document["results"][-1]["message"]
+
+
+def test_a_worse_network_loses_to_the_baseline(bundle, robust_build):
+    forging.replace_network(bundle, forging.scramble)
+    document = check(bundle, "--baseline", robust_build, status=1)
+    assert document["results"][-1]["outcome"] == "failed"
+    assert document["results"][-1]["value"] > 0.3
+
+
+def test_another_task_is_no_baseline(bundle, robust_build, tmp_path):
+    other = shutil.copytree(robust_build, tmp_path / "other")
+    forging.reseal(other, lambda contents: contents["model"].update(classes=list("abcdefghij")))
+    document = check(bundle, "--baseline", other, status=2)
+    assert (document["results"][-1]["name"], document["results"][-1]["outcome"]) == ("baseline", "error")

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+import urllib.error
+
+import pytest
+
+from tests.serving.clients import get
+from tests.serving.servers import serving
+
+pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
+pytest.importorskip("tritonclient.http", reason="needs the extra: pip install 'tscnc-deploy[test]'")
+import tritonclient.grpc
+
+
+def test_a_token_is_required(served_bundle):
+    with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
+        assert json.loads(get(server.http, "/v2/health/ready")) == {"ready": True}
+        for token in (None, "s3cre", "wrong"):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                get(server.http, "/v2/models/tiny", token)
+        assert json.loads(get(server.http, "/v2/models/tiny", "s3cret"))["name"] == "tiny"
+        client = tritonclient.grpc.InferenceServerClient(server.grpc)
+        assert client.is_server_ready()
+        with pytest.raises(Exception, match="bearer token"):
+            client.get_model_metadata("tiny")
+        assert client.get_model_metadata("tiny", headers={"authorization": "Bearer s3cret"}).name == "tiny"
+
+
+def test_the_access_log_is_json(served_bundle, tmp_path):
+    with serving(served_bundle, "--access-log", log=tmp_path / "log") as server:
+        get(server.http, "/v2/health/live")
+        server.process.terminate()
+        server.process.wait(20)
+    (line,) = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/v2/health/live", 200)
