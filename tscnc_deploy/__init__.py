@@ -28,9 +28,6 @@ def __getattr__(name: str) -> str:
     if name != "__version__":
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    from importlib.metadata import PackageNotFoundError, version
+    from tscnc_deploy.versions import own_version
 
-    try:
-        return version("tscnc-deploy")
-    except PackageNotFoundError:  # imported from a checkout that was never installed
-        return "0+unknown"
+    return own_version()

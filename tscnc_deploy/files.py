@@ -1,12 +1,18 @@
-"""How files that may come from anyone are read: whole, once, and never more than a bound."""
+"""How files are read that may come from anyone (whole, once, and never more than a bound), and how they are written."""
 
 from __future__ import annotations
 
+import os
 import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
-from tscnc_deploy.errors import InputError
+from platformdirs import user_cache_path
+
+from tscnc_deploy.errors import InputError, StorageError
 
 
 class Read(Protocol):
@@ -24,7 +30,7 @@ class Read(Protocol):
             limit: Most bytes that it may have.
 
         Raises:
-            InputError: It is missing, unreadable, no regular file, or larger.
+            InputError: It is missing, unreadable, not a regular file, or larger.
         """
 
 
@@ -48,3 +54,58 @@ def read_file(path: Path, limit: int) -> bytes:
         msg = f"{path}: has {path.stat().st_size} bytes; at most {limit} are allowed"
         raise InputError(msg)
     return data
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Writes a file that is there as a whole or not at all, whenever the process ends; text in UTF-8.
+
+    Raises:
+        StorageError: It cannot be written; what the path held before is unchanged.
+    """
+    with open_atomic(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which replaces the path only after everything is written and on the disk.
+
+    Until then it has another name in the same folder, as a rename is atomic within one file system only.
+
+    Raises:
+        StorageError: It cannot be written; what the path held before is unchanged, as after any other exception.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror or error}"
+        raise StorageError(msg) from error
+    finally:
+        # After success the name is gone already; a folder that cannot be read must not hide what went wrong.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def cache_folder(purpose: str) -> Path:
+    """The folder of this user's cache for one purpose, which may not exist yet: XDG_CACHE_HOME, else the system's.
+
+    Args:
+        purpose: Name of the folder inside the cache of this package.
+
+    Raises:
+        StorageError: The user has no home folder, as in a container that runs under a number without a name.
+    """
+    try:
+        folder = user_cache_path("tscnc-deploy", appauthor=False)
+    except RuntimeError:
+        folder = Path("~")
+    # Older versions of platformdirs leave a "~" that nothing resolves in the path: a folder in the current one.
+    if not folder.is_absolute():
+        msg = f"user {os.getuid()} has no home folder for the cache; set XDG_CACHE_HOME to a folder that can be written"
+        raise StorageError(msg)
+    return folder / purpose

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
+from tscnc_deploy.text import quoted
+
 MAX_DEPTH = 32
 MAX_DIGITS = 18  # every integer of so many digits fits into 64 bits
 
@@ -58,11 +60,6 @@ def dumps(document: Any, *, sort_keys: bool = True) -> bytes:
     return (json.dumps(document, sort_keys=sort_keys, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
-def quoted(text: str) -> str:
-    """Text from a stranger for a message: quoted, escaped and cut, so that it cannot steer a terminal."""
-    return ascii(text if len(text) <= 80 else text[:80] + "...")
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
@@ -73,7 +70,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> NoReturn:
-    msg = f"holds {name}, which is no JSON number"
+    msg = f"holds {name}, which is not a JSON number"
     raise ValueError(msg)
 
 

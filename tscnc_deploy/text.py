@@ -1,4 +1,4 @@
-"""What to write instead of a word that is not known."""
+"""Words for messages: suggestions for a word that is not known, and text from others that is safe to print."""
 
 from __future__ import annotations
 
@@ -29,3 +29,23 @@ def not_among(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is none of the known ones: which there are, and which is closest."""
     names = tuple(known)
     return f"is not {any_of(names)}{did_you_mean(word, names)}"
+
+
+def escaped(text: str, limit: int = 80) -> str:
+    """Text from others for a message: in ASCII, escaped and cut, so that it cannot steer a terminal.
+
+    Args:
+        text: Of any content.
+        limit: Most characters of it that are kept; "..." stands for the others.
+    """
+    return ascii(text if len(text) <= limit else text[:limit] + "...")[1:-1]
+
+
+def quoted(text: str) -> str:
+    """`escaped` text in quotes."""
+    return ascii(text if len(text) <= 80 else text[:80] + "...")
+
+
+def printable(text: str) -> str:
+    """Text for a terminal in its own letters; every character that is not printable becomes U+FFFD."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

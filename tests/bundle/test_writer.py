@@ -44,7 +44,7 @@ def test_returns_the_manifest_that_opening_finds(tmp_path):
 
 def test_sealing_again_takes_what_is_there_now(folder):
     (folder / "README.md").write_text("# changed\n")
-    (folder / "manifest.json.partial").write_text("left by a kill")
+    (folder / ".manifest.json.7-7.partial").write_text("left by a kill")
     seal(folder, contents())
     assert open_bundle(folder).read("README.md") == b"# changed\n"
 

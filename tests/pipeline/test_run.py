@@ -179,6 +179,38 @@ def test_a_full_disk_is_a_message(run, stages):
         run.build(recipe(), Silent())
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_refused_file_of_the_run_is_a_message(run, stages, code):
+    stages[0].fail_with = OSError(code, "refused", str(run.folder / "stages" / "first.partial" / "value.txt"))
+    with pytest.raises(StorageError, match=r"value\.txt: refused; give --out a folder that can be written"):
+        run.build(recipe(), Silent())
+
+
+def test_a_full_disk_is_a_message_when_a_file_is_written_atomically(run, stages):
+    stages[0].fail_with = StorageError("value.txt: cannot be written: No space left on device")
+    stages[0].fail_with.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StorageError, match="no space left; free some and run the same command again"):
+        run.build(recipe(), Silent())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        TimeoutError("timed out"),
+        PermissionError(errno.EACCES, "Permission denied", "/data/cifar10/train.bin"),
+        OSError(errno.ENOSPC, "No space left on device", "/dev/shm/torch_7"),
+        OSError(errno.EIO, "Input/output error"),
+        StorageError("/data/cache: cannot be written: Permission denied"),
+    ],
+)
+def test_an_error_that_is_not_about_the_run_keeps_its_class_and_its_words(run, stages, error):
+    stages[0].fail_with = error
+    with pytest.raises(type(error)) as caught:
+        run.build(recipe(), Silent())
+    assert caught.value is error
+
+
 def test_records_name_every_output_by_digest(run):
     run.build(recipe(), Silent())
     record = json.loads((run.folder / "stages" / "second.json").read_text())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tscnc_deploy.errors import BundleError, InputError
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import quoted
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.manifest import ARRAYS, RECORD, ModelFacts
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle.withheld import WithheldEvidence

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.paths import check_path, parents
 from tscnc_deploy.recipe.values import Epsilon, Norm
+from tscnc_deploy.text import escaped, quoted
 
 MANIFEST = "manifest.json"
 SCHEMAS = ("tscnc-bundle/1",)
@@ -210,7 +211,7 @@ def parse_manifest(data: bytes) -> Manifest:
         msg = "is not a JSON object"
         raise ValueError(msg)
     if (schema := document.get("schema")) not in SCHEMAS:
-        said = strict_json.quoted(schema) if isinstance(schema, str) else "missing or no string"
+        said = quoted(schema) if isinstance(schema, str) else "missing or no string"
         msg = f"has a schema that this version does not know: it is {said}, known is {', '.join(SCHEMAS)}"
         raise ValueError(msg)
     try:
@@ -226,9 +227,9 @@ def first_problem(error: ValidationError) -> str:
     reason = problem["msg"].removeprefix("Value error, ")
     place, value = [str(part) for part in problem["loc"]], problem["input"]
     if place[-1:] == ["[key]"]:
-        return f"{place[0]} has the key {strict_json.quoted(str(value))}: {reason}"
-    shown = f" = {strict_json.quoted(str(value))}" if isinstance(value, str | int | float) else ""
-    return f"{strict_json.quoted('.'.join(place))[1:-1]}{shown}: {reason}" if place else reason
+        return f"{place[0]} has the key {quoted(str(value))}: {reason}"
+    shown = f" = {quoted(str(value))}" if isinstance(value, str | int | float) else ""
+    return f"{escaped('.'.join(place))}{shown}: {reason}" if place else reason
 
 
 def _refuse_huge(files: Mapping[str, FileEntry]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from tscnc_deploy.bundle.errors import bundle_errors
 from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from tscnc_deploy.bundle.reader import Bundle
 from tscnc_deploy.bundle.tree import check_file, check_tree, open_regular
+from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.errors import BundleError
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
@@ -62,7 +62,7 @@ def _read_manifest(root: Path) -> tuple[Manifest, str]:
         msg = f"{root}: {MANIFEST} is longer than {MAX_MANIFEST_BYTES} bytes"
         raise BundleError(msg)
     try:
-        return parse_manifest(data), hashlib.sha256(data).hexdigest()
+        return parse_manifest(data), digest_of_bytes(data)
     except ValueError as error:
         msg = f"{root}: {MANIFEST} {error}"
         raise BundleError(msg) from None

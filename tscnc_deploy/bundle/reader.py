@@ -12,7 +12,7 @@ from tscnc_deploy.bundle.errors import bundle_errors
 from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
 from tscnc_deploy.bundle.tree import chunks
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import quoted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tscnc_deploy.bundle.manifest import MANIFEST, FileEntry
 from tscnc_deploy.bundle.paths import parents
+from tscnc_deploy.digests import digest_of_stream
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import quoted
 
 # Not listed in the manifest, because it signs the manifest.
 SIGNATURE = "model.sig"
@@ -109,8 +110,7 @@ def check_file(root: Path, path: str, entry: FileEntry) -> None:
 def describe(root: Path, path: str) -> FileEntry:
     """The current digest and size of a file."""
     with open_regular(root, path) as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return FileEntry(sha256=digest.hexdigest(), bytes=file.tell())
+        return FileEntry(sha256=digest_of_stream(file), bytes=file.tell())
 
 
 @contextmanager

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
-import tscnc_deploy
 from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Contents, FileEntry, Manifest, first_problem
 from tscnc_deploy.bundle.tree import SIGNATURE, describe, walk
-from tscnc_deploy.errors import BundleError, StorageError
-
-_PARTIAL = MANIFEST + ".partial"
+from tscnc_deploy.errors import BundleError
+from tscnc_deploy.files import write_atomic
+from tscnc_deploy.versions import own_version
 
 
 def seal(folder: Path, contents: Contents) -> Manifest:
@@ -34,14 +32,15 @@ def seal(folder: Path, contents: Contents) -> Manifest:
             or an engine that is missing.
         StorageError: The manifest cannot be written.
     """
-    (folder / _PARTIAL).unlink(missing_ok=True)
+    for left in folder.glob(f".{MANIFEST}.*.partial"):  # by a kill while the manifest was written
+        left.unlink()
     if not (folder / SIGNATURE).is_dir():
         (folder / SIGNATURE).unlink(missing_ok=True)
     try:
         manifest = Manifest(
             **dict(contents),
             files=digests(folder),
-            tscnc_deploy=tscnc_deploy.__version__,
+            tscnc_deploy=own_version(),
         )
     except ValidationError as error:
         msg = f"{folder}: cannot become a bundle: {first_problem(error)}"
@@ -50,15 +49,7 @@ def seal(folder: Path, contents: Contents) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         msg = f"{folder}: cannot become a bundle: its manifest has {len(data)} bytes, more than {MAX_MANIFEST_BYTES}"
         raise BundleError(msg)
-    try:
-        with (folder / _PARTIAL).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        (folder / _PARTIAL).replace(folder / MANIFEST)
-    except OSError as error:
-        msg = f"{folder / MANIFEST}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
+    write_atomic(folder / MANIFEST, data)
     return manifest
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.bundle.manifest import RECIPE
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import escaped, quoted
+from tscnc_deploy.versions import installed_version
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -36,12 +35,11 @@ def check_environment(bundle: Bundle) -> CheckResult:
 
 
 def _version(distribution: str) -> str:
-    with suppress(PackageNotFoundError):
-        return version(distribution)
-    with suppress(PackageNotFoundError, KeyError):
-        other = _OTHER_BUILDS[distribution]
-        return f"{other} {version(other)}"
-    return "not installed"
+    if (version := installed_version(distribution)) is not None:
+        return version
+    other = _OTHER_BUILDS.get(distribution)
+    version = installed_version(other) if other else None
+    return f"{other} {version}" if version else "not installed"
 
 
 def check_record(bundle: Bundle) -> Iterator[CheckResult]:
@@ -68,7 +66,7 @@ def _changed(record: dict[str, Any], recipe: Recipe) -> Iterator[str]:
         # Keys that the record lacks belong to a later version.
         for key, value in then.items():
             if (have := now[section].get(key)) != value:
-                yield f"{section}.{quoted(str(key))[1:-1]} is {have} in {RECIPE}, {quoted(str(value))} in the record"
+                yield f"{section}.{escaped(str(key))} is {have} in {RECIPE}, {quoted(str(value))} in the record"
 
 
 def check_evidence(bundle: Bundle) -> Iterator[CheckResult]:

@@ -9,7 +9,7 @@ from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.manifest import MANIFEST, PROVENANCE
 from tscnc_deploy.bundle.tree import SIGNATURE
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import escaped, quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -60,5 +60,5 @@ def check_provenance(bundle: Bundle) -> Iterator[CheckResult]:
 
 
 def _few(paths: list[Any]) -> str:
-    shown = ", ".join(quoted(path)[1:-1] for path in paths[:3])
+    shown = ", ".join(escaped(path) for path in paths[:3])
     return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"

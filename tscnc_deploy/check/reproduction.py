@@ -14,7 +14,7 @@ from tscnc_deploy.bundle.manifest import ARRAYS, RECIPE, TWIN
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.report.data import ReportData
-from tscnc_deploy.strict_json import quoted
+from tscnc_deploy.text import escaped, quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -130,7 +130,7 @@ def _environment(bundle: Bundle, rebuilt: Bundle) -> str:
     """The end of a message: how the two environments differ."""
     was, now = (ReportData.from_json(each.record).environment for each in (bundle, rebuilt))
     differing = [
-        f"{quoted(name)[1:-1]} {quoted(was.get(name, 'none'))[1:-1]} -> {quoted(now.get(name, 'none'))[1:-1]}"
+        f"{escaped(name)} {escaped(was.get(name, 'none'))} -> {escaped(now.get(name, 'none'))}"
         for name in sorted({*was, *now})
         if was.get(name) != now.get(name)
     ]
@@ -138,5 +138,5 @@ def _environment(bundle: Bundle, rebuilt: Bundle) -> str:
 
 
 def _few(names: list[str]) -> str:
-    shown = ", ".join(quoted(name)[1:-1] for name in names[:5])
+    shown = ", ".join(escaped(name) for name in names[:5])
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -12,9 +12,9 @@ from tscnc_deploy.cli.common.program import Program
 
 def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
-        from tscnc_deploy import __version__
+        from tscnc_deploy.versions import own_version
 
-        click.echo(f"tscnc-deploy {__version__}")
+        click.echo(f"tscnc-deploy {own_version()}")
         context.exit()
 
 

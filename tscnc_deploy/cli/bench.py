@@ -182,9 +182,8 @@ def _speedups(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _machine() -> dict[str, Any]:
-    from importlib.metadata import version
-
     from tscnc_deploy.cli.common import machine
+    from tscnc_deploy.versions import installed_version
 
     system = machine.system()
     packages = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "tensorrt-rtx")
@@ -193,7 +192,7 @@ def _machine() -> dict[str, Any]:
         "python": system["python"],
         "cpu": system["cpu"],
         "gpus": machine.cuda()["gpus"],
-        "packages": {name: version(name) for name in packages if machine.installed_version(name)},
+        "packages": {name: version for name in packages if (version := installed_version(name))},
     }
 
 

@@ -29,8 +29,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 def examine() -> dict[str, Any]:
     """Everything doctor found, as its JSON document; "problems" name what stops a build, "hints" what limits it."""
-    from tscnc_deploy import __version__
     from tscnc_deploy.cli.common import machine
+    from tscnc_deploy.versions import installed_version, own_version
 
     requirements = machine.REQUIRED | {"onnxruntime": machine.onnxruntime_requirement()}
     packages = {module: machine.package(module, requirement) for module, requirement in requirements.items()}
@@ -41,7 +41,7 @@ def examine() -> dict[str, Any]:
     ]
     runtimes = machine.onnxruntime_distributions()
     if packages["onnxruntime"]["version"] is None and runtimes:
-        packages["onnxruntime"]["version"] = machine.installed_version(runtimes[0])
+        packages["onnxruntime"]["version"] = installed_version(runtimes[0])
     if len(runtimes) > 1:
         fix = f"pip uninstall -y {' '.join(runtimes)} && pip install '{machine.onnxruntime_requirement()}'"
         problems.append({"problem": f"{' and '.join(runtimes)} overwrite each other's files", "fix": fix})
@@ -52,7 +52,7 @@ def examine() -> dict[str, Any]:
         "ok": not problems,
         "problems": problems,
         "hints": _hints(cuda, runtime),
-        "tscnc_deploy": __version__,
+        "tscnc_deploy": own_version(),
         **machine.system(),
         "packages": packages,
         "cuda": cuda,
@@ -128,9 +128,9 @@ def _hints(cuda: dict[str, Any] | None, runtime: dict[str, Any] | None) -> list[
 
 
 def _extra(name: str, distributions: tuple[str, ...]) -> dict[str, Any]:
-    from tscnc_deploy.cli.common import machine
+    from tscnc_deploy.versions import installed_version
 
-    versions = {distribution: machine.installed_version(distribution) for distribution in distributions}
+    versions = {distribution: installed_version(distribution) for distribution in distributions}
     missing = None in versions.values()
     return {"versions": versions, "install": f"pip install 'tscnc-deploy[{name}]'" if missing else None}
 

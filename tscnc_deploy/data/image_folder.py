@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 
 from tscnc_deploy.data.images import read_images
 from tscnc_deploy.data.raw import Part, Raw
+from tscnc_deploy.digests import digest_of_stream
 from tscnc_deploy.errors import DataError
 from tscnc_deploy.recipe import Data
 
@@ -122,9 +122,9 @@ def _refuse_leakage(train: Iterable[Path], test: Iterable[Path]) -> None:
         raise DataError(msg)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return digest_of_stream(file)
 
 
 def _listed(items: list[str]) -> str:

@@ -14,7 +14,7 @@ from tscnc_deploy.recipe.problems import Setting, explain
 from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
 from tscnc_deploy.resources import folder
-from tscnc_deploy.text import any_of, did_you_mean, not_among
+from tscnc_deploy.text import any_of, did_you_mean, escaped, not_among
 
 # Which engines know a key that the others have no use for.
 _ONLY_FOR = {
@@ -162,7 +162,7 @@ def read_target(path: Path, read: Read = read_file) -> Target:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         # A stranger's key must not steer a terminal.
-        key = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
+        key = escaped(".".join(str(part) for part in first["loc"]))
         msg = f"{path}: is not the target of an exported engine: {key and f'{key}: '}{first['msg']}"
         raise RecipeError(msg) from error
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tscnc_deploy.text import escaped
+
 _SHOWN = 3
 
 
@@ -31,4 +33,4 @@ def describe_non_finite(tensors: Mapping[str, Tensor]) -> str:
 def _listed(names: list[str]) -> str:
     more = len(names) - _SHOWN
     # Names come from files, whose makers could steer a terminal with them.
-    return ", ".join(ascii(name[:200])[1:-1] for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(escaped(name, 200) for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -15,6 +15,7 @@ from tscnc_deploy.files import Read, read_file
 from tscnc_deploy.models.classifier import Classifier, Normalize, skeleton
 from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.models.fit import describe_misfit, describe_non_finite
+from tscnc_deploy.text import escaped
 
 _CONFIG_KEY = "config"
 _METADATA = "__metadata__"
@@ -125,7 +126,7 @@ def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:
     for name, tensor in expected.items():
         dtype = "F32" if tensor.is_floating_point() else "I64"
         if header[name]["dtype"] != dtype:
-            msg = f"{path}: {name} has the dtype {ascii(header[name]['dtype'])[1:-1]} instead of {dtype}"
+            msg = f"{path}: {name} has the dtype {escaped(header[name]['dtype'])} instead of {dtype}"
             raise InputError(msg)
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from tscnc_deploy.digests import digest_of_bytes, digest_of_chunks, digest_of_file, digest_of_parts
 from tscnc_deploy.pipeline.closure import PACKAGE, closure
 from tscnc_deploy.pipeline.stages.base import Stage
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.versions import installed_version
 
 # Distributions of the imports whose names differ from it, or that need another one to compute what they compute.
 _DISTRIBUTIONS = {
@@ -51,17 +50,17 @@ def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, 
         "libraries": libraries(module),
         "device": device,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return digest_of_parts(**content)
 
 
 @cache
 def source_digest(module: Path) -> str:
     """SHA-256 over the source of a module and of everything that it imports from this package."""
-    digest = hashlib.sha256()
+    parts = []
     for file in closure(module).files:
         name = file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
-        digest.update(name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+        parts += [name.encode() + b"\0", bytes.fromhex(digest_of_bytes(file.read_bytes()))]
+    return digest_of_chunks(parts)
 
 
 def libraries(module: Path) -> dict[str, str | None]:
@@ -72,18 +71,12 @@ def libraries(module: Path) -> dict[str, str | None]:
     """
     reached = closure(module).packages - sys.stdlib_module_names - _INERT
     names = {name for package in reached for name in _DISTRIBUTIONS.get(package, (package,))}
-    return {name: _version(name) for name in sorted(names)}
+    return {name: installed_version(name) for name in sorted(names)}
 
 
 def folder_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file in a folder, by relative path."""
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in _files(folder)}
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path.relative_to(folder).as_posix(): digest_of_file(path) for path in _files(folder)}
 
 
 def select(digests: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
@@ -96,10 +89,3 @@ def select(digests: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

@@ -25,11 +25,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tscnc_deploy.errors import StorageError
+from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
 from tscnc_deploy.pipeline.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# How an operating system says that a folder cannot be used as it is.
+_REFUSED = _FULL | {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ class Run:
         try:
             record = read_json(self._record_path(stage))
             valid = record["fingerprint"] == key and folder_digests(self.outputs(stage.name)) == record["outputs"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, InputError, ValueError, KeyError, TypeError):
             return None
         return record if valid else None
 
@@ -176,7 +183,7 @@ class Run:
         _remove(final)
         _flush(partial)
         partial.rename(final)
-        _write_record(self._record_path(stage), record)
+        write_json(self._record_path(stage), record)
 
     def _guarded(
         self, stage: Stage, recipe: Recipe, key: str, progress: Progress, times: Mapping[str, Times]
@@ -249,21 +256,33 @@ def _flush(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
-def _write_record(path: Path, record: dict[str, Any]) -> None:
-    partial = path.with_suffix(".json.partial")
-    write_json(partial, record)
-    partial.replace(path)
-
-
 @contextmanager
 def _storage_errors(folder: Path) -> Iterator[None]:
+    """Says what to do about a run's folder that cannot be written; every other error keeps its class and its words.
+
+    Raises:
+        StorageError: The folder has no space left, or a file of it cannot be made, read or written.
+    """
     try:
         yield
     except Timeout:
         raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, StorageError) as error:
+        cause = error.__cause__ if isinstance(error, StorageError) else error
+        if not (isinstance(cause, OSError) and _is_about(folder, cause)):
+            raise
+        if cause.errno in _FULL:
             msg = f"{folder}: no space left; free some and run the same command again, finished work is kept"
         else:
-            msg = f"{error.filename or folder}: {error.strerror or error}; give --out a folder that can be written"
+            msg = f"{cause.filename}: {cause.strerror or cause}; give --out a folder that can be written"
         raise StorageError(msg) from error
+
+
+def _is_about(folder: Path, error: OSError) -> bool:
+    """Whether an operating system refuses a run's folder, and not a connection or a file elsewhere."""
+    if not isinstance(error.filename, str | Path):
+        # A write that does not fit names no file.
+        return error.errno in _FULL
+    path, place = Path(os.path.abspath(error.filename)), Path(os.path.abspath(folder))  # noqa: PTH100  (no link is followed)
+    # Above the folder are those that had to be made for it.
+    return error.errno in _REFUSED and (path.is_relative_to(place) or place.is_relative_to(path))

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.files import open_atomic
 from tscnc_deploy.report import svg
-from tscnc_deploy.report.files import check_suffix, written
+from tscnc_deploy.report.files import check_suffix
 from tscnc_deploy.report.wording import figure
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def write_gallery(
             for column, pixels in enumerate(shown):
                 box = ((start + column * (SIDE + GAP)) / width, bottom / height, SIDE / width, SIDE / height)
                 _draw(drawing, box, pixels)
-        with written(path) as file:
+        with open_atomic(path) as file:
             drawing.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
 
 
@@ -148,7 +149,7 @@ def save_examples(
     check_suffix(path, (".npz",))
     _check(images, adversarial, labels, predictions, adversarial_predictions)
     places = np.arange(len(images)) if index is None else index.cpu().numpy()
-    with written(path) as file:
+    with open_atomic(path) as file:
         np.savez_compressed(
             file,
             images=images.detach().cpu().numpy(),

@@ -7,13 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-import tscnc_deploy
 from tscnc_deploy.report import curves, plots
 from tscnc_deploy.report.data import ReportData
 from tscnc_deploy.report.evaluations import Evaluations
 from tscnc_deploy.report.measures import Measures
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
+from tscnc_deploy.versions import own_version
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def render_report(data: ReportData) -> str:
         beyond=_by_measure(data.evaluations),
         figures={name: Markup(svg) for name, svg in figures.items()},
         largest=max((size.bytes or 0 for size in data.sizes), default=0),
-        version=tscnc_deploy.__version__,
+        version=own_version(),
     )
 
 

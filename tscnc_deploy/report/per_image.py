@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.errors import InputError, UnavailableError
-from tscnc_deploy.report.files import check_suffix, written
+from tscnc_deploy.files import open_atomic
+from tscnc_deploy.report.files import check_suffix
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +111,7 @@ def write_per_image(path: Path, rows: Sequence[Row]) -> None:
     if not rows:
         msg = f"{path}: there are no images to list"
         raise InputError(msg)
-    with written(path) as file:
+    with open_atomic(path) as file:
         if path.suffix.lower() == ".csv":
             file.write(_csv(rows))
         else:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tscnc_deploy import __version__
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
 from tscnc_deploy.serving.batching import Batcher
@@ -19,6 +18,7 @@ from tscnc_deploy.serving.model import Model
 from tscnc_deploy.serving.request import InferRequest
 from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator, shown
+from tscnc_deploy.versions import own_version
 
 _log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class Service:
     def server_metadata(self) -> dict[str, Any]:
         """Name, version and extensions of the server, and whether it may serve models that failed or are not signed."""
         extensions = [*EXTENSIONS, *(name for name, allowed in self._allowed.items() if allowed)]
-        return {"name": "tscnc-deploy", "version": __version__, "extensions": extensions} | self._allowed
+        return {"name": "tscnc-deploy", "version": own_version(), "extensions": extensions} | self._allowed
 
     def model_metadata(self, loaded: LoadedModel) -> dict[str, Any]:
         """Inputs and outputs of the model, its bundle, and its measured robustness."""

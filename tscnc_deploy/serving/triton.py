@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy import __version__, strict_json
+from tscnc_deploy import strict_json
 from tscnc_deploy.errors import BundleError, InputError, StorageError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
+from tscnc_deploy.versions import own_version
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -110,7 +111,7 @@ def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
     return {
         "bundle": bundle.manifest.name,
         "engine": engine,
-        "tool": __version__,
+        "tool": own_version(),
         "release": RELEASE,
         "digest": bundle.digest,
         "norm": bundle.manifest.threat.norm,

@@ -13,6 +13,7 @@ from tscnc_deploy.engines.base import Array
 from tscnc_deploy.open_inference import INPUT
 from tscnc_deploy.pixels import to_unit_range
 from tscnc_deploy.serving.errors import RequestError
+from tscnc_deploy.text import escaped
 
 _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
 _MAX_JSON = 64 << 20
@@ -168,5 +169,4 @@ def _sizes(shape: object) -> tuple[int, ...]:
 
 def shown(value: object) -> str:
     """A value from a client for an error message: escaped and truncated."""
-    text = repr(value)
-    return ascii(text if len(text) <= 80 else text[:80] + "...")[1:-1]
+    return escaped(repr(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from tscnc_deploy.errors import StorageError
+from tscnc_deploy.files import open_atomic
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -19,19 +19,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         StorageError: The disk is full or not writable; the old checkpoint stays.
         KeyboardInterrupt: So was the writing interrupted; the old checkpoint stays.
     """
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with open_atomic(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
+    except (StorageError, RuntimeError) as error:
         # torch's zip writer turns a full disk into a RuntimeError of its own, and Ctrl-C as well.
-        partial.unlink(missing_ok=True)
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
-        msg = f"{path}: cannot write the checkpoint: {error}; free some space and run the same command again"
+        reason = error.__cause__ or error
+        msg = f"{path}: cannot write the checkpoint: {reason}; free some space and run the same command again"
         raise StorageError(msg) from error
 
 

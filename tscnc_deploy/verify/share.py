@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from filelock import FileLock
 
+from tscnc_deploy.errors import StorageError
+from tscnc_deploy.files import cache_folder
 from tscnc_deploy.verify.plan import Plan
 from tscnc_deploy.verify.sources.base import Source
 
@@ -41,7 +42,11 @@ def shard_store(source: Source, plan: Plan) -> Iterator[Path | None]:
     if plan.store is not None:
         yield plan.store
         return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tscnc-deploy" / "verify"
+    try:
+        cache = cache_folder("verify")
+    except StorageError:
+        yield None
+        return
     folder = cache / source.digest()[:16]
     lock = FileLock(cache / f"{folder.name}.lock", blocking=False)
     try:

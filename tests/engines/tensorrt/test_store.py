@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.engines.tensorrt.conftest import target
+from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.engines import can_export, can_run, load_target, open_engine
 from tscnc_deploy.engines.tensorrt import library
-from tscnc_deploy.engines.tensorrt.facts import digest
 from tscnc_deploy.errors import InputError, UnavailableError
 
 needs_rtx = pytest.mark.tensorrt_rtx
@@ -53,7 +53,7 @@ def test_a_changed_engine_is_2_and_never_deserialized(folder, position):
 def test_a_foreign_file_is_2_even_with_its_digest(folder):
     foreign = (folder / "model.dense.onnx").read_bytes()
     (folder / "model.engine").write_bytes(foreign)
-    change_facts(folder, plan=digest(foreign), plan_bytes=len(foreign))
+    change_facts(folder, plan=digest_of_bytes(foreign), plan_bytes=len(foreign))
     with pytest.raises(InputError, match=r"model\.engine: is not an engine of tensorrt-rtx"):
         open_engine(folder)
 

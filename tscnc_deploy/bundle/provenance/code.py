@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import tscnc_deploy
+from tscnc_deploy.versions import own_version
 
 _CHECKOUT = Path(__file__).resolve().parents[3]
 # The parts of a checkout that a build reads.
@@ -31,7 +31,7 @@ class Code:
 
 def code_version() -> Code:
     """The version of the running code; calls git if the package is imported from its checkout."""
-    version = tscnc_deploy.__version__
+    version = own_version()
     if not (_CHECKOUT / ".git").exists():
         return Code(version)
     commit = _git("rev-parse", "HEAD")

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import tscnc_deploy
+from tscnc_deploy.versions import own_version
 
 ROOT = "tscnc-deploy"
 # These extras build engines; a build uses none of the others.
@@ -62,7 +62,7 @@ def _distribution(name: str) -> Distribution | None:
     try:
         metadata = distribution(name).metadata
     except PackageNotFoundError:
-        return Distribution(ROOT, tscnc_deploy.__version__, None, ()) if name == ROOT else None
+        return Distribution(ROOT, own_version(), None, ()) if name == ROOT else None
     license_ = metadata.json.get("license_expression") or metadata.json.get("license")
     # Some packages put the whole text of the license there.
     short = license_ if isinstance(license_, str) and 0 < len(license_) <= 80 and "\n" not in license_ else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.provenance.distributions import ROOT, Distribution
+from tscnc_deploy.digests import digest_of_bytes
 
 
 def render_sbom(name: str, weights_sha256: str, distributions: Mapping[str, Distribution]) -> bytes:
@@ -47,7 +47,7 @@ def render_sbom(name: str, weights_sha256: str, distributions: Mapping[str, Dist
         bom.register_dependency(components[each.name], [components[other] for other in each.requires])
     document: dict[str, Any] = json.loads(JsonV1Dot6(bom).output_as_string())
     del document["serialNumber"], document["metadata"]["timestamp"]
-    content = hashlib.sha256(strict_json.dumps(document)).hexdigest()
+    content = digest_of_bytes(strict_json.dumps(document))
     return strict_json.dumps(document | {"serialNumber": uuid5(NAMESPACE_URL, f"sha256:{content}").urn})
 
 

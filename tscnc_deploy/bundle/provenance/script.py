@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from tscnc_deploy.bundle.provenance.code import Code
 from tscnc_deploy.bundle.provenance.distributions import ROOT, Distribution
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.templates import fill
 
 
 def render_script(
@@ -27,8 +28,6 @@ def render_script(
     Raises:
         UnavailableError: The templates are missing from the installation.
     """
-    from tscnc_deploy.report.templates import fill
-
     pins = [f"{each.name}=={each.version.partition('+')[0]}" for each in distributions.values() if each.name != ROOT]
     known = "unknown" not in code.version
     return fill(

@@ -192,7 +192,7 @@ def require_file(key: Path) -> None:
 
 def one_line(error: Exception) -> str:
     """The first line of an error message, escaped: it may quote the bundle, which could control a terminal."""
-    from tscnc_deploy.strict_json import quoted
+    from tscnc_deploy.text import escaped
 
     lines = str(error).splitlines()
-    return quoted(lines[0])[1:-1] if lines else type(error).__name__
+    return escaped(lines[0]) if lines else type(error).__name__

@@ -8,11 +8,12 @@ import shutil
 import sys
 import warnings
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 from tscnc_deploy.engines.processor import processor
+from tscnc_deploy.versions import installed_version, is_older
 
 # Module -> what pip is asked for, as in the dependencies of pyproject.toml; onnxruntime is `onnxruntime_requirement`.
 REQUIRED = {
@@ -33,6 +34,7 @@ REQUIRED = {
     "matplotlib": "matplotlib>=3.8",
     "filelock": "filelock>=3.13",
     "packaging": "packaging>=23",
+    "platformdirs": "platformdirs>=4",
     "cyclonedx": "cyclonedx-python-lib>=11.6",
 }
 
@@ -66,14 +68,6 @@ def system() -> dict[str, Any]:
     }
 
 
-def installed_version(distribution: str) -> str | None:
-    """The version of an installed distribution, or None."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
-
-
 def package(module: str, requirement: str) -> dict[str, Any]:
     """Whether a required package is there, new enough, and really imports: {"version", "problem"}, either may be None.
 
@@ -91,7 +85,7 @@ def package(module: str, requirement: str) -> dict[str, Any]:
         absent = isinstance(error, ModuleNotFoundError) and error.name == module
         lines = str(error).splitlines() or [type(error).__name__]
         return {"version": found, "problem": "is not installed" if absent else f"does not import: {lines[0]}"}
-    if found is not None and _numbers(found) < _numbers(least):
+    if found is not None and is_older(found, least):
         return {"version": found, "problem": f"is version {found}, older than {least}"}
     return {"version": found, "problem": None}
 
@@ -143,7 +137,3 @@ def _memory() -> dict[str, int | None]:
         return {"total": None, "free": None}
     kib = {name: int(amount) for name, amount in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
     return {"total": kib["MemTotal"] * 1024, "free": kib.get("MemAvailable", kib["MemFree"]) * 1024}
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[+a-z]", text)[0]))

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
+from tscnc_deploy.text import printable
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -59,7 +61,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         columns: The headings; empty for a table without.
         rows: Cells, shown by str(); characters that would steer a terminal are replaced.
     """
-    cells = [[_printable(str(cell)) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _print_ruled(columns, cells)
         return
@@ -98,10 +100,6 @@ def _print_ruled(columns: Sequence[str], cells: list[list[str]]) -> None:
     for row in cells:
         table.add_row(*map(Text, row))
     Console().print(table)
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _finite(value: Any) -> Any:

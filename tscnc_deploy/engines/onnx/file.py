@@ -8,7 +8,6 @@ Sparse initializers are the exception, which is their point; `MAX_ELEMENTS` boun
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,8 +17,8 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
-from tscnc_deploy.errors import InputError, StorageError
-from tscnc_deploy.files import read_file
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.files import read_file, write_atomic
 
 MAX_BYTES = 2**31 - 1
 """What protobuf can hold in one file."""
@@ -98,16 +97,7 @@ def write_onnx(model: ModelProto, path: str | Path) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(model.SerializeToString(deterministic=True))
-        draft.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    write_atomic(Path(path), model.SerializeToString(deterministic=True))
 
 
 def array_of(tensor: TensorProto) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from tscnc_deploy.engines.onnx.file import MAX_ELEMENTS
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.text import escaped
 
 
 @dataclass(frozen=True)
@@ -68,5 +69,5 @@ def _described(value: ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     kind = "float32" if tensor.elem_type == TensorProto.FLOAT else f"of type {tensor.elem_type}"
     # What a file calls things must not steer a terminal.
-    sizes = [ascii(dim.dim_param)[1:-1] or dim.dim_value or "?" for dim in tensor.shape.dim]
+    sizes = [escaped(dim.dim_param) or dim.dim_value or "?" for dim in tensor.shape.dim]
     return f"{value.name!a} {kind} [{', '.join(map(str, sizes))}]"

@@ -10,6 +10,7 @@ from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
 from tscnc_deploy.engines.remote.endpoint import Endpoint
 from tscnc_deploy.engines.remote.transport import TemporaryError, connect
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.text import escaped
 
 Answer = TypeVar("Answer")
 
@@ -109,7 +110,8 @@ class RemoteEngine(CheckedEngine):
             first = tensors[0] if isinstance(tensors, list) and len(tensors) == 1 else None
             if not isinstance(first, dict) or not _is_tensor(first, dimensions):
                 form = "[N, C, H, W]" if dimensions == 4 else "[N, K]"
-                msg = f"{self.endpoint.url}: has not just one FP32 {form} among its {key}, but {ascii(tensors)[:300]}"
+                said = escaped(repr(tensors), 300)
+                msg = f"{self.endpoint.url}: has not just one FP32 {form} among its {key}, but {said}"
                 raise InputError(msg)
             found.append(first)
         return found[0], found[1]

@@ -12,6 +12,7 @@ from tscnc_deploy.engines.remote.endpoint import Endpoint
 from tscnc_deploy.engines.remote.transport import TemporaryError
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.open_inference import messages
+from tscnc_deploy.text import escaped
 
 _TEMPORARY = (
     grpc.StatusCode.UNAVAILABLE,
@@ -74,7 +75,7 @@ class GrpcTransport:
         try:
             return ask(request, timeout=self._timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            said = f"{error.code().name} {ascii((error.details() or '')[:300])[1:-1]}"
+            said = f"{error.code().name} {escaped(error.details() or '', 300)}"
             if error.code() in _TEMPORARY:
                 raise TemporaryError(said) from error
             msg = f"{self._endpoint.url}: refused with {said}"

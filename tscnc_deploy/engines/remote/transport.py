@@ -13,6 +13,7 @@ from tscnc_deploy.engines.base import Array
 from tscnc_deploy.engines.remote.endpoint import Endpoint
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.open_inference import HEADER_LENGTH
+from tscnc_deploy.text import escaped
 
 # What a server may say beside its logits; more is not read.
 _MAX_SAID = 1 << 20
@@ -135,4 +136,4 @@ class HttpTransport:
 
 def _said(data: bytes) -> str:
     """A server's words for a message, which they must not be able to steer a terminal with."""
-    return ascii(data[:300].decode("utf-8", "replace"))[1:-1]
+    return escaped(data.decode("utf-8", "replace"), 300)

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
+from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import MAX_BYTES, array_of, parse_onnx
 from tscnc_deploy.engines.onnx.signature import Signature, signature_of
 from tscnc_deploy.engines.onnx.structure import input_channel_axis, stored_weights, weighted_nodes
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.tensorrt import library
-from tscnc_deploy.engines.tensorrt.facts import Facts, LayerFacts, digest
+from tscnc_deploy.engines.tensorrt.facts import Facts, LayerFacts
 from tscnc_deploy.engines.tensorrt.inspector import InspectedLayer, inspect, layer_precisions, read_log
 from tscnc_deploy.engines.tensorrt.log import new_logger, reasons
-from tscnc_deploy.errors import InputError, StorageError
-from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.files import Read, read_file, write_atomic
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file)
         layers=layer_facts(model, layers, log.kept),
         workspace_bytes=_workspace(log.kept),
         timing_cache=_write_timing_cache(config, cache) if cache else None,
-        plan=digest(plan),
+        plan=digest_of_bytes(plan),
         plan_bytes=len(plan),
-        graph=digest(data),
+        graph=digest_of_bytes(data),
     )
     return Built(plan, facts)
 
@@ -186,14 +187,8 @@ def _read_timing_cache(config: Any, path: Path) -> None:
 
 def _write_timing_cache(config: Any, path: Path) -> str:
     data = bytes(config.get_timing_cache().serialize())
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
-    return digest(data)
+    write_atomic(path, data)
+    return digest_of_bytes(data)
 
 
 def _workspace(messages: list[str]) -> int | None:

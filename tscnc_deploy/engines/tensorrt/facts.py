@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.text import escaped
 
 # No engine of a network that this package builds has more layers than fit.
 _MAX_JSON = 1 << 20
@@ -107,11 +107,6 @@ def read_facts(path: Path, read: Read = read_file) -> Facts:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # A stranger's key must not steer a terminal.
-        key = ascii(".".join(str(part) for part in first["loc"]))[1:-1]
+        key = escaped(".".join(str(part) for part in first["loc"]))
         msg = f"{path}: does not describe a TensorRT engine: {key and f'{key}: '}{first['msg']}"
         raise InputError(msg) from error
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 in lower-case hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()

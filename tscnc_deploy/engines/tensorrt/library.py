@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -10,11 +9,12 @@ from types import ModuleType
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.text import any_of
+from tscnc_deploy.versions import is_older
 
 # Engine kind -> module, its distribution on package indexes, and the oldest version with what this package uses.
-_LIBRARIES: dict[str, tuple[str, str, tuple[int, int]]] = {
-    "tensorrt": ("tensorrt", "tensorrt", (10, 12)),
-    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx", (1, 2)),
+_LIBRARIES: dict[str, tuple[str, str, str]] = {
+    "tensorrt": ("tensorrt", "tensorrt", "10.12"),
+    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx", "1.2"),
 }
 
 
@@ -38,8 +38,8 @@ def load(kind: str) -> ModuleType:
     except (ImportError, OSError, RuntimeError) as error:
         msg = f"{distribution} does not load ({str(error).splitlines()[0]}); {install}"
         raise UnavailableError(msg) from error
-    if _numbers(library.__version__) < least:
-        msg = f"{distribution} {library.__version__} is older than {'.'.join(map(str, least))}; {install}"
+    if is_older(library.__version__, least):
+        msg = f"{distribution} {library.__version__} is older than {least}; {install}"
         raise UnavailableError(msg)
     return library
 
@@ -86,7 +86,3 @@ def check_capabilities(library: ModuleType, target: Target) -> None:
         if name not in known:
             msg = f"target {target.name}: capabilities: {name} is not {any_of(known)}, which tensorrt-rtx builds for"
             raise InputError(msg)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from tscnc_deploy.digests import digest_of_bytes, digest_of_parts
 from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
@@ -17,10 +16,10 @@ from tscnc_deploy.engines.onnx.structure import overall_precision
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.engines.tensorrt.availability import can_run
-from tscnc_deploy.engines.tensorrt.facts import Facts, digest, read_facts, write_facts
+from tscnc_deploy.engines.tensorrt.facts import Facts, read_facts, write_facts
 from tscnc_deploy.engines.tensorrt.log import new_logger
 from tscnc_deploy.errors import InputError, StorageError, UnavailableError
-from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.files import Read, cache_folder, read_file
 
 _ENGINE, _FACTS, _DENSE, _GRAPH = "model.engine", "engine.json", "model.dense.onnx", "model.graph.onnx"
 # Images on which a rebuilt engine is compared with the ONNX file that it was built from.
@@ -118,8 +117,8 @@ def _damage(plan: bytes, facts: Facts, path: Path) -> str | None:
     """What a truncated file is; one that is another file is refused."""
     if len(plan) < facts.plan_bytes:
         return f"is truncated: {len(plan)} of {facts.plan_bytes} bytes"
-    if digest(plan) != facts.plan:
-        msg = f"{path}: is not the engine that {_FACTS} describes: its SHA-256 is {digest(plan)}, not {facts.plan}"
+    if (digest := digest_of_bytes(plan)) != facts.plan:
+        msg = f"{path}: is not the engine that {_FACTS} describes: its SHA-256 is {digest}, not {facts.plan}"
         raise InputError(msg)
     if facts.library == "tensorrt-rtx" and library.library_problem("tensorrt-rtx") is None:
         lib = library.load("tensorrt-rtx")
@@ -159,13 +158,15 @@ def _rebuilt(folder: Path, target: Target, facts: Facts, read: Read) -> Engine:
     """
     graph = folder / (_GRAPH if (folder / _GRAPH).exists() else _DENSE)
     data = read(graph, MAX_BYTES)
-    if digest(data) != facts.graph:
-        msg = f"{graph}: is not the file that the engine was built from: its SHA-256 is {digest(data)}"
+    if digest_of_bytes(data) != facts.graph:
+        msg = f"{graph}: is not the file that the engine was built from: its SHA-256 is {digest_of_bytes(data)}"
         raise InputError(msg)
     parse_onnx(data, graph)
     here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
     machine = (library.load(target.engine).__version__, library.gpu_capability(), library.gpu_name())
-    place = _cache_folder() / digest(json.dumps([facts.graph, here.model_dump(mode="json"), *machine]).encode())
+    place = cache_folder("engines") / digest_of_parts(
+        graph=facts.graph, target=here.model_dump(mode="json"), machine=machine
+    )
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=place.parent))
@@ -200,8 +201,3 @@ def _compare(engine: Engine, dense: Path, target: Target, read: Read) -> None:
             f"the target's tolerance is {target.tolerance:g}"
         )
         raise InputError(msg)
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tscnc-deploy" / "engines"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from tscnc_deploy.data.source import digest
+from tscnc_deploy.files import write_atomic
 from tscnc_deploy.recipe import Data, Recipe
 
 if TYPE_CHECKING:
@@ -105,8 +106,12 @@ def utc_now() -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON in insertion order without NaN, so that equal content has equal bytes and attacks keep their order."""
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """JSON in insertion order without NaN, so that equal content has equal bytes and attacks keep their order.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.pipeline.stages.base import Context, Stage, read_json
 from tscnc_deploy.pipeline.stages.provenance import versions, write_origin
 from tscnc_deploy.recipe import Data, Recipe
@@ -41,7 +41,7 @@ class Package(Stage):
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))
         written = recipe.model_dump(mode="json", exclude={"data": {"root", "download"}})
-        return {"recipe": written, "templates": hashlib.sha256(templates).hexdigest(), "environment": versions()}
+        return {"recipe": written, "templates": digest_of_bytes(templates), "environment": versions()}
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import bundle

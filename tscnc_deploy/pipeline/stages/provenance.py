@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.manifest import PROVENANCE, SBOM, SCRIPT, TWIN
+from tscnc_deploy.digests import digest_of_file
 from tscnc_deploy.pipeline.stages.base import Context, training_data, utc_now
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.versions import installed_version
 
 _REPORTED = (
     "torch",
@@ -32,8 +31,8 @@ def versions() -> dict[str, str]:
     """Python, operating system and the packages whose version may change figures, by name."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in _REPORTED:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
+        if (version := installed_version(name)) is not None:
+            found[name] = version
     return found
 
 
@@ -54,7 +53,7 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
 
     out, code, distributions = context.out, code_version(), build_distributions()
     hardware = _hardware(environment["device"])
-    weights = hashlib.sha256((out / TWIN).read_bytes()).hexdigest()
+    weights = digest_of_file(out / TWIN)
     (out / SBOM).write_bytes(render_sbom(shipped.name, weights, distributions))
     script = render_script(
         shipped, code, distributions,
@@ -91,5 +90,4 @@ def _hardware(device: str) -> dict[str, Any]:
 def _checkpoint(recipe: Recipe) -> str | None:
     if recipe.model.checkpoint is None:
         return None
-    with Path(recipe.model.checkpoint).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of_file(Path(recipe.model.checkpoint))

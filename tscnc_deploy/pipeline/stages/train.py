@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from tscnc_deploy.digests import digest_of_stream
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json
 from tscnc_deploy.recipe import Recipe
@@ -71,7 +71,7 @@ def _digest_of(recipe: Recipe) -> str | None:
         return None
     try:
         with Path(recipe.model.checkpoint).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return digest_of_stream(file)
     except OSError as error:
         msg = f"model.checkpoint = {recipe.model.checkpoint!r}: cannot be read: {error.strerror}"
         raise InputError(msg) from error

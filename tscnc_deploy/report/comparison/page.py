@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-import tscnc_deploy
 from tscnc_deploy.report.comparison import plots
 from tscnc_deploy.report.comparison.rows import Comparison
 from tscnc_deploy.report.templates import fill
+from tscnc_deploy.versions import own_version
 
 
 def render_comparison(comparison: Comparison, title: str) -> str:
@@ -38,5 +38,5 @@ def render_comparison(comparison: Comparison, title: str) -> str:
         comparison=comparison,
         title=title,
         figures=figures,
-        version=tscnc_deploy.__version__,
+        version=own_version(),
     )

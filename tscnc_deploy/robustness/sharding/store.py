@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from tscnc_deploy.digests import digest_of_chunks
 from tscnc_deploy.errors import StorageError
+from tscnc_deploy.files import write_atomic
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation
 from tscnc_deploy.robustness.statistics.intervals import accuracy
@@ -51,14 +52,12 @@ class ShardStore:
             "attacks": list(shard.robust_by_attack),
         }
         path = self._path(start)
-        partial = path.with_suffix(".partial")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
-            partial.replace(path)
         except OSError as error:
             msg = f"{path}: cannot be written: {error.strerror or error}"
             raise StorageError(msg) from error
+        write_atomic(path, safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
 
     def load(self, start: int) -> Evaluation | None:
         """A stored shard, or None where there is none that can be used."""
@@ -95,12 +94,10 @@ def evaluation_key(
     images: Tensor, labels: Tensor, threat: Threat, attacks: Sequence[Attack], **settings: object
 ) -> str:
     """Digest of everything that determines an evaluation: the images, what attacks carry, and JSON-able settings."""
-    digest = hashlib.sha256()
-    for part in (images, labels, *(value for attack in attacks for value in _tensors(attack))):
-        digest.update(part.detach().cpu().contiguous().numpy().tobytes())
     names = [[attack.name, attack.settings()] for attack in attacks]
-    digest.update(json.dumps([asdict(threat), names, settings], sort_keys=True).encode())
-    return digest.hexdigest()
+    parts = (images, labels, *(value for attack in attacks for value in _tensors(attack)))
+    content = (part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
+    return digest_of_chunks((*content, json.dumps([asdict(threat), names, settings], sort_keys=True).encode()))
 
 
 def _tensors(attack: Attack) -> list[Tensor]:

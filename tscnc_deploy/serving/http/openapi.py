@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tscnc_deploy import __version__
 from tscnc_deploy.open_inference import HEADER_LENGTH
 from tscnc_deploy.serving.errors import Reason
 from tscnc_deploy.serving.http.openapi_schemas import Schema, example, reference, schemas
 from tscnc_deploy.serving.service import LoadedModel
+from tscnc_deploy.versions import own_version
 
 _DESCRIPTIONS = {
     Reason.BAD_REQUEST: "The request does not follow the protocol, or the model does not accept the input.",
@@ -71,7 +71,7 @@ def openapi_document(loaded: LoadedModel, *, requires_token: bool) -> dict[str, 
         "openapi": "3.1.0",
         "info": {
             "title": "tscnc-deploy",
-            "version": __version__,
+            "version": own_version(),
             "description": "The Open Inference Protocol, version 2, over HTTP.",
         },
         "paths": paths,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.verify.digests import digest_of_parts
+from tscnc_deploy.digests import digest_of_parts
 from tscnc_deploy.verify.sources.base import IOSpec, ready
 
 if TYPE_CHECKING:

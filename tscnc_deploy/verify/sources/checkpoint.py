@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.digests import digest_of_file, digest_of_parts
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.verify.digests import digest_of_file, digest_of_parts
 from tscnc_deploy.verify.sources.base import IOSpec, ready
 from tscnc_deploy.verify.values import check_normalization
 

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.digests import digest_of_parts
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.verify.digests import digest_of_parts
 from tscnc_deploy.verify.sources.base import IOSpec, Source
 
 if TYPE_CHECKING:

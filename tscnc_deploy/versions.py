@@ -1,0 +1,33 @@
+"""Versions of this package and of the installed distributions, and which of two is older."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from packaging.version import InvalidVersion, Version
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of an installed distribution, such as "2.11.0+cpu", or None."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+@cache
+def own_version() -> str:
+    """The version of this package; "0+unknown" in a checkout that was never installed."""
+    return installed_version("tscnc-deploy") or "0+unknown"
+
+
+def is_older(found: str, least: str) -> bool:
+    """Whether a version comes before another one; a version that does not follow PEP 440 counts as older.
+
+    A pre-release comes before its release. A local part such as +cpu does not count.
+    """
+    try:
+        return Version(Version(found).public) < Version(least)
+    except InvalidVersion:
+        return True
