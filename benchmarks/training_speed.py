@@ -118,7 +118,7 @@ def dataset(arguments: argparse.Namespace) -> Dataset:
     shape = (count, arguments.channels, arguments.side, arguments.side)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
     train = Split(images, torch.randint(10, (count,), generator=generator)).to(arguments.device)
-    return Dataset("random", tuple("0123456789"), train, train.subset(torch.arange(0)), train)
+    return Dataset("random", tuple("0123456789"), train, Split(train.images[:0], train.labels[:0]), train)
 
 
 def clocks(arguments: argparse.Namespace) -> tuple[float, float]:

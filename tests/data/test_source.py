@@ -9,7 +9,8 @@ import pytest
 from tscnc_deploy.data import digest, load
 from tscnc_deploy.data.source import source_of
 from tscnc_deploy.errors import DataError
-from tscnc_deploy.recipe import DATASETS, Data
+from tscnc_deploy.names import DATASETS
+from tscnc_deploy.recipe import Data
 
 
 def test_digest_imports_no_heavy_package():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tscnc_deploy.engines.base import CheckedEngine, EngineSpec
-from tscnc_deploy.engines.timing import measure, timing
+from tscnc_deploy.engines.timing import time_engines, timing
 
 
 class Recorder(CheckedEngine):
@@ -30,7 +30,7 @@ def test_percentiles_and_throughput_that_can_be_computed_by_hand():
 def test_engines_take_turns_after_a_warm_up_on_the_same_images():
     calls, steps = [], []
     engines = {name: Recorder(name, calls) for name in "ab"}
-    found = measure(
+    found = time_engines(
         engines, [1, 3], repeats=3, warmup=2, progress=lambda done, total, label: steps.append((done, total, label))
     )
     assert [(t.name, t.batch, t.calls) for t in found] == [("a", 1, 3), ("b", 1, 3), ("a", 3, 3), ("b", 3, 3)]

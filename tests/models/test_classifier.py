@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.models import ARCHITECTURES, Classifier, build
+from tscnc_deploy.models import Classifier, build
+from tscnc_deploy.names import ARCHITECTURES
 
 CIFAR = {"classes": 10, "input_shape": (3, 32, 32), "mean": [0.5] * 3, "std": [0.25] * 3}
 DIGITS = {"classes": 10, "input_shape": (1, 8, 8), "mean": [0.5], "std": [0.25]}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.nn.utils import parametrize
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.models import ARCHITECTURES, load_model, save_model
+from tscnc_deploy.models import load_model, save_model
+from tscnc_deploy.names import ARCHITECTURES
 
 
 def saved_tensors(model) -> dict[str, torch.Tensor]:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tscnc_deploy.engines.target import list_targets
 from tscnc_deploy.errors import RecipeError
-from tscnc_deploy.recipe import ARCHITECTURES, DATASETS, Recipe
+from tscnc_deploy.names import ARCHITECTURES, DATASETS
+from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import default_recipe, list_recipes, load_recipe, parse_assignment, recipe_name
 from tscnc_deploy.recipe.toml import key_of
 

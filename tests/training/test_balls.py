@@ -4,7 +4,7 @@ from torch import nn
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.training.balls import L2Ball, check_radius
-from tscnc_deploy.training.inner import ascend
+from tscnc_deploy.training.inner import inner_attack
 from tscnc_deploy.training.trades import Adversary
 
 # Length 3, so that a step of length 1 is (1, 2, -2, 0) / 3.
@@ -21,7 +21,7 @@ def linear(weight=WEIGHT):
 def climb(images, *, weight=WEIGHT, **settings):
     settings = {"norm": "L2", "epsilon": 0.3, "steps": 10, "step_size": 0.15} | settings
     generator = torch.Generator().manual_seed(0)
-    return ascend(linear(weight), images, lambda logits: logits.sum(), generator=generator, **settings)
+    return inner_attack(linear(weight), images, lambda logits: logits.sum(), generator=generator, **settings)
 
 
 def test_l2_ascent_on_a_linear_model_ends_where_its_weight_leaves_the_ball():

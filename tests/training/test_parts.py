@@ -13,7 +13,7 @@ from tscnc_deploy.errors import StorageError, UnavailableError
 from tscnc_deploy.recipe import Train
 from tscnc_deploy.seeds import derive_generator, derive_seed
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
-from tscnc_deploy.training.inner import ascend
+from tscnc_deploy.training.inner import inner_attack
 from tscnc_deploy.training.numerics import Numerics
 from tscnc_deploy.training.optim import build_optimizer, learning_rate
 from tscnc_deploy.training.trades import Adversary, trades_loss
@@ -30,7 +30,7 @@ def linear():
 def test_ascent_on_a_linear_model_reaches_the_corner_of_the_ball():
     images = torch.full((3, 1, 2, 2), 0.5)
     labels = torch.zeros(3, dtype=torch.long)
-    perturbed = ascend(
+    perturbed = inner_attack(
         linear(), images, lambda z: F.cross_entropy(z, labels, reduction="sum"),
         norm="Linf", epsilon=0.1, steps=5, step_size=0.1, generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
@@ -42,7 +42,7 @@ def test_ascent_keeps_ball_range_and_mode():
     model = nn.Sequential(nn.BatchNorm2d(1), linear()).train()
     images = torch.rand(8, 1, 2, 2, generator=torch.Generator().manual_seed(1))
     before = model[0].running_mean.clone()
-    perturbed = ascend(
+    perturbed = inner_attack(
         model, images, lambda z: z[:, 0].sum(), norm="Linf", epsilon=0.3, steps=3, step_size=0.2,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip

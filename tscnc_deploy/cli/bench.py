@@ -71,7 +71,7 @@ def bench(
     """
     from tscnc_deploy.cli.common.clocks import clocks
     from tscnc_deploy.cli.common.progress import build_progress
-    from tscnc_deploy.engines.timing import measure
+    from tscnc_deploy.engines.timing import time_engines
 
     opened = open_given(bundle)
     chosen = tuple(sorted(set(batches))) or _BATCHES
@@ -80,7 +80,7 @@ def bench(
         progress.start("bench", 1, 1)
         engines, unavailable = _engines(opened, names, Path(folder), threads, rebuild)
         before = clocks()
-        timings = measure(
+        timings = time_engines(
             engines,
             chosen,
             repeats=repeats,

@@ -16,12 +16,11 @@ from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
 from tscnc_deploy.cli.common.output import json_option, print_json
 from tscnc_deploy.cli.common.serve_options import address_options, check_together, limit_options, trust_options
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
+from tscnc_deploy.open_inference import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from tscnc_deploy.serving.model import Model
     from tscnc_deploy.serving.server import Started
-
-TOKEN = "TSCNC_SERVE_TOKEN"
 
 
 @click.command()
@@ -98,7 +97,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             max_connections=options["max_connections"],
             idle_timeout=options["idle_timeout"],
         ),
-        token=os.environ.get(TOKEN) or None,
+        token=os.environ.get(TOKEN_VARIABLE) or None,
         allow_failed=options["allow_failed"],
         allow_unsigned=options["allow_unsigned"],
         access_log=options["access_log"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.options import device_option
+from tscnc_deploy.cli.common.options import complete_attack, device_option
 from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout
 from tscnc_deploy.cli.common.verify_options import (
     TargetType,
@@ -18,6 +18,8 @@ from tscnc_deploy.cli.common.verify_options import (
     output_options,
     remote_options,
 )
+from tscnc_deploy.names import ATTACKS, ENSEMBLES
+from tscnc_deploy.text import any_of
 from tscnc_deploy.verify.resolve import resolve_target
 
 if TYPE_CHECKING:
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
     "attacks",
     multiple=True,
     metavar="NAME",
-    help="An attack such as pgd-20, apgd-ce-50, apgd-t-50, fab-t-50, square-1000, twin-apgd-50 or hopskipjump-2000, an "
-    "ensemble (fast, autoattack-standard, autoattack-plus), or replay (a bundle's own examples); may be given "
-    "several times.  [default: the recipe's, after replay; square-1000 where there is no gradient]",
+    shell_complete=complete_attack,
+    help=f"An attack such as {any_of(name.usual for name in ATTACKS.values())}, an ensemble "
+    f"({', '.join(ENSEMBLES)}), or replay (a bundle's own examples); may be given several times.  "
+    "[default: the recipe's, after replay; square-1000 where there is no gradient]",
 )
 @click.option(
     "--samples",

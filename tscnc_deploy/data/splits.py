@@ -34,11 +34,6 @@ class Split:
         images = self.images[index]
         return to_unit_range(images) if images.dtype == torch.uint8 else images, self.labels[index]
 
-    def subset(self, index: Tensor) -> Self:
-        """The images at the given indices, in that order."""
-        index = index.to(self.images.device)
-        return type(self)(self.images[index], self.labels[index])
-
     def to(self, device: torch.device | str) -> Self:
         """The same split on another device."""
         return type(self)(self.images.to(device), self.labels.to(device))

@@ -93,7 +93,7 @@ def check_architecture(arch: str, targets: Sequence[str]) -> None:
     """Refuses targets whose engine does not run an architecture, which otherwise only its export would tell.
 
     Args:
-        arch: One of `recipe.ARCHITECTURES`.
+        arch: One of `names.ARCHITECTURES`.
         targets: See `load_target`.
 
     Raises:
@@ -147,14 +147,14 @@ def engine_facts(folder: str | Path) -> dict[str, Any]:
 def _kind(target: Target) -> EngineKind:
     match target.engine:
         case "onnxruntime":
-            from tscnc_deploy.engines.onnx import runtime
+            from tscnc_deploy.engines.onnx import kind as onnxruntime
 
-            return runtime
+            return onnxruntime
         case "tensorrt" | "tensorrt-rtx":
             from tscnc_deploy.engines.tensorrt import kind as tensorrt
 
             return tensorrt
         case "sparse-cpu":
-            from tscnc_deploy.engines.sparse_cpu import kind
+            from tscnc_deploy.engines.sparse_cpu import kind as sparse_cpu
 
-            return kind
+            return sparse_cpu

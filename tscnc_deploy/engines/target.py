@@ -6,13 +6,14 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from tscnc_deploy.errors import RecipeError, StorageError
 from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.names import EngineKind
 from tscnc_deploy.recipe.problems import Setting, explain
 from tscnc_deploy.recipe.section import Section
-from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, Positive, RecipeName, Text
+from tscnc_deploy.recipe.values import Capabilities, Count, Epochs, OptionalCount, RecipeName, Text
 from tscnc_deploy.resources import folder
 from tscnc_deploy.text import any_of, did_you_mean, escaped, not_among
 
@@ -34,9 +35,7 @@ class Target(Section):
 
     name: RecipeName = Field(description="names the engine in a bundle")
     description: Text = Field("", description="one line for `tscnc-deploy targets`")
-    engine: Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "sparse-cpu"] = Field(
-        "onnxruntime", description="what runs the exported file"
-    )
+    engine: EngineKind = Field("onnxruntime", description="what runs the exported file")
     provider: Literal["CPUExecutionProvider", "CUDAExecutionProvider"] = Field(
         "CPUExecutionProvider", description="onnxruntime's execution provider; others have none"
     )
@@ -74,7 +73,7 @@ class Target(Section):
     portable: bool = Field(
         False, description="TensorRT rebuilds the engine from the ONNX file beside it where it does not open"
     )
-    tolerance: Positive = Field(1e-3, description="largest absolute difference of a logit from the twin's")
+    tolerance: PositiveFloat = Field(1e-3, description="largest absolute difference of a logit from the twin's")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

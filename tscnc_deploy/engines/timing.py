@@ -43,7 +43,7 @@ class Timing:
         return asdict(self)
 
 
-def measure(
+def time_engines(
     engines: Mapping[str, Engine],
     batches: Sequence[int],
     *,

@@ -9,34 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tscnc_deploy.models.checkpoint import load_checkpoint
     from tscnc_deploy.models.classifier import Classifier, build
-    from tscnc_deploy.models.config import ARCHITECTURES, ModelConfig, check_arch
+    from tscnc_deploy.models.config import ModelConfig, check_arch
     from tscnc_deploy.models.cost import layer_multiply_adds, multiply_adds, output_maps
     from tscnc_deploy.models.storage import load_model, save_model
+    from tscnc_deploy.models.weights import load_weights
 
 __all__ = [
-    "ARCHITECTURES",
     "Classifier",
     "ModelConfig",
     "build",
     "check_arch",
     "layer_multiply_adds",
-    "load_checkpoint",
     "load_model",
+    "load_weights",
     "multiply_adds",
     "output_maps",
     "save_model",
 ]
 
 _HOMES = {
-    "ARCHITECTURES": "config",
     "Classifier": "classifier",
     "ModelConfig": "config",
     "build": "classifier",
     "check_arch": "config",
     "layer_multiply_adds": "cost",
-    "load_checkpoint": "checkpoint",
+    "load_weights": "weights",
     "load_model": "storage",
     "multiply_adds": "cost",
     "output_maps": "cost",

@@ -84,7 +84,7 @@ def build(
     ±1/sqrt(fan in) with zero biases, a ViT's positions normally with a deviation of 0.02.
 
     Args:
-        arch: One of `ARCHITECTURES`.
+        arch: One of `names.ARCHITECTURES`.
         classes: Number of logits.
         input_shape: (channels, height, width) of one image.
         mean: Mean of each channel, for pixels in [0, 1].

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.recipe import ARCHITECTURES
+from tscnc_deploy.names import ARCHITECTURES
 from tscnc_deploy.text import not_among
-
-__all__ = ["ARCHITECTURES", "ModelConfig", "check_arch"]
 
 # A file may come from anywhere, so what it can make this process allocate is bounded.
 _MAX_CLASSES = 100_000

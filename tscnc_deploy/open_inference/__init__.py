@@ -8,3 +8,6 @@ OUTPUT = "logits"
 
 # HTTP: length of the JSON at the start of a body that goes on with the bytes of the tensors.
 HEADER_LENGTH = "Inference-Header-Content-Length"
+
+# Environment variable that holds the bearer token, of server and client: no file and no list of processes shows it.
+TOKEN_VARIABLE = "TSCNC_SERVE_TOKEN"

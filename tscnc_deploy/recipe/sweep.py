@@ -29,7 +29,7 @@ from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import load_recipe
 from tscnc_deploy.recipe.section import Section
 from tscnc_deploy.recipe.toml import toml_value
-from tscnc_deploy.recipe.values import RecipeName, Text
+from tscnc_deploy.recipe.values import RecipeName, Seed, Text
 from tscnc_deploy.resources import folder
 from tscnc_deploy.text import not_among
 
@@ -37,7 +37,7 @@ from tscnc_deploy.text import not_among
 class _File(Section):
     description: Text = ""
     recipe: Text = "digits"
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=1000)]
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
     set: dict[str, Any] = Field({})
     grid: dict[str, Any] = Field({})
     variants: Annotated[dict[RecipeName, dict[str, Any]], Field(min_length=1)]

@@ -1,15 +1,14 @@
-"""The sections of a recipe that say how a network is trained, constrained and pruned."""
+"""The sections of a recipe that say how a network is trained and constrained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
-from tscnc_deploy.recipe.contradictions import of_constrain, of_prune
 from tscnc_deploy.recipe.section import Section, without
-from tscnc_deploy.recipe.values import Count, Criterion, Epochs, NonNegative, OptionalPositive, Positive, Share, Stages
+from tscnc_deploy.recipe.values import Count, Epochs, OptionalPositive, Share, Stages
 
 
 class Train(Section):
@@ -18,22 +17,22 @@ class Train(Section):
     epochs: Epochs = Field(100, description="passes over the training images; 0 only with model.checkpoint")
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = Field(128, description="images per step, at least 2")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with momentum) or adamw")
-    lr: Positive = Field(0.1, description="peak learning rate")
+    lr: PositiveFloat = Field(0.1, description="peak learning rate")
     momentum: Share = Field(0.9, description="momentum of sgd")
     nesterov: bool = Field(True, description="Nesterov momentum for sgd")
-    weight_decay: NonNegative = Field(5e-4, description="weight decay")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay")
     schedule: Literal["cosine", "one-cycle", "constant"] = Field(
         "cosine", description="learning rate over the steps of this stage; prune is constant, finetune cosine"
     )
     warmup: Share = Field(0.2, description="one-cycle: share of the steps in which the rate rises")
-    beta: NonNegative = Field(6.0, description="weight of the TRADES term KL(adversarial || clean)")
+    beta: NonNegativeFloat = Field(6.0, description="weight of the TRADES term KL(adversarial || clean)")
     clean_epochs: Epochs = Field(0, description="epochs on clean images before adversarial ones")
     ramp_epochs: Epochs = Field(0, description="epochs over which epsilon and beta then rise linearly")
     inner_steps: Count = Field(10, description="steps of the inner PGD from a random start")
-    inner_step_size: Positive = Field(
+    inner_step_size: PositiveFloat = Field(
         0.25, description="its step as a share of epsilon; 1 step of 1.25 is fast FGSM training (arXiv 2001.03994)"
     )
-    clip_norm: NonNegative = Field(0.0, description="largest norm of the gradient; 0 does not clip")
+    clip_norm: NonNegativeFloat = Field(0.0, description="largest norm of the gradient; 0 does not clip")
     ema: Share = Field(0.0, description="decay per step of the weight average; 0 keeps the raw weights")
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="momentum of batch-norm statistics")
     early_stop: bool = Field(True, description="keep the epoch of the best robust accuracy on validation images")
@@ -70,7 +69,7 @@ class Constrain(Section):
         description="none, log-frobenius (the paper's; shrinks weights), kaporin (sees the spectrum, and leaves their "
         "size alone), or tscnc (both)",
     )
-    weight: NonNegative = Field(
+    weight: NonNegativeFloat = Field(
         1e-3,
         alias="lambda",
         description="lambda, the weight of the constraint; with log-frobenius and tscnc, 0.1 can shrink a network to "
@@ -81,50 +80,37 @@ class Constrain(Section):
         description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed; "
         "so far no better than a fixed lambda",
     )
-    tau: Positive = Field(1e-4, description="tau inside the logarithm of log-frobenius")
-    jitter: Positive = Field(1e-4, description="kaporin: jitter relative to the mean eigenvalue of the Gram matrix")
+    tau: PositiveFloat = Field(1e-4, description="tau inside the logarithm of log-frobenius")
+    jitter: PositiveFloat = Field(
+        1e-4, description="kaporin: jitter relative to the mean eigenvalue of the Gram matrix"
+    )
     interval: Count = Field(1, description="apply it every so many steps, with lambda times as large")
     stages: Stages = Field(("prune", "finetune"), description="stages in which it is applied")
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        return without(of_constrain(self), self)
-
-
-class Prune(Section):
-    """The sparse constraint: which weights become zero, and when."""
-
-    sparsity: Share = Field(0.95, description="share of zeros among all conv and linear weights, met to the weight")
-    criterion: Criterion = Field(
-        "adversarial-taylor",
-        description="saliency that weights are ranked by (adversarial-taylor is TSCNC's), masks learned as scores "
-        "beside frozen weights (hydra, harp), or moved by prune-and-regrow (flying-bird)",
-    )
-    pattern: Literal["unstructured", "2:4", "filters"] = Field(
-        "unstructured",
-        description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores; filters removes "
-        "filters of convolutions as a whole, with at least the sparsity, and needs regrow = false",
-    )
-    budget: Literal["parameters", "macs", "latency"] = Field(
-        "parameters",
-        description="what else shrinks to the share of weights that stays: nothing (parameters), the multiply-adds "
-        "(macs), or the time of one image in the engine sparse-cpu, by its cost model (latency)",
-    )
-    floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
-    epochs: Count = Field(10, description="passes over the training images while the sparsity rises")
-    lr: Positive = Field(0.01, description="learning rate while pruning, constant")
-    score_lr: Positive = Field(0.1, description="hydra and harp: peak learning rate of the scores, for SGD")
-    updates: Count = Field(10, description="number of mask updates, on the cubic schedule where weights are ranked")
-    saliency_batches: Count = Field(10, description="batches that a Taylor saliency is averaged over at each update")
-    regrow: bool = Field(True, description="masked weights keep learning and may come back until the last update")
-
-    @model_validator(mode="after")
-    def _settings_agree(self) -> Self:
-        return without(of_prune(self), self)
+        return without(_of_constrain(self), self)
 
 
 class Finetune(Section):
     """Adversarial training of the pruned network with its masks frozen."""
 
     epochs: Epochs = Field(20, description="passes over the training images; 0 leaves the pruned weights as they are")
-    lr: Positive = Field(0.01, description="peak learning rate, falling to zero along a cosine")
+    lr: PositiveFloat = Field(0.01, description="peak learning rate, falling to zero along a cosine")
+
+
+def _of_constrain(constrain: Constrain) -> Iterator[str]:
+    """A lambda that sets itself beside one that is set, or without a constraint."""
+    share = constrain.gradient_share
+    if share is None:
+        return
+    if constrain.weight != type(constrain).model_fields["weight"].default:
+        yield (
+            f"constrain.gradient_share = {share:g} sets lambda and so does constrain.lambda = {constrain.weight:g}; "
+            "leave out one of them"
+        )
+    if constrain.constraint == "none":
+        yield (
+            f'constrain.gradient_share = {share:g} needs a constraint and constrain.constraint = "none"; '
+            'write "tscnc", "kaporin" or "log-frobenius"'
+        )

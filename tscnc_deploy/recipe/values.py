@@ -9,18 +9,31 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+)
 
+from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES, Measure
 from tscnc_deploy.recipe.licenses import LICENSES
-from tscnc_deploy.text import did_you_mean
+from tscnc_deploy.text import did_you_mean, not_among
 
-ENSEMBLES = ("fast", "autoattack-standard", "autoattack-plus")
-# Attacks that compare an engine with its twin, and so have nothing to say about the twin alone.
-OF_ENGINES = ("twin-apgd", "gap")
-# robustness/attacks/names.py knows what each of them is; here their names are checked without importing it.
+# The numbers in the forms of attacks' names.
+_NUMBERS = {
+    "STEPS": r"[1-9]\d{0,5}",
+    "QUERIES": r"[1-9]\d{0,6}",
+    "RESTARTS": r"[1-9]\d{0,2}",
+    "TARGETS": r"[1-9]\d{0,2}",
+}
+_FORMS = "|".join(name.form for name in ATTACKS.values()).replace("[", "(").replace("]", ")?")
+# `robustness.attacks.names` makes attacks of the names; here they are checked without importing any.
 _ATTACK = re.compile(
-    r"fgsm|(pgd|cw|apgd-ce|apgd-dlr|apgd-t|fab|fab-t|twin-apgd)-[1-9]\d{0,5}(x[1-9]\d{0,2})?"
-    rf"|(square|hopskipjump|gap)-[1-9]\d{{0,6}}|{'|'.join(ENSEMBLES)}"
+    "|".join((re.sub(r"[A-Z]+", lambda word: _NUMBERS[word[0]], _FORMS), *ENSEMBLES)),
 )
 _CAPABILITY = re.compile(r"SM[1-9]\d{1,2}")
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,99})?")
@@ -86,6 +99,18 @@ def _capability(value: str) -> str:
     return value
 
 
+def _architecture(value: str) -> str:
+    if value not in ARCHITECTURES:
+        raise ValueError(not_among(value, ARCHITECTURES))
+    return value
+
+
+def _dataset(value: str) -> str:
+    if value not in DATASETS:
+        raise ValueError(not_among(value, DATASETS))
+    return value
+
+
 def _license(value: str) -> str:
     if value not in LICENSES:
         hint = did_you_mean(value, LICENSES) or '; write "other" for a licence of your own'
@@ -109,27 +134,28 @@ def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+Architecture = Annotated[str, AfterValidator(_architecture)]
+DatasetName = Annotated[str, AfterValidator(_dataset)]
 RecipeName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]
 Share = Annotated[float, BeforeValidator(_share)]
 Norm = Literal["Linf", "L2"]
 # Of a model whose field `norm`, a Norm, stands before it.
 Epsilon = Annotated[float, BeforeValidator(_epsilon)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
-Epochs = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[PositiveInt, Field(lt=2**31)]
+Epochs = Annotated[NonNegativeInt, Field(lt=2**31)]
+# 0 uses all that there are.
+Limit = Annotated[NonNegativeInt, Field(lt=2**31)]
+Seed = Annotated[NonNegativeInt, Field(lt=2**31)]
 OptionalText = Annotated[Text | None, BeforeValidator(_unset)]
 OptionalCount = Annotated[Count | None, BeforeValidator(_unset)]
 OptionalShare = Annotated[Share | None, BeforeValidator(_unset)]
-OptionalPositive = Annotated[Positive | None, BeforeValidator(_unset)]
+OptionalPositive = Annotated[PositiveFloat | None, BeforeValidator(_unset)]
 Attack = Annotated[str, AfterValidator(_attack)]
 Attacks = Annotated[tuple[Attack, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 SomeAttacks = Annotated[Attacks, AfterValidator(_not_empty)]
 Targets = Annotated[tuple[Text, ...], BeforeValidator(_tuple), AfterValidator(_not_empty), AfterValidator(_each_once)]
-Criterion = Literal["adversarial-taylor", "clean-taylor", "magnitude", "random", "hydra", "harp", "flying-bird"]
 License = Annotated[str, AfterValidator(_license)]
-Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
 Measures = Annotated[tuple[Measure, ...], BeforeValidator(_tuple), AfterValidator(_each_once)]
 Capabilities = Annotated[
     tuple[Annotated[str, AfterValidator(_capability)], ...], BeforeValidator(_tuple), AfterValidator(_each_once)

@@ -141,7 +141,7 @@ class Smoothing(Part):
 
 
 class Measures(Part):
-    """What was measured of one model or engine beside the attacks, by the names of `robustness.MEASURES`."""
+    """What was measured of one model or engine beside the attacks, by the names of `names.MEASURES`."""
 
     corruptions: Corruptions | None = None
     curve: Curve | None = None

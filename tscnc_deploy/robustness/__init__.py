@@ -4,9 +4,9 @@ Anything that maps images to logits can be evaluated, with a gradient (`ModelVic
 (`EngineVictim`) or without (`BlackBoxVictim`). Nothing here knows of recipes, runs or the command line.
 """
 
+from tscnc_deploy.names import ENSEMBLES
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDDLR, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack
-from tscnc_deploy.robustness.attacks.ensembles import ENSEMBLES
 from tscnc_deploy.robustness.attacks.fab import FAB, FABT
 from tscnc_deploy.robustness.attacks.fgsm import FGSM
 from tscnc_deploy.robustness.attacks.gap import Gap

@@ -15,7 +15,7 @@ from tscnc_deploy.recipe.values import Norm
 from tscnc_deploy.training.balls import ball
 
 
-def ascend(
+def inner_attack(
     model: nn.Module,
     images: Tensor,
     loss: Callable[[Tensor], Tensor],

@@ -20,7 +20,7 @@ from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.seeds import derive_generator
 from tscnc_deploy.training.balls import check_radius
 from tscnc_deploy.training.constraining import ConstraintTerm
-from tscnc_deploy.training.criteria import Sparsifier
+from tscnc_deploy.training.criteria.base import Sparsifier
 from tscnc_deploy.training.numerics import Numerics
 from tscnc_deploy.training.optim import WeightAverage, build_optimizer, learning_rate
 from tscnc_deploy.training.state import TrainingState
@@ -58,7 +58,7 @@ class Training:
         recipe: The whole recipe; [train], [threat], [constrain], [data] and the seed are read.
         phase: What this stage asks for.
         device: Where to train; the model and the images are moved there.
-        checkpoint: File of the checkpoint, read if there and written after epochs.
+        checkpoint: File of the checkpoint, read if there; written after a batch once the last one is 15 seconds old.
 
     Raises:
         InputError: Images of this size are no further apart than epsilon.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tscnc_deploy.training.checkpoint import load_checkpoint, save_checkpoint
 from tscnc_deploy.training.constraining import ConstraintTerm
-from tscnc_deploy.training.criteria import Sparsifier
+from tscnc_deploy.training.criteria.base import Sparsifier
 from tscnc_deploy.training.optim import WeightAverage
 from tscnc_deploy.training.validation import Validation
 

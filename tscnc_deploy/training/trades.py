@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tscnc_deploy.recipe.values import Norm
-from tscnc_deploy.training.inner import ascend
+from tscnc_deploy.training.inner import inner_attack
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Adversary:
     def perturb(
         self, model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Images that raise a loss; see `ascend`."""
-        return ascend(
+        """Images that raise a loss; see `inner_attack`."""
+        return inner_attack(
             model,
             images,
             loss,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tscnc_deploy.data import Split
 from tscnc_deploy.recipe.values import Norm
-from tscnc_deploy.training.inner import ascend
+from tscnc_deploy.training.inner import inner_attack
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def validate(
     for start in range(0, len(split), batch_size):
         index = torch.arange(start, min(start + batch_size, len(split)), device=split.labels.device)
         images, labels = split.batch(index)
-        perturbed = ascend(
+        perturbed = inner_attack(
             attacked,
             images,
             lambda logits, labels=labels: F.cross_entropy(logits.float(), labels, reduction="sum"),  # type: ignore[misc]

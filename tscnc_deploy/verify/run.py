@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.recipe.values import ENSEMBLES
+from tscnc_deploy.names import ENSEMBLES
 from tscnc_deploy.verify.cases import REPLAY, EvalCase
 from tscnc_deploy.verify.plan import Plan
 from tscnc_deploy.verify.share import chosen_workers, open_victim, shard_size, shard_store

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from tscnc_deploy.cli.common.options import device_option, recipe_from_options, recipe_options
 from tscnc_deploy.cli.common.program import Program
-from tscnc_deploy.recipe import ARCHITECTURES, DATASETS
+from tscnc_deploy.names import ARCHITECTURES, DATASETS
 
 
 @click.group(cls=Program)

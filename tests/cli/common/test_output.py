@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -75,3 +77,50 @@ def test_the_json_option_is_a_flag():
 
     assert CliRunner().invoke(command, ["--json"]).stdout == "True\n"
     assert CliRunner().invoke(command, []).stdout == "False\n"
+
+
+# printf writes to a buffer here, as standard output is a pipe; without a flush it would come at the very end.
+PRINTS = """
+import ctypes
+import click
+from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout
+
+libc = ctypes.CDLL(None)
+
+@click.command()
+@json_option
+def command(as_json):
+    libc.printf(b"before the command\\n")
+    with reserve_stdout(as_json):
+        libc.printf(b"from a library\\n")
+    print_json({"a": 1})
+
+command()
+"""
+
+
+def run_printing(*arguments):
+    # With this variable, Python takes C's buffers away as well.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        [sys.executable, "-c", PRINTS, *arguments],
+        cwd=Path(__file__).parents[3],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_what_c_libraries_print_through_their_buffers_is_not_in_the_document():
+    done = run_printing("--json")
+    assert done.stderr == "from a library\n"
+    before, _, document = done.stdout.partition("before the command\n")
+    assert before == ""
+    assert json.loads(document) == {"a": 1}
+
+
+def test_without_json_nothing_is_moved():
+    done = run_printing()
+    assert done.stderr == ""
+    assert "from a library\n" in done.stdout

@@ -6,11 +6,12 @@ from tests.engines.sparse_cpu.graphs import assert_same, available, pruned
 from tscnc_deploy import models
 from tscnc_deploy.engines import check_architecture
 from tscnc_deploy.engines.onnx.export import export_onnx
-from tscnc_deploy.engines.onnx.sparse import read_dense, write_sparse
+from tscnc_deploy.engines.onnx.file import read_onnx
+from tscnc_deploy.engines.onnx.sparse import write_sparse
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.network import Kind
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.recipe import ARCHITECTURES
+from tscnc_deploy.names import ARCHITECTURES
 
 # Layers of each kind: what the graph's nodes are folded and fused into.
 LAYERS = {
@@ -63,7 +64,7 @@ def test_dense_networks_agree_with_onnxruntime(exported):
 @pytest.mark.parametrize("arch", LAYERS)
 def test_norms_sums_and_clamps_are_fused(exported, arch):
     path = exported(arch)
-    network = lower(read_dense(path), path)
+    network = lower(read_onnx(path), path)
     counts = {kind: sum(layer.kind is kind for layer in network.layers) for kind in Kind}
     assert {kind: count for kind, count in counts.items() if count} == LAYERS[arch] | {Kind.INPUT: 1}
 
@@ -71,7 +72,7 @@ def test_norms_sums_and_clamps_are_fused(exported, arch):
 def test_attention_is_refused_by_the_lowering_and_before_a_build(exported):
     path = exported("vit-tiny", 8)
     with pytest.raises(InputError, match="the engine sparse-cpu does not run it, use the target onnx-cpu"):
-        lower(read_dense(path), path)
+        lower(read_onnx(path), path)
     with pytest.raises(InputError, match="target sparse-cpu: its engine has no kernels for the attention"):
         check_architecture("vit-tiny", ["onnx-cpu", "sparse-cpu"])
 

@@ -17,7 +17,7 @@ from tests.engines.tensorrt.conftest import SHAPE, pruned
 from tscnc_deploy.engines import can_export, can_run, export_engine, load_target, open_engine
 from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.engines.torch_twin import TwinEngine
-from tscnc_deploy.errors import EngineInputError, UnavailableError
+from tscnc_deploy.errors import UnavailableError
 from tscnc_deploy.robustness import EngineVictim, Square, Threat, TwinAPGD, compare_logits, evaluate
 
 pytestmark = pytest.mark.gpu
@@ -77,17 +77,6 @@ def test_no_more_graphs_are_kept_than_fit(exported):
     assert len(engine._graphs) == 4
     expected = open_engine(exported[0]).logits(images)
     np.testing.assert_allclose(engine.logits(images), expected, rtol=0, atol=1e-3)
-
-
-def test_images_on_the_gpu_stay_there(engine):
-    images = random_images(70, SHAPE)
-    on_gpu = engine.logits_on_gpu(torch.from_numpy(images).cuda())
-    assert on_gpu.device.type == "cuda"
-    np.testing.assert_allclose(on_gpu.cpu().numpy(), engine.logits(images), rtol=0, atol=1e-5)
-    with pytest.raises(EngineInputError, match="must be float32"):
-        engine.logits_on_gpu(torch.from_numpy(images))
-    with pytest.raises(EngineInputError, match="must have the shape"):
-        engine.logits_on_gpu(torch.zeros(1, 3, 8, 8, device="cuda"))
 
 
 def test_parity_holds_on_clean_and_adversarial_images_and_an_attack_with_its_logits_runs(engine, exported, twin):

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES
+from tscnc_deploy.text import any_of
+
 if TYPE_CHECKING:
     from tscnc_deploy.recipe import Recipe
 
@@ -24,16 +27,20 @@ def complete_target(context: click.Context, parameter: click.Parameter, incomple
     return _names_or_files(_stems("export"), incomplete)
 
 
-def _complete_arch(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from tscnc_deploy.recipe import ARCHITECTURES
-
+def complete_arch(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The architectures that begin like the incomplete word."""
     return [name for name in ARCHITECTURES if name.startswith(incomplete)]
 
 
-def _complete_dataset(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from tscnc_deploy.recipe import DATASETS
-
+def complete_dataset(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The data sets that begin like the incomplete word."""
     return [name for name in DATASETS if name.startswith(incomplete)]
+
+
+def complete_attack(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The ensembles and one name of each family of attacks that begin like the incomplete word."""
+    names = [*ENSEMBLES, *(name.usual for name in ATTACKS.values())]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 _RECIPE_OPTIONS = (
@@ -47,9 +54,8 @@ _RECIPE_OPTIONS = (
     click.option(
         "--arch",
         metavar="NAME",
-        shell_complete=_complete_arch,
-        help="Network: resnet18, resnet34, resnet50, vgg16, wrn28-10, wrn34-10, mobilenetv2 or vit-tiny.  "
-        "[default: the recipe's model.arch]",
+        shell_complete=complete_arch,
+        help=f"Network: {any_of(ARCHITECTURES)}.  [default: the recipe's model.arch]",
     ),
     click.option(
         "--sparsity",
@@ -61,9 +67,8 @@ _RECIPE_OPTIONS = (
     click.option(
         "--dataset",
         metavar="NAME",
-        shell_complete=_complete_dataset,
-        help="Images: digits, cifar10, cifar100, svhn, tiny-imagenet, imagefolder or npz.  "
-        "[default: the recipe's data.dataset]",
+        shell_complete=complete_dataset,
+        help=f"Images: {any_of(DATASETS)}.  [default: the recipe's data.dataset]",
     ),
     click.option(
         "--data-root",

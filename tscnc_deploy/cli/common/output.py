@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import os
@@ -43,15 +44,23 @@ def reserve_stdout(as_json: bool) -> Iterator[None]:
     if not as_json:
         yield
         return
-    sys.stdout.flush()
+    _flush()
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
+        # What compiled code has printed may still be in its buffers, which would go wherever descriptor 1 leads then.
+        _flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush() -> None:
+    """Empties the buffers of standard output: Python's, and those of C's stdio, which compiled libraries print with."""
+    sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from tscnc_deploy.cli.common.options import Command, add_options, complete_recipe
+from tscnc_deploy.cli.common.options import Command, add_options, complete_dataset, complete_recipe
+from tscnc_deploy.names import DATASETS, MEASURES
+from tscnc_deploy.text import any_of
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -36,7 +38,8 @@ _DATA = (
     click.option(
         "--dataset",
         metavar="NAME",
-        help="Images: digits, cifar10, cifar100, svhn, tiny-imagenet, imagefolder or npz. With a bundle, attack it on "
+        shell_complete=complete_dataset,
+        help=f"Images: {any_of(DATASETS)}. With a bundle, attack it on "
         "these test images instead of its evidence; with one that holds none, where its evidence images are.",
     ),
     click.option("--data-root", metavar="DIR", type=click.Path(), help="Folder of the images, or the .npz file."),
@@ -142,8 +145,7 @@ _EFFORT = (
         "measures",
         multiple=True,
         metavar="NAME",
-        help="Measure besides: corruptions, curve, smallest-epsilon, lipschitz or smoothing; may be given several "
-        "times.",
+        help=f"Measure besides: {any_of(MEASURES)}; may be given several times.",
     ),
 )
 

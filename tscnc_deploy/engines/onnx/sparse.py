@@ -6,13 +6,12 @@ Written as the very last step of an export, because optimisers, converters and q
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, SparseTensorProto, TensorProto, numpy_helper
+from onnx import SparseTensorProto, TensorProto
 
-from tscnc_deploy.engines.onnx.file import array_of, indices_of, read_onnx, write_onnx
+from tscnc_deploy.engines.onnx.file import array_of, read_onnx, write_onnx
 from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.onnx.structure import weight_names
 from tscnc_deploy.errors import InputError
@@ -56,18 +55,6 @@ def write_sparse(dense_path: str | Path, sparse_path: str | Path) -> None:
         raise
 
 
-def read_dense(path: str | Path) -> ModelProto:
-    """Reads a sparse or dense ONNX file as a dense model, for tools that know no sparse initializers.
-
-    Raises:
-        InputError: The file is refused, see `onnx_file.read_onnx`.
-    """
-    model = read_onnx(path)
-    model.graph.initializer.extend(_dense(tensor) for tensor in model.graph.sparse_initializer)
-    del model.graph.sparse_initializer[:]
-    return model
-
-
 def _sparse(tensor: TensorProto) -> SparseTensorProto:
     flat = array_of(tensor).reshape(-1)
     indices = np.flatnonzero(flat)
@@ -80,12 +67,6 @@ def _sparse(tensor: TensorProto) -> SparseTensorProto:
     sparse.indices.dims.append(len(indices))
     sparse.indices.int64_data.extend(indices.tolist())
     return sparse
-
-
-def _dense(sparse: SparseTensorProto) -> TensorProto:
-    flat = np.zeros(math.prod(sparse.dims), np.float32)
-    flat[indices_of(sparse)] = array_of(sparse.values)
-    return numpy_helper.from_array(flat.reshape(tuple(sparse.dims)), sparse.values.name)
 
 
 def _compare(dense_path: Path, sparse_path: Path) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
+from tscnc_deploy.engines.remote.connection import connect
 from tscnc_deploy.engines.remote.endpoint import Endpoint
-from tscnc_deploy.engines.remote.transport import TemporaryError, connect
+from tscnc_deploy.engines.remote.transport import TemporaryError
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines.kind import EngineFiles, ExportAids
-from tscnc_deploy.engines.onnx import runtime
+from tscnc_deploy.engines.onnx import kind as onnxruntime
 from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.sparse_cpu.dispatch import write_dispatch
 from tscnc_deploy.engines.sparse_cpu.engine import SparseCpuEngine
@@ -27,7 +27,7 @@ def export_engine(
 
     Needs no compiled core: a machine that cannot run the engine can export it. See `registry.export_engine`.
     """
-    files = runtime.export_engine(model, target, folder, input_shape=input_shape, aids=aids)
+    files = onnxruntime.export_engine(model, target, folder, input_shape=input_shape, aids=aids)
     written = read_onnx(files.model)
     # Lowering refuses here, not on the machine that opens it, what the engine does not run.
     write_dispatch(lower(written, files.model), folder / "dispatch.json")
@@ -56,7 +56,7 @@ def can_export(target: Target) -> str | None:
 
 def facts(folder: Path) -> dict[str, Any]:
     """The size of the file, see `registry.engine_facts`."""
-    return runtime.facts(folder)
+    return onnxruntime.facts(folder)
 
 
 def can_run(target: Target) -> str | None:

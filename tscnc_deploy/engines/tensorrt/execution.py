@@ -13,10 +13,10 @@ from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.engines.tensorrt.facts import Facts
 from tscnc_deploy.engines.tensorrt.inspector import inspect, layer_precisions
 from tscnc_deploy.engines.tensorrt.log import new_logger, reasons
-from tscnc_deploy.errors import EngineInputError, InputError
+from tscnc_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 # Each recorded batch size holds an execution context of its own, and with it a workspace on the GPU.
 _MAX_GRAPHS = 4
@@ -75,38 +75,6 @@ class TensorRTEngine(CheckedEngine):
         self._seen: set[int] = set()
         # Batch size -> the graph, and the context whose memory it works in.
         self._graphs: dict[int, tuple[Any, Any]] = {}
-
-    def logits_on_gpu(self, images: Tensor) -> Tensor:
-        """Logits of images that are on the GPU already, without a copy through the host.
-
-        Args:
-            images: float32 [N, C, H, W] in [0, 1] on the engine's GPU, of any size N; values are not checked.
-
-        Returns:
-            float32 [N, K] on the same GPU, in order on the caller's current stream.
-
-        Raises:
-            EngineInputError: Another shape, type or device.
-        """
-        import torch
-
-        spec = self.spec
-        if images.device != self._images.device or images.dtype != torch.float32 or images.ndim != 4:
-            msg = f"images must be float32 [N, C, H, W] on {self._images.device}, not {images.dtype} on {images.device}"
-            raise EngineInputError(msg)
-        if tuple(images.shape[1:]) != spec.input_shape:
-            msg = f"images must have the shape [N, {', '.join(map(str, spec.input_shape))}], not {list(images.shape)}"
-            raise EngineInputError(msg)
-        logits = torch.empty((len(images), spec.classes), device=images.device)
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            for start in range(0, len(images), spec.batch_max):
-                part = images[start : start + spec.batch_max]
-                self._images[: len(part)].copy_(part)
-                self._enqueue(max(len(part), spec.batch_min))
-                logits[start : start + len(part)].copy_(self._logits[: len(part)])
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return logits
 
     def _run(self, images: Array) -> Array:
         import torch

@@ -28,12 +28,12 @@ def measure_latency(folders: Iterable[Path]) -> dict[str, Any]:
     from tscnc_deploy.engines.base import Engine
     from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
     from tscnc_deploy.engines.processor import processor
-    from tscnc_deploy.engines.timing import measure
+    from tscnc_deploy.engines.timing import time_engines
 
     folders = list(folders)
     engines: dict[str, Engine] = {DENSE: OnnxRuntimeEngine(folders[0] / "model.dense.onnx", threads=1)}
     engines |= {folder.name: open_engine(folder, threads=1) for folder in folders}
-    timings = measure(engines, [1], repeats=ROUNDS, warmup=WARM_UP)
+    timings = time_engines(engines, [1], repeats=ROUNDS, warmup=WARM_UP)
     return {
         "threads": 1,
         "batch": 1,

@@ -47,7 +47,7 @@ class Train(Stage):
             seed=derive_seed(recipe.seed, "weights"),
         )
         if recipe.model.checkpoint is not None:
-            models.load_checkpoint(model, Path(recipe.model.checkpoint))
+            models.load_weights(model, Path(recipe.model.checkpoint))
         phase = Phase(
             "train", settings.epochs, settings.lr, settings.schedule, settings.clean_epochs, settings.ramp_epochs,
             early_stop=settings.early_stop,

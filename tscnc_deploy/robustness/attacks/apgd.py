@@ -15,9 +15,9 @@ from tscnc_deploy.robustness.attacks.base import (
     TARGETS,
     Ball,
     Best,
+    evaluate_points,
     gradient,
     likeliest_wrong,
-    measure,
     per_image,
     require_count,
     with_restarts,
@@ -83,7 +83,7 @@ class _Run:
         self.rises = torch.zeros_like(self.rises)
 
 
-def ascend(
+def apgd_ascent(
     victim: Victim,
     loss_function: Callable[..., Tensor],
     steps: int,
@@ -135,7 +135,7 @@ def ascend(
                     targets = targets[kept]
                     objective = partial(loss_function, targets=targets)
     run.move(ball, first=steps == 1)
-    best.update(run.points, *measure(victim, run.points, labels, objective))
+    best.update(run.points, *evaluate_points(victim, run.points, labels, objective))
     found.put(rows, best)
     return found
 
@@ -199,7 +199,7 @@ class APGDCE:
         def restart(number: int, rows: Tensor) -> Best:
             part = ball.select(rows)
             start = part.random_points(noise.select(rows), number)
-            return ascend(victim, LOSSES[self.loss], self.steps, part, start, labels[rows])
+            return apgd_ascent(victim, LOSSES[self.loss], self.steps, part, start, labels[rows])
 
         return with_restarts(restart, self.restarts, images)
 
@@ -273,6 +273,6 @@ class APGDT:
         def restart(number: int, rows: Tensor) -> Best:
             part = ball.select(rows)
             start = part.random_points(noise.select(rows), number)
-            return ascend(victim, targeted_dlr, self.steps, part, start, labels[rows], targets[rows, number])
+            return apgd_ascent(victim, targeted_dlr, self.steps, part, start, labels[rows], targets[rows, number])
 
         return with_restarts(restart, targets.shape[1], images)

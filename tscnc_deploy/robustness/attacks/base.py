@@ -114,7 +114,7 @@ def gradient(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tupl
     return losses.detach(), is_misclassified(logits.detach(), labels), slope
 
 
-def measure(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+def evaluate_points(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     """Loss, float32 [N], and whether misclassified, bool [N], without a gradient; see `gradient`."""
     logits = victim.logits(points)
     return loss(logits, labels), is_misclassified(logits, labels)

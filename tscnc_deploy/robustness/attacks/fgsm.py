@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.base import Ball, Best, gradient, measure
+from tscnc_deploy.robustness.attacks.base import Ball, Best, evaluate_points, gradient
 from tscnc_deploy.robustness.losses import cross_entropy
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
@@ -36,5 +36,5 @@ class FGSM:
         loss, misclassified, slope = gradient(victim, images, labels, cross_entropy)
         best = Best(images, loss, misclassified)
         points = ball.project(images + threat.epsilon * ball.steepest(slope))
-        best.update(points, *measure(victim, points, labels, cross_entropy))
+        best.update(points, *evaluate_points(victim, points, labels, cross_entropy))
         return best.points

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.apgd import ascend
+from tscnc_deploy.robustness.attacks.apgd import apgd_ascent
 from tscnc_deploy.robustness.attacks.base import Ball, require_count
 from tscnc_deploy.robustness.losses import margin
 from tscnc_deploy.robustness.noise import Noise
@@ -56,7 +56,7 @@ class Gap:
             raise InputError(msg)
         ball = Ball.around(images, threat)
         pair = PairVictim(victim, _joined)
-        return ascend(pair, _gap, self.steps, ball, ball.random_points(noise, 0), labels).points
+        return apgd_ascent(pair, _gap, self.steps, ball, ball.random_points(noise, 0), labels).points
 
 
 def _joined(engine: Tensor, twin: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.names import ATTACKS, ENSEMBLES
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDDLR, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack
-from tscnc_deploy.robustness.attacks.ensembles import ENSEMBLES
 from tscnc_deploy.robustness.attacks.fab import FAB, FABT
 from tscnc_deploy.robustness.attacks.fgsm import FGSM
 from tscnc_deploy.robustness.attacks.gap import Gap
@@ -39,27 +39,28 @@ class Form:
         return count <= len(re.findall(r"[A-Z]+", self.text)) and (count > 0 or "-" not in self.text)
 
 
-FORMS = {
-    "fgsm": Form("fgsm", "fgsm", FGSM),
-    "pgd": Form("pgd-STEPS[xRESTARTS]", "pgd-20", PGD),
-    "cw": Form("cw-STEPS[xRESTARTS]", "cw-50", CW),
-    "apgd-ce": Form("apgd-ce-STEPS[xRESTARTS]", "apgd-ce-50", APGDCE),
-    "apgd-dlr": Form("apgd-dlr-STEPS[xRESTARTS]", "apgd-dlr-50", APGDDLR),
-    "apgd-t": Form("apgd-t-STEPS[xTARGETS]", "apgd-t-50", APGDT),
-    "fab": Form("fab-STEPS[xRESTARTS]", "fab-50", FAB),
-    "fab-t": Form("fab-t-STEPS[xTARGETS]", "fab-t-50", FABT),
-    "square": Form("square-QUERIES", "square-1000", Square),
-    "hopskipjump": Form("hopskipjump-QUERIES", "hopskipjump-2000", HopSkipJump),
-    "twin-apgd": Form("twin-apgd-STEPS[xRESTARTS]", "twin-apgd-50", TwinAPGD),
-    "gap": Form("gap-STEPS", "gap-50", Gap),
+_BUILDERS: Mapping[str, Callable[..., Attack]] = {
+    "fgsm": FGSM,
+    "pgd": PGD,
+    "cw": CW,
+    "apgd-ce": APGDCE,
+    "apgd-dlr": APGDDLR,
+    "apgd-t": APGDT,
+    "fab": FAB,
+    "fab-t": FABT,
+    "square": Square,
+    "hopskipjump": HopSkipJump,
+    "twin-apgd": TwinAPGD,
+    "gap": Gap,
 }
+FORMS = {family: Form(name.form, name.usual, _BUILDERS[family]) for family, name in ATTACKS.items()}
 
 
 def parse_attacks(names: Iterable[str]) -> list[Attack]:
     """The attacks of those names, each once, in order; the name of an ensemble stands for its attacks.
 
     Args:
-        names: What `parse_attack` knows, or "fast", "autoattack-standard" or "autoattack-plus".
+        names: What `parse_attack` knows, and keys of `names.ENSEMBLES`.
 
     Raises:
         InputError: See `parse_attack`.

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.base import Ball, Best, gradient, measure, require_count, with_restarts
+from tscnc_deploy.robustness.attacks.base import Ball, Best, evaluate_points, gradient, require_count, with_restarts
 from tscnc_deploy.robustness.losses import LOSSES
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
@@ -80,7 +80,7 @@ class PGD:
             loss, misclassified, slope = gradient(victim, points, labels, objective)
             best.update(points, loss, misclassified)
         points = ball.project(points + step * ball.steepest(slope))
-        best.update(points, *measure(victim, points, labels, objective))
+        best.update(points, *evaluate_points(victim, points, labels, objective))
         return best
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from tscnc_deploy.robustness.attacks.base import Ball, Best, measure, per_image, require_count
+from tscnc_deploy.robustness.attacks.base import Ball, Best, evaluate_points, per_image, require_count
 from tscnc_deploy.robustness.losses import margin
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
@@ -231,4 +231,4 @@ def square_side(query: int, queries: int, height: int, width: int) -> int:
 
 
 def _judge(victim: Victim, points: Tensor, labels: Tensor) -> Best:
-    return Best(points, *measure(victim, points, labels, margin))
+    return Best(points, *evaluate_points(victim, points, labels, margin))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.attacks.apgd import ascend
-from tscnc_deploy.robustness.attacks.base import Ball, Best, measure, require_count, with_restarts
+from tscnc_deploy.robustness.attacks.apgd import apgd_ascent
+from tscnc_deploy.robustness.attacks.base import Ball, Best, evaluate_points, require_count, with_restarts
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.losses import DLR_CLASSES, Loss, cross_entropy, dlr, margin
 from tscnc_deploy.robustness.noise import Noise
@@ -98,9 +98,9 @@ class TwinAPGD:
             else:
                 start = part.random_points(own, number)
             loss = _LOSSES[number % len(_LOSSES)]
-            points = ascend(victim, loss, self.steps, part, start, labels[rows]).points
+            points = apgd_ascent(victim, loss, self.steps, part, start, labels[rows]).points
             # The losses have no common scale: the margin compares their points.
-            return Best(points, *measure(victim, points, labels[rows], margin))
+            return Best(points, *evaluate_points(victim, points, labels[rows], margin))
 
         return with_restarts(restart, self.restarts * len(_LOSSES), images)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
-from tscnc_deploy.robustness.attacks.base import gradient, measure
+from tscnc_deploy.robustness.attacks.base import evaluate_points, gradient
 from tscnc_deploy.robustness.classifier import classify
 from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.evaluation import Progress
@@ -135,7 +135,7 @@ def _largest_quotients(victim: Victim, images: Tensor, threats: list[Threat], no
             changes, _, slope = gradient(victim, points, classes, change)
             largest = torch.maximum(largest, _quotients(changes, threat.length(points.double() - images.double())))
             points = torch.clamp(points + step * slope.sign(), low, high)
-        changes, _ = measure(victim, points, classes, change)
+        changes, _ = evaluate_points(victim, points, classes, change)
         largest = torch.maximum(largest, _quotients(changes, threat.length(points.double() - images.double())))
     checks.check_finite(largest[:, None])
     return largest.cpu()

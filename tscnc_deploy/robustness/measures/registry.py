@@ -8,6 +8,7 @@ from typing import TypedDict
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.names import MEASURES
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.apgd import APGDCE
 from tscnc_deploy.robustness.attacks.base import Attack
@@ -25,7 +26,6 @@ from tscnc_deploy.text import not_among
 
 # By name, about how many forward passes each takes for an image, with gradients.
 PASSES = {"corruptions": 71, "curve": 250, "smallest-epsilon": 330, "lipschitz": 330, "smoothing": 1101}
-MEASURES = tuple(PASSES)
 
 # Of the threat's epsilon: where the curve has its points. The last is how far the smallest epsilon is searched for.
 MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)

@@ -24,7 +24,7 @@ class CheckpointSource:
     """See `Source`; `checkpoint_source` fills in what the file does not say itself.
 
     Attributes:
-        path: .safetensors of this package; or, with a config, whatever `models.load_checkpoint` takes.
+        path: .safetensors of this package; or, with a config, whatever `models.load_weights` takes.
         config: The form of the model whose weights the file holds; None if the file says it itself.
         order: For each class of the data set, the place of its logit, see `read_labels`; None takes them as they are.
     """
@@ -62,12 +62,12 @@ class CheckpointSource:
         return digest_of_parts(kind="checkpoint", file=digest_of_file(self.path), config=config, order=self.order)
 
     def _load(self) -> Classifier:
-        from tscnc_deploy.models import build, load_checkpoint, load_model
+        from tscnc_deploy.models import build, load_model, load_weights
 
         if self.config is None:
             return load_model(self.path)
         model = build(**dataclasses.asdict(self.config))
-        load_checkpoint(model, self.path)
+        load_weights(model, self.path)
         return model
 
 

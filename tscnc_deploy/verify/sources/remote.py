@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from tscnc_deploy.digests import digest_of_parts
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.open_inference import TOKEN_VARIABLE
 from tscnc_deploy.verify.sources.base import IOSpec, Source
 
 if TYPE_CHECKING:
     from tscnc_deploy.engines.remote.engine import RemoteEngine
     from tscnc_deploy.robustness import Victim
-
-TOKEN = "TSCNC_SERVE_TOKEN"
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class RemoteSource:
         """The served model; raises what `open` does."""
         from tscnc_deploy.engines.remote.engine import RemoteEngine
 
-        token = os.environ.get(TOKEN) or None
+        token = os.environ.get(TOKEN_VARIABLE) or None
         return RemoteEngine(self.url, token=token, rate=self.rate, max_queries=self.max_queries)
 
     def form(self) -> IOSpec:

@@ -38,7 +38,7 @@ _DAMAGE = (
 _NORMALIZATION = ("normalize.mean", "normalize.std")
 
 
-def load_checkpoint(model: Classifier, path: Path | str) -> None:
+def load_weights(model: Classifier, path: Path | str) -> None:
     """Replaces a classifier's weights by those of a file, converted to the classifier's dtypes.
 
     The file is .safetensors, or .pt, .pth or .ckpt with nothing but tensors and plain values (no code is run). It

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.models import load_checkpoint, load_model, save_model
+from tscnc_deploy.models import load_model, load_weights, save_model
 
 
 def same_network(first, second) -> bool:
@@ -27,7 +27,7 @@ def test_bare_networks_under_any_prefix(tiny, tmp_path, prefix, suffix):
     path = tmp_path / f"weights{suffix}"
     state = {f"{prefix}{name}": tensor for name, tensor in source.network.state_dict().items()}
     (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(state, path)
-    load_checkpoint(target, path)
+    load_weights(target, path)
     assert same_network(source, target)
     assert target.normalize.mean.flatten().tolist() == pytest.approx([0.3])
 
@@ -37,7 +37,7 @@ def test_training_checkpoints(tiny, tmp_path, key):
     source, target = tiny(seed=1), tiny(seed=2)
     path = tmp_path / "epoch.ckpt"
     torch.save({key: source.network.state_dict(), "epoch": 3, "optimizer": {"lr": [0.1]}}, path)
-    load_checkpoint(target, path)
+    load_weights(target, path)
     assert same_network(source, target)
 
 
@@ -45,7 +45,7 @@ def test_a_file_of_this_package_brings_its_normalization(tiny, tmp_path):
     source, target = tiny(seed=1), tiny(seed=2)
     source.normalize.mean.fill_(0.25)
     torch.save(source.state_dict(), tmp_path / "a.pt")
-    load_checkpoint(target, tmp_path / "a.pt")
+    load_weights(target, tmp_path / "a.pt")
     assert target.normalize.mean.item() == 0.25
     assert target.config.mean == (0.25,)
     save_model(target, tmp_path / "b")
@@ -57,7 +57,7 @@ def test_half_precision_and_missing_counters(tiny, tmp_path):
     state = source.network.state_dict()
     halves = {name: tensor.half() for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     torch.save(halves, tmp_path / "a.pth")
-    load_checkpoint(target, tmp_path / "a.pth")
+    load_weights(target, tmp_path / "a.pth")
     assert target.network.conv1.weight.equal(source.network.conv1.weight.half().float())
 
 
@@ -66,7 +66,7 @@ def test_torchvisions_own_resnet_fits_but_for_stem_and_head(tiny, tmp_path):
 
     torch.save(resnet18(num_classes=5).state_dict(), tmp_path / "a.pt")
     with pytest.raises(InputError) as error:
-        load_checkpoint(tiny(), tmp_path / "a.pt")
+        load_weights(tiny(), tmp_path / "a.pt")
     assert "missing" not in str(error.value)
     assert "unexpected" not in str(error.value)
 
@@ -86,7 +86,7 @@ def test_torchvisions_own_resnet_fits_but_for_stem_and_head(tiny, tmp_path):
 def test_contents_that_are_no_weights(tiny, tmp_path, content, message):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(InputError, match=message):
-        load_checkpoint(tiny(), tmp_path / "a.pt")
+        load_weights(tiny(), tmp_path / "a.pt")
 
 
 def test_another_architecture_changes_nothing(tiny, tmp_path):
@@ -94,7 +94,7 @@ def test_another_architecture_changes_nothing(tiny, tmp_path):
     before = snapshot(target)
     torch.save(tiny("resnet34").state_dict(), tmp_path / "a.pt")
     with pytest.raises(InputError) as error:
-        load_checkpoint(target, tmp_path / "a.pt")
+        load_weights(target, tmp_path / "a.pt")
     assert str(error.value) == (
         f"{tmp_path / 'a.pt'}: the weights are not those of model.arch = 'resnet18' with model.width = 0.125, "
         "5 classes and 1 channels; unexpected: layer1.2.conv1.weight, layer1.2.bn1.weight, layer1.2.bn1.bias "
@@ -102,7 +102,7 @@ def test_another_architecture_changes_nothing(tiny, tmp_path):
     )
     torch.save(tiny("resnet18", (3, 8, 8)).network.state_dict(), tmp_path / "a.pt")
     with pytest.raises(InputError, match=r"of another shape: conv1.weight \[8, 3, 3, 3\] instead of \[8, 1, 3, 3\]$"):
-        load_checkpoint(target, tmp_path / "a.pt")
+        load_weights(target, tmp_path / "a.pt")
     assert all(before[name].equal(tensor) for name, tensor in target.state_dict().items())
 
 
@@ -120,7 +120,7 @@ def test_bad_values_change_nothing(tiny, tmp_path):
     ):
         torch.save(sound | change, tmp_path / "a.pt")
         with pytest.raises(InputError, match=message):
-            load_checkpoint(target, tmp_path / "a.pt")
+            load_weights(target, tmp_path / "a.pt")
     assert all(before[name].equal(tensor) for name, tensor in target.state_dict().items())
 
 
@@ -137,14 +137,14 @@ def test_code_in_a_pickle_is_not_run(tiny, tmp_path):
         with pytest.raises(
             InputError, match=r"a.pt: is damaged or holds more than tensors, and is not run; save the st"
         ):
-            load_checkpoint(tiny(), path)
+            load_weights(tiny(), path)
     assert not trace.exists()
 
 
 def test_whole_pickled_models_are_refused(tiny, tmp_path):
     torch.save(tiny(), tmp_path / "a.pt")
     with pytest.raises(InputError, match="holds more than tensors"):
-        load_checkpoint(tiny(), tmp_path / "a.pt")
+        load_weights(tiny(), tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -155,13 +155,13 @@ def test_damaged_files(tiny, tmp_path, suffix):
     for damaged in (b"", b"x" * 1000, content[:-1000], content[:50]):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=rf"^{path}: (is damaged|cannot be read)"):
-            load_checkpoint(model, path)
+            load_weights(model, path)
 
 
 def test_missing_files_and_unknown_kinds(tiny, tmp_path):
     with pytest.raises(InputError, match=r"a.pt: cannot be read: "):
-        load_checkpoint(tiny(), tmp_path / "a.pt")
+        load_weights(tiny(), tmp_path / "a.pt")
     with pytest.raises(
         InputError, match=r"a.onnx: model.checkpoint must be a .safetensors file, or one of .pt, .pth, "
     ):
-        load_checkpoint(tiny(), tmp_path / "a.onnx")
+        load_weights(tiny(), tmp_path / "a.onnx")

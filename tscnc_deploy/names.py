@@ -1,0 +1,71 @@
+"""Every name that a user can type for a part of a build, once.
+
+Recipes, help texts, shell completion and registries take them from here. The lists lie below all of these and import
+nothing of this package, so that --help can show them without loading what they stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, get_args
+
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2", "vit-tiny")
+"""Networks, see `models.classifier`."""
+
+DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagefolder", "npz")
+"""Sources of images, see `data.source`."""
+
+Criterion = Literal["adversarial-taylor", "clean-taylor", "magnitude", "random", "hydra", "harp", "flying-bird"]
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+"""What decides which weights go, see `training.criteria`."""
+
+EngineKind = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "sparse-cpu"]
+ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
+"""What runs an exported file, see `engines.registry`."""
+
+Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+"""What is measured besides attacks, see `robustness.measures`."""
+
+
+class AttackName(NamedTuple):
+    """How the attacks of a family are named.
+
+    Attributes:
+        form: Such as "pgd-STEPS[xRESTARTS]": words in capitals stand for numbers, brackets for what may be left out.
+        usual: A name of that form, for messages and help.
+    """
+
+    form: str
+    usual: str
+
+
+ATTACKS: Mapping[str, AttackName] = {
+    "fgsm": AttackName("fgsm", "fgsm"),
+    "pgd": AttackName("pgd-STEPS[xRESTARTS]", "pgd-20"),
+    "cw": AttackName("cw-STEPS[xRESTARTS]", "cw-50"),
+    "apgd-ce": AttackName("apgd-ce-STEPS[xRESTARTS]", "apgd-ce-50"),
+    "apgd-dlr": AttackName("apgd-dlr-STEPS[xRESTARTS]", "apgd-dlr-50"),
+    "apgd-t": AttackName("apgd-t-STEPS[xTARGETS]", "apgd-t-50"),
+    "fab": AttackName("fab-STEPS[xRESTARTS]", "fab-50"),
+    "fab-t": AttackName("fab-t-STEPS[xTARGETS]", "fab-t-50"),
+    "square": AttackName("square-QUERIES", "square-1000"),
+    "hopskipjump": AttackName("hopskipjump-QUERIES", "hopskipjump-2000"),
+    "twin-apgd": AttackName("twin-apgd-STEPS[xRESTARTS]", "twin-apgd-50"),
+    "gap": AttackName("gap-STEPS", "gap-50"),
+}
+"""Families of attacks, see `robustness.attacks`."""
+
+ATTACKS_ON_PAIRS = ("twin-apgd", "gap")
+"""Families that compare an engine with its twin, and so have nothing to say about the twin alone."""
+
+# In the order in which they are run, as a cascade: first what breaks most for its cost.
+ENSEMBLES: Mapping[str, tuple[str, ...]] = {
+    # For everyday use, at about a seventh of the cost of the standard one: both kinds of loss, and enough of a search
+    # without gradients to find out where they are masked.
+    "fast": ("apgd-ce-50", "apgd-t-30", "square-500"),
+    # Croce and Hein, arXiv 2003.01690: one run each, the targeted ones towards 9 classes.
+    "autoattack-standard": ("apgd-ce-100", "apgd-t-100", "fab-t-100", "square-5000"),
+    "autoattack-plus": ("apgd-ce-100x5", "apgd-dlr-100x5", "fab-100x5", "square-5000", "apgd-t-100", "fab-t-100"),
+}
+"""Names that stand for several attacks."""

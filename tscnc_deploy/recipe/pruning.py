@@ -1,0 +1,104 @@
+"""The section of a recipe that says how a network is pruned.
+
+Keys that leave others nothing to say are refused beside them, not ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from tscnc_deploy.names import Criterion
+from tscnc_deploy.recipe.section import Section, without
+from tscnc_deploy.recipe.values import Count, Share
+from tscnc_deploy.text import any_of
+
+_LEARNED = {
+    "budget": "which finds every layer's share by itself",
+    "pattern": "which removes single weights wherever they are",
+    "updates": "whose masks follow the scores after every step",
+    "regrow": "whose removed weights may always come back",
+}
+_MOVED = {
+    "budget": "which leaves every layer the share that magnitudes give it",
+    "pattern": "which moves single weights wherever they are",
+    "regrow": "which lives by weights that come back",
+    "score_lr": "which learns no scores",
+}
+_RANKED = {"score_lr": "which learns no scores"}
+# Keys that whole filters leave one value.
+_WHOLE = {
+    "budget": ("parameters", "as they are ranked by their weights alone"),
+    "regrow": (False, "as the batch norm of a removed filter has no statistics left to judge its return by"),
+}
+# What has no meaning for a transformer, and what else to write.
+_OF_CONVOLUTIONS = {
+    ("pattern", "filters"): ("removes filters of convolutions, of which it has one", ("unstructured", "2:4")),
+    ("budget", "latency"): ("counts time in the engine sparse-cpu, which does not run it", ("parameters", "macs")),
+}
+_SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED, "flying-bird": _MOVED}
+
+
+class Prune(Section):
+    """The sparse constraint: which weights become zero, and when."""
+
+    sparsity: Share = Field(0.95, description="share of zeros among all conv and linear weights, met to the weight")
+    criterion: Criterion = Field(
+        "adversarial-taylor",
+        description="saliency that weights are ranked by (adversarial-taylor is TSCNC's), masks learned as scores "
+        "beside frozen weights (hydra, harp), or moved by prune-and-regrow (flying-bird)",
+    )
+    pattern: Literal["unstructured", "2:4", "filters"] = Field(
+        "unstructured",
+        description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores; filters removes "
+        "filters of convolutions as a whole, with at least the sparsity, and needs regrow = false",
+    )
+    budget: Literal["parameters", "macs", "latency"] = Field(
+        "parameters",
+        description="what else shrinks to the share of weights that stays: nothing (parameters), the multiply-adds "
+        "(macs), or the time of one image in the engine sparse-cpu, by its cost model (latency)",
+    )
+    floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
+    epochs: Count = Field(10, description="passes over the training images while the sparsity rises")
+    lr: PositiveFloat = Field(0.01, description="learning rate while pruning, constant")
+    score_lr: PositiveFloat = Field(0.1, description="hydra and harp: peak learning rate of the scores, for SGD")
+    updates: Count = Field(10, description="number of mask updates, on the cubic schedule where weights are ranked")
+    saliency_batches: Count = Field(10, description="batches that a Taylor saliency is averaged over at each update")
+    regrow: bool = Field(True, description="masked weights keep learning and may come back until the last update")
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> Self:
+        return without(_of_prune(self), self)
+
+
+def of_transformer(arch: str, prune: Prune) -> Iterator[str]:
+    """Ways to prune that only convolutional networks know."""
+    if arch != "vit-tiny":
+        return
+    for (key, value), (reason, others) in _OF_CONVOLUTIONS.items():
+        if getattr(prune, key) == value:
+            yield (
+                f'prune.{key} = "{value}" does not apply to model.arch = "{arch}": it {reason}; '
+                f"write {any_of(map(json.dumps, others))}"
+            )
+
+
+def _of_prune(prune: Prune) -> Iterator[str]:
+    """Keys with another value than the one that the criterion or the pattern leaves them."""
+    for key, reason in _SETTLED.get(prune.criterion, _RANKED).items():
+        value, default = getattr(prune, key), type(prune).model_fields[key].default
+        if value != default:
+            yield (
+                f"prune.{key} = {json.dumps(value)} does not apply to prune.criterion = {json.dumps(prune.criterion)}, "
+                f"{reason}; write prune.{key} = {json.dumps(default)}"
+            )
+    if prune.pattern == "filters" and prune.criterion not in _SETTLED:
+        for key, (only, reason) in _WHOLE.items():
+            if getattr(prune, key) != only:
+                yield (
+                    f'prune.pattern = "filters" needs prune.{key} = {json.dumps(only)}, {reason}; '
+                    f"write prune.{key} = {json.dumps(only)}"
+                )
