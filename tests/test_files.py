@@ -63,6 +63,24 @@ def test_a_folder_that_is_not_there_and_a_folder_in_the_way_are_named(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_link_is_followed_and_a_pipe_stays_a_pipe(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_atomic(tmp_path / "link", "through")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "through"
+    os.mkfifo(tmp_path / "pipe")
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE, text=True)
+    write_atomic(tmp_path / "pipe", "into")
+    assert reader.communicate()[0] == "into"
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    write_atomic(tmp_path / ("x" * 255), "a")
+    assert (tmp_path / ("x" * 255)).read_text() == "a"
+
+
 def test_the_cache_is_where_the_environment_says_or_in_the_home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert cache_folder("verify") == tmp_path / "cache" / "tscnc-deploy" / "verify"

@@ -1,7 +1,7 @@
-"""The family of errors that a user can cause or mend; the command line maps each to an exit status.
+"""The errors that a user can cause or fix; the command line maps each to an exit status.
 
 Every message is complete on its own: it names the file, the key or the option, the offending value, and what
-would be right. Anything else that is raised is a defect of this package and shows its traceback.
+would be right. Anything else that is raised is an internal error and shows its traceback.
 """
 
 
@@ -24,7 +24,7 @@ class DataError(InputError):
 
 
 class MissingDataError(DataError):
-    """A data set that could be downloaded is not there, and was not to be."""
+    """A data set is not there, and downloading it was not allowed."""
 
 
 class EngineInputError(InputError):

@@ -70,25 +70,46 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which replaces the path only after everything is written and on the disk.
 
-    Until then it has another name in the same folder, as a rename is atomic within one file system only.
+    Until then it has another name in the same folder, as a rename is atomic within one file system only. What a link
+    leads to is replaced, not the link; a pipe or a device, such as /dev/stdout, is written to as it is.
 
     Raises:
         StorageError: It cannot be written; what the path held before is unchanged, as after any other exception.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.partial")
+    try:
+        if _is_special(path):
+            with path.open("wb") as file:
+                yield file
+        else:
+            with _replacing(Path(os.path.realpath(path))) as file:
+                yield file
+    except OSError as error:
+        msg = f"{path}: cannot be written: {error.strerror or error}"
+        raise StorageError(msg) from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    # Cut, as the longest name that a folder can hold leaves no room for more.
+    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror or error}"
-        raise StorageError(msg) from error
     finally:
         # After success the name is gone already; a folder that cannot be read must not hide what went wrong.
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def cache_folder(purpose: str) -> Path:

@@ -7,15 +7,15 @@ generators, see `training.state`.
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
+
+from tscnc_deploy.digests import digest_of_bytes
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
     """A 63-bit seed for a named purpose."""
     text = "/".join(str(part) for part in (seed, *names))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return int(digest_of_bytes(text.encode())[:16], 16) >> 1
 
 
 def derive_generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:

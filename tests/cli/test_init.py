@@ -53,8 +53,8 @@ def test_a_file_is_overwritten_only_by_force(folder):
             "mine",
             "error: mine does not end in .toml, which tells files from names of recipes; write mine.toml\n",
         ),
-        (f"{'x' * 300}.toml", f"error: {'x' * 300}.toml cannot be written: File name too long\n"),
-        ("no/mine.toml", "error: no/mine.toml cannot be written: No such file or directory\n"),
+        (f"{'x' * 300}.toml", f"error: {'x' * 300}.toml: cannot be written: File name too long\n"),
+        ("no/mine.toml", "error: no/mine.toml: cannot be written: No such file or directory\n"),
     ],
 )
 def test_a_place_that_cannot_hold_the_file_is_refused(file, said):

@@ -26,23 +26,22 @@ def init(file: Path, recipe: str, force: bool) -> None:
     FILE, by default recipe.toml, holds every key with its explanation and its default.
     """
     from tscnc_deploy.errors import InputError, StorageError
+    from tscnc_deploy.files import write_atomic
     from tscnc_deploy.recipe.file import load_recipe, recipe_name, to_toml
 
     try:
-        if file.is_dir():
-            msg = f"{file} is a folder; name a file in it, such as {file / 'recipe.toml'}"
-            raise InputError(msg)
-        if file.suffix != ".toml":
-            msg = f"{file} does not end in .toml, which tells files from names of recipes; write {file}.toml"
-            raise InputError(msg)
-        if file.exists() and not force:
-            msg = f"{file} exists; name another file, or overwrite it with --force"
-            raise InputError(msg)
-        text = to_toml(load_recipe(recipe).model_copy(update={"name": recipe_name(file)}))
-        partial = file.with_name(f".{file.name}.partial")
-        partial.write_text(text, "utf-8")
-        partial.replace(file)
+        is_folder, is_there = file.is_dir(), file.exists()
     except OSError as error:
-        msg = f"{file} cannot be written: {error.strerror}"
+        msg = f"{file}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error
+    if is_folder:
+        msg = f"{file} is a folder; name a file in it, such as {file / 'recipe.toml'}"
+        raise InputError(msg)
+    if file.suffix != ".toml":
+        msg = f"{file} does not end in .toml, which tells files from names of recipes; write {file}.toml"
+        raise InputError(msg)
+    if is_there and not force:
+        msg = f"{file} exists; name another file, or overwrite it with --force"
+        raise InputError(msg)
+    write_atomic(file, to_toml(load_recipe(recipe).model_copy(update={"name": recipe_name(file)})))
     click.echo(f"wrote {file}; edit it, then run: tscnc-deploy build --recipe {file}")

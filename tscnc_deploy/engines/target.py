@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
-from tscnc_deploy.errors import RecipeError, StorageError
-from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.errors import RecipeError
+from tscnc_deploy.files import Read, read_file, write_atomic
 from tscnc_deploy.names import EngineKind
 from tscnc_deploy.recipe.problems import Setting, explain
 from tscnc_deploy.recipe.section import Section
@@ -143,11 +143,7 @@ def write_target(target: Target, path: Path) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    try:
-        path.write_text(target.model_dump_json(indent=2) + "\n", "utf-8")
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
+    write_atomic(path, target.model_dump_json(indent=2) + "\n")
 
 
 def read_target(path: Path, read: Read = read_file) -> Target:

@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tscnc_deploy.errors import InputError, StorageError
+from tscnc_deploy.files import write_atomic
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
 from tscnc_deploy.pipeline.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 from tscnc_deploy.recipe import Recipe
@@ -102,7 +103,7 @@ class Run:
         times: dict[str, Times] = {}
         with self._locked():
             with _storage_errors(self.folder):
-                (self.folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+                write_atomic(self.folder / "recipe.toml", to_toml(recipe))
             for position, stage in enumerate(self.stages, 1):
                 key = self._fingerprint(stage, recipe, digests)
                 record = self._valid_record(stage, key) or self._copied(stage, key)

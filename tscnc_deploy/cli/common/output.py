@@ -86,13 +86,9 @@ def write_page(page: str, out: Path) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    from tscnc_deploy.errors import StorageError
+    from tscnc_deploy.files import write_atomic
 
-    try:
-        out.write_text(page, encoding="utf-8")
-    except OSError as error:
-        msg = f"--out {out}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
+    write_atomic(out, page)
     click.echo(f"{out}: {len(page):,} characters")
 
 

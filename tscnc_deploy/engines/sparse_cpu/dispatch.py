@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tscnc_deploy.engines.sparse_cpu.network import Kind, Layer, Network
-from tscnc_deploy.errors import StorageError
+from tscnc_deploy.files import write_atomic
 
 CROSSOVER = 0.6
 """Density above which filters run fastest as if they were dense, four at a time, and a network in onnxruntime.
@@ -107,8 +107,4 @@ def write_dispatch(network: Network, path: Path) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    try:
-        path.write_text(json.dumps(dispatch(network), indent=1) + "\n", "utf-8")
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
+    write_atomic(path, json.dumps(dispatch(network), indent=1) + "\n")

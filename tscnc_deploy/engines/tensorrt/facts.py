@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tscnc_deploy.errors import InputError, StorageError
-from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.files import Read, read_file, write_atomic
 from tscnc_deploy.text import escaped
 
 # No engine of a network that this package builds has more layers than fit.
@@ -89,11 +89,7 @@ def write_facts(facts: Facts, path: Path) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    try:
-        path.write_text(facts.model_dump_json(indent=1) + "\n", "utf-8")
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
+    write_atomic(path, facts.model_dump_json(indent=1) + "\n")
 
 
 def read_facts(path: Path, read: Read = read_file) -> Facts:

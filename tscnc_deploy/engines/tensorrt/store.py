@@ -18,8 +18,8 @@ from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.engines.tensorrt.availability import can_run
 from tscnc_deploy.engines.tensorrt.facts import Facts, read_facts, write_facts
 from tscnc_deploy.engines.tensorrt.log import new_logger
-from tscnc_deploy.errors import InputError, StorageError, UnavailableError
-from tscnc_deploy.files import Read, cache_folder, read_file
+from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.files import Read, cache_folder, read_file, write_atomic
 
 _ENGINE, _FACTS, _DENSE, _GRAPH = "model.engine", "engine.json", "model.dense.onnx", "model.graph.onnx"
 # Images on which a rebuilt engine is compared with the ONNX file that it was built from.
@@ -43,11 +43,7 @@ def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids, read
     built = build(graph, target, aids, read)
     _check_precision(built.facts, target, graph)
     path = folder / _ENGINE
-    try:
-        path.write_bytes(built.plan)
-    except OSError as error:
-        msg = f"{path}: cannot be written: {error.strerror}"
-        raise StorageError(msg) from error
+    write_atomic(path, built.plan)
     write_facts(built.facts, folder / _FACTS)
     return path
 
