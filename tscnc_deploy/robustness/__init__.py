@@ -4,7 +4,7 @@ Anything that maps images to logits can be evaluated, with a gradient (`ModelVic
 (`EngineVictim`) or without (`BlackBoxVictim`). Nothing here knows of recipes, runs or the command line.
 """
 
-from tscnc_deploy.names import ENSEMBLES
+from tscnc_deploy.names import ENSEMBLES, MEASURES
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDDLR, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.attacks.fab import FAB, FABT
@@ -25,7 +25,7 @@ from tscnc_deploy.robustness.masking import MaskingWarning, check_masking
 from tscnc_deploy.robustness.measures.corruptions import CORRUPTIONS, CorruptionResult, corrupt, evaluate_corruptions
 from tscnc_deploy.robustness.measures.curves import AccuracyCurve, accuracy_curve
 from tscnc_deploy.robustness.measures.lipschitz import LocalLipschitz, local_lipschitz
-from tscnc_deploy.robustness.measures.registry import MEASURES, measure
+from tscnc_deploy.robustness.measures.registry import measure
 from tscnc_deploy.robustness.measures.smallest_epsilon import SmallestEpsilons, smallest_epsilons
 from tscnc_deploy.robustness.measures.smoothing import SmoothingResult, certify
 from tscnc_deploy.robustness.noise import Noise
