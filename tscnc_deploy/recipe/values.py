@@ -15,7 +15,6 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationInfo,
 )
 
@@ -142,7 +141,8 @@ Share = Annotated[float, BeforeValidator(_share)]
 Norm = Literal["Linf", "L2"]
 # Of a model whose field `norm`, a Norm, stands before it.
 Epsilon = Annotated[float, BeforeValidator(_epsilon)]
-Count = Annotated[PositiveInt, Field(lt=2**31)]
+# Not pydantic's PositiveInt, as of a whole number a message says "at least 1" and not "above 0".
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Epochs = Annotated[NonNegativeInt, Field(lt=2**31)]
 # 0 uses all that there are.
 Limit = Annotated[NonNegativeInt, Field(lt=2**31)]
