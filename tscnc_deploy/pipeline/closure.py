@@ -25,8 +25,8 @@ IGNORED = frozenset(
         # The schema of recipes. A stage's settings hold the values that were parsed, so that a reworded description or
         # a wider bound trains nothing again. `recipe.file`, which writes recipes into bundles, counts.
         "tscnc_deploy.recipe",
-        "tscnc_deploy.recipe.contradictions",
         "tscnc_deploy.recipe.problems",
+        "tscnc_deploy.recipe.pruning",
         "tscnc_deploy.recipe.section",
         "tscnc_deploy.recipe.training",
         "tscnc_deploy.recipe.values",
