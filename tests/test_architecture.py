@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 PENDING = [
     ["tscnc_deploy.bundle.evidence", "tscnc_deploy.bundle.withheld"],
     ["tscnc_deploy.robustness.sharding.shards", "tscnc_deploy.robustness.sharding.work"],
-    ["tscnc_deploy.serving.model", "tscnc_deploy.serving.page.content"],
 ]
 
 

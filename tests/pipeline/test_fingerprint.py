@@ -16,6 +16,7 @@ from tscnc_deploy.pipeline.closure import PACKAGE, closure
 from tscnc_deploy.pipeline.fingerprint import fingerprint, libraries
 from tscnc_deploy.pipeline.stages import STAGES
 from tscnc_deploy.recipe import Recipe
+from tscnc_deploy.versions import installed_version
 
 STAGE_FILES = {stage.name: Path(inspect.getfile(type(stage))) for stage in STAGES}
 BY_NAME = {stage.name: stage for stage in STAGES}
@@ -114,9 +115,9 @@ def test_another_version_of_what_computes_exports_an_int8_engine_again(monkeypat
     assert fingerprint(stage, recipe, "cpu", {}) == before
 
     def upgraded(name):
-        return "99.9" if name == distribution else version(name)
+        return "99.9" if name == distribution else installed_version(name)
 
-    monkeypatch.setattr("tscnc_deploy.pipeline.fingerprint.version", upgraded)
+    monkeypatch.setattr("tscnc_deploy.pipeline.fingerprint.installed_version", upgraded)
     assert fingerprint(stage, recipe, "cpu", {}) != before
 
 
@@ -125,7 +126,7 @@ def test_the_gpu_distribution_of_onnxruntime_is_told_from_the_other(monkeypatch)
         def answer(name):
             return "1.0" if name == installed else version("numpy")
 
-        monkeypatch.setattr("tscnc_deploy.pipeline.fingerprint.version", answer)
+        monkeypatch.setattr("tscnc_deploy.pipeline.fingerprint.installed_version", answer)
         return fingerprint(BY_NAME["export"], int8_recipe(), "cpu", {})
 
     assert fingerprint_with("onnxruntime") != fingerprint_with("onnxruntime-gpu")

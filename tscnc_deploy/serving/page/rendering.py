@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import tscnc_deploy
 from tscnc_deploy.report.data import Gate, ReportData
 from tscnc_deploy.report.evaluations import Evaluations
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 from tscnc_deploy.serving.page.content import TEMPLATE, Page
 from tscnc_deploy.serving.page.examples import choose_examples
+from tscnc_deploy.versions import own_version
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -41,7 +41,7 @@ def render_page(bundle: Bundle, model: Model) -> Page:
         gates=[(gate, _gated_accuracy(gate, data.evaluations)) for gate in data.gates],
         examples=examples,
         beyond=data.evaluations.measures,
-        version=tscnc_deploy.__version__,
+        version=own_version(),
     )
     return Page(html, examples)
 
