@@ -27,7 +27,8 @@ def test(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, types, spelling, shell scripts and workflows."""
+    """Check style, types, imports, spelling, shell scripts and workflows."""
+    session.run("lint-imports", "--no-cache", external=True)
     _python(session, "-m", "pre_commit", "run", "--all-files", "--show-diff-on-failure")
 
 
