@@ -10,14 +10,18 @@
 # index's own torch brings CUDA along, which is most of their size: --build-arg UV_TORCH_BACKEND=cpu takes the build for
 # CPUs from PyTorch's index. Pin the base with BASE=python:3.13-slim@sha256:...
 ARG BASE=docker.io/library/python:3.13-slim
+# Of the package and in the label of the images; git's history, which would say it, stays outside of the build.
+ARG VERSION=0.1.dev0
 
 # The compiler stays behind in this stage.
 FROM ${BASE} AS wheel
 # For networks with certificates of their own; arguments of a stage leave no trace in the targets.
 ARG PIP_CERT
 ARG SSL_CERT_FILE
+ARG VERSION
 # One date for every file: the same sources give the same wheel.
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 SOURCE_DATE_EPOCH=1735689600
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 SOURCE_DATE_EPOCH=1735689600 \
+    SETUPTOOLS_SCM_PRETEND_VERSION_FOR_TSCNC_DEPLOY=${VERSION}
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* && \
     python3 -m venv /opt/pip
 WORKDIR /src
@@ -62,7 +66,7 @@ RUN /opt/uv/bin/uv pip install -r pyproject.toml --extra sign --extra serve --ex
 # What the targets share. The root file system may be read-only: what is written goes to the volume.
 FROM ${BASE} AS runtime
 ARG BASE
-ARG VERSION=0.1.0
+ARG VERSION
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="tscnc-deploy" \
       org.opencontainers.image.description="Checks and serves image classifiers that are small and hard to fool" \

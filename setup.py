@@ -1,19 +1,26 @@
-"""Builds the core of the sparse CPU engine; everything else is in pyproject.toml.
+"""The two build steps that pyproject.toml cannot describe: a C++ library and a protobuf descriptor.
 
-The core is a shared library with C functions, loaded by ctypes, so it depends on no Python version. It is optional:
-without a working compiler the package installs all the same, and `tscnc-deploy doctor` says what is missing. No file is
-compiled for the processor of the build: the kernels name their own instructions and are chosen when the engine opens.
+The core of the sparse CPU engine is a shared library with C functions, loaded by ctypes, so it depends on no Python
+version. It is optional: without a working compiler the package installs all the same, and `tscnc-deploy doctor` says
+what is missing. No file is compiled for the processor of the build: the kernels name their own instructions and are
+chosen when the engine opens.
+
+The descriptor is open_inference.proto in binary form. It holds no generated Python code, so a wheel is not tied to the
+version of protobuf that was there when it was built.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Command, Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
-FOLDER = Path("tscnc_deploy/engines/sparse_cpu")
+CORE = Path("tscnc_deploy/engines/sparse_cpu")
+PROTOCOL = Path("tscnc_deploy/open_inference/open_inference.proto")
 
 
 class BuildCore(build_ext):
@@ -24,6 +31,47 @@ class BuildCore(build_ext):
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []
+
+
+class BuildDescriptor(Command):
+    """Compiles the .proto file to a FileDescriptorSet; an editable install writes it beside its source."""
+
+    description = "compile the protocol's .proto file"
+
+    def initialize_options(self) -> None:
+        self.build_lib: str | None = None
+        self.editable_mode = False
+
+    def finalize_options(self) -> None:
+        self.set_undefined_options("build_py", ("build_lib", "build_lib"))
+
+    def run(self) -> None:
+        # Imported here, as commands that build nothing have no need of the compiler.
+        from grpc_tools import protoc
+
+        output = PROTOCOL.with_suffix(".binpb") if self.editable_mode else self._built()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        status = protoc.main(["protoc", f"-I{PROTOCOL.parent}", f"--descriptor_set_out={output}", PROTOCOL.name])
+        if status != 0:
+            msg = f"{PROTOCOL}: protoc ended with status {status}"
+            raise RuntimeError(msg)
+
+    def get_source_files(self) -> list[str]:
+        return [PROTOCOL.as_posix()]
+
+    def get_outputs(self) -> list[str]:
+        return [str(self._built())]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {}
+
+    def _built(self) -> Path:
+        assert self.build_lib is not None
+        return Path(self.build_lib, PROTOCOL.with_suffix(".binpb"))
+
+
+class Build(build):
+    sub_commands: ClassVar = [*build.sub_commands, ("build_descriptor", None)]
 
 
 class AnyPython(bdist_wheel):
@@ -43,13 +91,13 @@ setup(
     ext_modules=[
         Extension(
             "tscnc_deploy.engines.sparse_cpu._core",
-            sources=sorted(str(path) for path in (FOLDER / "csrc").glob("*.cpp")),
-            depends=sorted(str(path) for path in (FOLDER / "csrc").glob("*.[hi]*")),
+            sources=sorted(str(path) for path in (CORE / "csrc").glob("*.cpp")),
+            depends=sorted(str(path) for path in (CORE / "csrc").glob("*.[hi]*")),
             language="c++",
             extra_compile_args=["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-fno-math-errno", "-pthread"],
             extra_link_args=["-pthread"],
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildCore, "bdist_wheel": AnyPython},
+    cmdclass={"build": Build, "build_descriptor": BuildDescriptor, "build_ext": BuildCore, "bdist_wheel": AnyPython},
 )

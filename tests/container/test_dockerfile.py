@@ -19,9 +19,13 @@ def test_what_is_copied_is_there_and_sent_to_the_builder(source):
     assert f"!{source}" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
-def test_the_version_is_that_of_the_package():
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert f"ARG VERSION={version}\n" in TEXT
+def test_the_version_is_an_argument_and_otherwise_that_of_sources_without_history():
+    fallback = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]["fallback_version"]
+    assert f"\nARG VERSION={fallback}\n" in TEXT[: TEXT.index("\nFROM ")]
+    # A stage sees a global argument only where it declares it.
+    stages = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+    assert [name for name, text in stages.items() if "ARG VERSION\n" in text] == ["wheel", "runtime"]
+    assert "SETUPTOOLS_SCM_PRETEND_VERSION_FOR_TSCNC_DEPLOY=${VERSION}\n" in stages["wheel"]
 
 
 def test_older_builders_can_read_it():

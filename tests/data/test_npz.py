@@ -72,7 +72,8 @@ def test_files_that_are_none(tmp_path):
     path.write_bytes(b"PK\x03\x04 is how it begins")
     with pytest.raises(DataError, match=r"is no readable .npz file"):
         load(settings)
-    np.save(path.open("wb"), np.zeros(3))
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
     with pytest.raises(DataError, match="it is a single array"):
         load(settings)
     write(path)

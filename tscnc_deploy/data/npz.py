@@ -47,12 +47,14 @@ class Npz:
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            msg = "it is a single array; write the arrays with numpy.savez"
-            raise ValueError(msg)
-        with archive:
-            return {name: archive[name] for name in (*_REQUIRED, "class_names") if name in archive.files}
+        # Opened here, as numpy leaves a file that is not an archive open.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                msg = "it is a single array; write the arrays with numpy.savez"
+                raise ValueError(msg)
+            with archive:
+                return {name: archive[name] for name in (*_REQUIRED, "class_names") if name in archive.files}
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         msg = f"{path}: is no readable .npz file of plain arrays: {error}"
         raise DataError(msg) from error

@@ -1,24 +1,41 @@
 """The messages of the protocol's gRPC side.
 
-They live in a descriptor pool of their own. The names of the protocol's messages are the same in everybody's generated
-code, and two of them in the default pool are an error: a program could not import this package beside tritonclient.
-Nor does it tie the installation to the version of protobuf that some code was generated for.
+They live in a private descriptor pool. Every project that generates code from this protocol uses the same message
+names, and registering two of them in the default pool is an error: a program could not import this package together
+with tritonclient. The descriptor is data, so any version of protobuf can read it.
+
+Raises:
+    UnavailableError: On import, where the package runs from a checkout that was never installed.
 """
 
 from __future__ import annotations
 
-from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from tscnc_deploy.open_inference.descriptor import FILES
+from tscnc_deploy.errors import UnavailableError
 
 SERVICE = "inference.GRPCInferenceService"
 
-_POOL = descriptor_pool.DescriptorPool()
-for _file in descriptor_pb2.FileDescriptorSet.FromString(b64decode(FILES)).file:
-    _POOL.Add(_file)
+# Written by setup.py from open_inference.proto.
+_DESCRIPTOR = Path(__file__).with_name("open_inference.binpb")
+
+
+def _read_pool(path: Path) -> descriptor_pool.DescriptorPool:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}; in a checkout run: pip install -e . (it compiles the file)"
+        raise UnavailableError(msg) from error
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:
+        pool.Add(file)
+    return pool
+
+
+_POOL = _read_pool(_DESCRIPTOR)
 
 
 def _message(name: str) -> Any:

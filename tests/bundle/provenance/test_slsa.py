@@ -51,6 +51,11 @@ def test_what_is_not_known_is_left_out():
     assert predicate["runDetails"]["metadata"] == {"finishedOn": "2026-01-01T00:05:00Z"}
 
 
+def test_a_development_version_is_encoded_in_the_package_url():
+    predicate = provenance(build(code=Code("0.2.dev5+g1a2b3c4", COMMIT, False)), FILES)["predicate"]
+    assert predicate["buildDefinition"]["resolvedDependencies"][0]["uri"] == "pkg:pypi/tscnc-deploy@0.2.dev5%2Bg1a2b3c4"
+
+
 def test_the_standards_own_classes_take_it():
     reason = "in-toto-attestation comes with pip install 'tscnc-deploy[sign]'"
     pytest.importorskip("in_toto_attestation", reason=reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 
@@ -29,13 +30,14 @@ def render_script(
         UnavailableError: The templates are missing from the installation.
     """
     pins = [f"{each.name}=={each.version.partition('+')[0]}" for each in distributions.values() if each.name != ROOT]
-    known = "unknown" not in code.version
+    # Indices hold releases only: "0.1.dev5+g1a2b3c4" is a checkout, "0+unknown" one that was never installed.
+    released = not re.search(r"\+|\.dev", code.version)
     return fill(
         "reproduce.sh.j2",
         autoescape=False,
         name=recipe.name,
         code=code,
-        package=shlex.quote(f"{ROOT}=={code.version}") if known else None,
+        package=shlex.quote(f"{ROOT}=={code.version}") if released else None,
         pins=[shlex.quote(pin) for pin in pins],
         python=python,
         minor=".".join(python.split(".")[:2]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from tscnc_deploy.bundle.manifest import RECIPE, SBOM
 from tscnc_deploy.bundle.provenance.code import Code
@@ -72,7 +73,8 @@ def provenance(build: Build, files: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _dependencies(build: Build, files: Mapping[str, str]) -> list[dict[str, Any]]:
-    code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/{ROOT}@{build.code.version}"}
+    # A package URL spells the "+" of a development version in percent-encoding.
+    code: dict[str, Any] = {"name": "code", "uri": f"pkg:pypi/{ROOT}@{quote(build.code.version, safe='')}"}
     if build.code.commit is not None:
         code |= {"digest": {"gitCommit": build.code.commit}, "annotations": {"modified": build.code.modified}}
     data = _resource("data", build.data_sha256) | {"annotations": {"dataset": build.dataset}}

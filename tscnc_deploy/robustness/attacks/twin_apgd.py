@@ -35,8 +35,8 @@ class TwinAPGD:
 
     Against an `EngineVictim` the engine's logits decide loss, step halving and best point, and the gradient is the
     twin's. Runs after the first attack what is still robust. Where `starts` are given, the first run of DLR begins
-    there, and every other run at a random point: on int8 engines of small networks that broke more than both losses from
-    `starts`, both from random points, or the replay of `starts` alone.
+    there, and every other run at a random point: on int8 engines of small networks that changed more labels than both
+    losses from `starts`, both from random points, or the replay of `starts` alone.
 
     Attributes:
         steps: Steps per run.
