@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 
 from tscnc_deploy.errors import InputError
@@ -80,6 +82,53 @@ def test_finished_shards_are_not_repeated(linear, tmp_path):
     assert len(calls) == 11
 
 
+def rewritten(path, change, metadata=None):
+    """The stored shard with other tensors, in a file that can be read."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        kept = dict(file.metadata())
+    change(tensors)
+    path.write_bytes(safetensors.torch.save(tensors, kept if metadata is None else metadata))
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "garbage": lambda path: path.write_bytes(bytes(range(256)) * 9),
+    "a flipped bit": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "a tensor less": lambda path: rewritten(path, lambda tensors: tensors.pop("correct")),
+    "other shapes": lambda path: rewritten(path, lambda tensors: tensors.update(correct=torch.ones(2, 3).byte())),
+    "fewer images": lambda path: rewritten(
+        path, lambda tensors: tensors.update({name: tensor[:2].clone() for name, tensor in tensors.items()})
+    ),
+    "no facts": lambda path: rewritten(path, lambda tensors: None, {}),
+    "facts of another kind": lambda path: rewritten(path, lambda tensors: None, {"facts": "[]", "sha256": ""}),
+    "facts that are no JSON": lambda path: rewritten(path, lambda tensors: None, {"facts": "{", "sha256": ""}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_shard_is_computed_again(linear, tmp_path, damage):
+    victim, images, labels = linear
+
+    def run():
+        before = victim.queries
+        result = evaluate_in_shards(victim, images, labels, THREAT, [FGSM()], shard_size=8, store=tmp_path)
+        return result, victim.queries - before
+
+    first, _ = run()
+    paths = sorted(tmp_path.iterdir())
+    assert len(paths) == 3
+    damage(paths[1])
+    second, queries = run()
+    assert same(first, second)
+    # The eight images of the second shard alone: asked twice, clean, and attacked.
+    assert 8 < queries < 60
+    third, queries = run()
+    assert same(first, third)
+    assert queries == 0
+
+
 def test_several_processes_share_the_work(linear):
     victim, images, labels = linear
     attacks = [PGD(4), Square(20)]
@@ -94,10 +143,10 @@ def test_torchrun_processes_share_the_work(tmp_path, linear):
     program = tmp_path / "program.py"
     program.write_text(
         "import sys, pathlib, torch\n"
-        "from tests.robustness.test_shards import THREAT, make_linear\n"
+        "from tests.robustness.sharding.test_shards import THREAT, make_linear\n"
         "from tscnc_deploy.robustness import PGD\n"
-        "from tscnc_deploy.robustness.shards import evaluate_in_shards\n"
-        "from tscnc_deploy.robustness.workers import Torchrun\n"
+        "from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards\n"
+        "from tscnc_deploy.robustness.sharding.workers import Torchrun\n"
         "workers = Torchrun()\n"
         "asked = []\n"
         "def until(known):\n"

@@ -19,14 +19,11 @@ from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
 from tscnc_deploy.robustness.sharding.store import ShardStore, evaluation_key
-from tscnc_deploy.robustness.sharding.work import Work
+from tscnc_deploy.robustness.sharding.work import ShardProgress, Work
 from tscnc_deploy.robustness.sharding.workers import InProcess, Workers
 from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
-
-ShardProgress = Callable[[str, int, int, Evaluation | None], None]
-"""Called with the attack in progress, images' worth of work done, all images, and the shards known so far, joined."""
 
 
 def evaluate_in_shards(
@@ -64,7 +61,7 @@ def evaluate_in_shards(
         seed: Of everything random.
         batch_size: Images per forward pass.
         confidence: Of the intervals.
-        cascade: Attack only what earlier attacks left standing.
+        cascade: Attack only what earlier attacks left robust.
         progress: See `ShardProgress`.
 
     Returns:
@@ -82,15 +79,18 @@ def evaluate_in_shards(
     key = evaluation_key(
         images, labels, threat, attacks, seed=seed, cascade=cascade, shard_size=shard_size, identity=identity
     )
-    kept = ShardStore(store, key) if store else None
+    # Only what the leading process stores counts: others may see another disk.
+    finished = ShardStore(store, key) if store and workers.leads else None
     work = Work(attacks, len(images), progress)
     starts = range(0, len(images), shard_size)
     done: list[Evaluation] = []
     for first in range(0, len(starts), workers.count):
-        turn = starts[first : first + workers.count]
-        # Only what the leading process stores counts: others may see another disk.
-        found = workers.share({start: kept.load(start) if kept and workers.leads else None for start in turn})
-        missing = [start for start in turn if found[start] is None]
+        round_starts = starts[first : first + workers.count]
+        found = workers.share(
+            {start: finished.load(start, images[start : start + shard_size]) if finished else None
+             for start in round_starts}
+        )  # fmt: skip
+        missing = [start for start in round_starts if found[start] is None]
         tasks = [
             partial(
                 _shard, images=images[start : start + shard_size], labels=labels[start : start + shard_size],
@@ -101,9 +101,9 @@ def evaluate_in_shards(
         ]  # fmt: skip
         for start, result in zip(missing, workers.run(victim, tasks), strict=True):
             found[start] = result
-            if kept and workers.leads:
-                kept.save(start, result)
-        done += [found[start] for start in turn]  # type: ignore[misc]  # all are there now
+            if finished:
+                finished.save(start, result)
+        done += [found[start] for start in round_starts]  # type: ignore[misc]  # all are there now
         known = join(done, confidence)
         work.finished(known)
         if until is not None and workers.share(until(known)):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from tscnc_deploy.digests import digest_of_chunks
-from tscnc_deploy.errors import StorageError
+from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.files import write_atomic
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation
@@ -42,7 +43,7 @@ class ShardStore:
         tensors = {"correct": shard.correct, "robust": shard.robust_mask, "adversarial": shard.adversarial}
         tensors |= {f"robust.{name}": mask for name, mask in shard.robust_by_attack.items()}
         plain = {name: (t.to(torch.uint8) if t.dtype == torch.bool else t).contiguous() for name, t in tensors.items()}
-        facts = {
+        facts: dict[str, Any] = {
             "key": self._key,
             "threat": asdict(shard.threat),
             "settings": shard.settings,
@@ -57,18 +58,35 @@ class ShardStore:
         except OSError as error:
             msg = f"{path}: cannot be written: {error.strerror or error}"
             raise StorageError(msg) from error
-        write_atomic(path, safetensors.torch.save(plain, {"facts": json.dumps(facts)}))
+        metadata = {"facts": json.dumps(facts), "sha256": _digest(plain, facts)}
+        write_atomic(path, safetensors.torch.save(plain, metadata))
 
-    def load(self, start: int) -> Evaluation | None:
-        """A stored shard, or None where there is none that can be used."""
+    def load(self, start: int, images: Tensor) -> Evaluation | None:
+        """A stored shard of the given images, float32 [N, C, H, W]; None where there is none, or a damaged one."""
         try:
             with safe_open(self._path(start), framework="pt") as file:
-                facts = json.loads((file.metadata() or {})["facts"])
+                metadata = file.metadata() or {}
+                facts = json.loads(metadata["facts"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (no mapping)
-        except (OSError, SafetensorError, KeyError, ValueError):
+            if facts["key"] != self._key or metadata["sha256"] != _digest(tensors, facts):
+                return None
+            shard = self._read(facts, tensors)
+        # Whatever a damaged file holds: it is recomputed.
+        except (
+            OSError,
+            SafetensorError,
+            InputError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ):
             return None
-        if facts["key"] != self._key:
-            return None
+        fits = shard.adversarial.shape == images.shape and shard.correct.shape == images.shape[:1]
+        return shard if fits else None
+
+    def _read(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Evaluation:
         robust_by_attack = {name: tensors[f"robust.{name}"].bool() for name in facts["attacks"]}
         correct, robust = tensors["correct"].bool(), tensors["robust"].bool()
         return Evaluation(
@@ -88,6 +106,14 @@ class ShardStore:
 
     def _path(self, start: int) -> Path:
         return self._folder / f"{self._key[:16]}-{start:08d}.safetensors"
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: object) -> str:
+    """SHA-256 of the names, shapes and bytes of tensors and of what can be JSON."""
+    parts = [json.dumps(facts, sort_keys=True).encode()]
+    for name, tensor in sorted(tensors.items()):
+        parts += [f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), tensor.contiguous().numpy().tobytes()]
+    return digest_of_chunks(parts)
 
 
 def evaluation_key(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation, Progress
 
-if TYPE_CHECKING:
-    from tscnc_deploy.robustness.sharding.shards import ShardProgress
+ShardProgress = Callable[[str, int, int, Evaluation | None], None]
+"""Called with the attack in progress, images' worth of work done, all images, and the shards known so far, joined."""
 
 # A pass forward and one back to the images, in forward passes.
 _GRADIENT = 2
 
 
 def passes(attack: Attack) -> int:
-    """About how many forward passes an attack takes for an image that stands to the end."""
+    """About how many forward passes an attack takes for an image that stays robust to the end."""
     settings = attack.settings()
 
     def number(key: str) -> int:
@@ -40,7 +39,7 @@ class Work:
     def __init__(self, attacks: Sequence[Attack], images: int, report: ShardProgress | None) -> None:
         self._costs = {"clean": 1, **{attack.name: passes(attack) for attack in attacks}}
         self._images = images
-        self._report: Callable[[str, int, int, Evaluation | None], None] = report or _silent
+        self._report: ShardProgress = report or _silent
         self._known: Evaluation | None = None
 
     def within(self, start: int, size: int) -> Progress:
