@@ -15,8 +15,10 @@ from tscnc_deploy import open_bundle
 from tscnc_deploy.bundle import Contents, seal
 from tscnc_deploy.bundle.writer import digests
 from tscnc_deploy.engines import export_engine
+from tscnc_deploy.engines.onnx.file import read_onnx
+from tscnc_deploy.engines.onnx.structure import full_structure_of
 from tscnc_deploy.engines.target import read_target
-from tscnc_deploy.models import load_model, save_model
+from tscnc_deploy.models import build, load_model, save_model
 from tscnc_deploy.tscnc.layers import prunable_weights
 
 FAST = ("--attack", "twin-apgd-2", "--attack", "square-5", "--budget", "none", "--device", "cpu")
@@ -98,3 +100,60 @@ def rewrite_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> No
         return replace(evidence, record=record)
 
     rewrite_evidence(folder, changed)
+
+
+def masking_network(images: torch.Tensor, labels: torch.Tensor, zeros: float) -> torch.nn.Module:
+    """A network that only sees which of a few values each pixel exceeds, so that its gradient is zero everywhere.
+
+    Its first layer compares pixels with thresholds, steeply enough for ReLU6 to be flat on both sides; the others are
+    trained on what comes out, a share of their weights being zero. An attack without gradients finds the thresholds.
+    """
+    config = {"classes": 10, "input_shape": (1, 8, 8), "mean": (0.0,), "std": (1.0,), "width": 0.125}
+    model = build("mobilenetv2", **config)
+    convolution, norm, _ = model.network.features[0]
+    thresholds = torch.tensor([2, 4, 6, 8, 10, 12, 14, 15]) / 16 - 0.01
+    with torch.no_grad():
+        convolution.weight.zero_()
+        convolution.weight[:, 0, 1, 1] = 1
+        norm.weight.fill_(1e4)
+        norm.running_mean.copy_(thresholds)
+    fixed = {*convolution.parameters(), *norm.parameters()}
+    optimizer = torch.optim.AdamW([each for each in model.parameters() if each not in fixed], lr=5e-3)
+    generator = torch.Generator().manual_seed(0)
+    weights = [weight for weight in prunable_weights(model).values() if weight not in fixed]
+    masks = [torch.rand(weight.shape, generator=generator) > zeros for weight in weights]
+    for _ in range(8):
+        for rows in torch.randperm(len(images), generator=generator).split(64):
+            model.train()
+            model.network.features[0].eval()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for weight, mask in zip(weights, masks, strict=True):
+                    weight.mul_(mask)
+    return model.eval()
+
+
+def exchange_network(folder: Path, model: torch.nn.Module) -> None:
+    """Puts another network in the place of twin and engine, and makes all that the bundle says of them true of it."""
+    save_model(model, folder / "twin.safetensors")
+    export_network(folder, model)
+    counted = full_structure_of(read_onnx(folder / "engines" / "onnx-cpu" / "model.onnx"))
+    facts = {
+        "arch": model.config.arch,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **{key: counted.to_json()[key] for key in ("prunable", "nonzero", "sparsity")},
+        **{key: counted.to_json()[key] for key in ("multiply_adds", "multiply_adds_left", "multiply_add_sparsity")},
+    }
+    reseal(folder, lambda contents: contents["model"].update(facts))
+
+    def shown(evidence: Any) -> Any:
+        right = open_bundle(folder).engine("onnx-cpu").logits(evidence.images).argmax(1) == evidence.labels
+        return replace(
+            evidence,
+            adversarial=dict.fromkeys(evidence.adversarial, evidence.images),
+            outcomes=dict.fromkeys(evidence.outcomes, right),
+        )
+
+    rewrite_evidence(folder, shown)

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from tests.conftest import invoke
+from tscnc_deploy.cli.verify import verify
 from tscnc_deploy.models import load_model
 from tscnc_deploy.robustness import PGD, ModelVictim, Threat, evaluate
+from tscnc_deploy.robustness.case import MASKING_IMAGES
 from tscnc_deploy.verify import evaluation_images
 from tscnc_deploy.verify.images import EvaluationImages
 
@@ -186,6 +188,11 @@ def test_examples_are_saved_with_a_picture(tiny_build, tmp_path):
     assert min(picture.size) > 200
 
 
+def test_the_help_says_how_many_images_the_search_for_masking_takes():
+    (option,) = (option for option in verify.params if option.name == "masking")
+    assert f"on at most {MASKING_IMAGES} images" in option.help
+
+
 def test_measures_are_made_on_request(files):
     found = document(
         files[1], "--dataset", "digits", "--samples", "12", "--attack", "fgsm", "--measure", "curve", "--no-masking"
@@ -210,7 +217,7 @@ def test_a_random_model_is_refused_unless_its_mean_is_asked_for(tmp_path, files)
     [
         ([], "on which images? Give --dataset"),
         (["--dataset", "digit"], "did you mean digits"),
-        (["--dataset", "digits", "--engine", "twin"], "one file and no bundle"),
+        (["--dataset", "digits", "--engine", "twin"], "one file and not a bundle"),
         (["--dataset", "digits", "--epsilon", "8"], "write 8/255"),
         (["--dataset", "digits", "--budget", "90"], "has no unit"),
         (["--dataset", "digits", "--norm", "L2"], "give --epsilon too"),

@@ -32,7 +32,6 @@ from tscnc_deploy.robustness import (
     corrupt,
     evaluate,
     evaluate_corruptions,
-    find_disagreements,
     local_lipschitz,
     smallest_epsilons,
 )
@@ -57,15 +56,7 @@ EVALUATIONS = {
     "corruptions": lambda v, x, y, **o: evaluate_corruptions(v.logits, x, y, ["contrast"], [1, 5], **o),
     "certify": lambda v, x, y, **o: certify(v.logits, x, y, 0.1, n0=2, n=20, **o),
     "lipschitz": lambda v, x, _, **o: local_lipschitz(v, x, 0.1, steps=2, restarts=1, **o),
-    "disagreements": lambda v, x, y, **o: find_disagreements(beside(v), x, y, THREAT, steps=2, queries=5, **o),
 }
-
-
-def beside(victim):
-    """An engine of the victim's model beside the model without faults; the victim itself where it is one."""
-    if isinstance(victim, EngineVictim):
-        return victim
-    return EngineVictim(ModuleEngine(victim.module, SHAPE, 3), MODEL)
 
 
 def every_evaluation_but(*left_out):
@@ -166,17 +157,16 @@ def test_the_logits_of_a_twin_are_checked(fault):
     change, message = FAULTS[fault]
     victim = EngineVictim(ModuleEngine(MODEL, SHAPE, 3), Of(change))
     with pytest.raises(InputError, match=f"the twin: .*{message}"):
-        find_disagreements(victim, IMAGES, LABELS, THREAT)
+        evaluate(victim, IMAGES, LABELS, THREAT, [FGSM()])
 
 
 @every_evaluation
 def test_a_model_that_was_put_into_train_mode_is_refused(run):
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
     victim = ModelVictim(model)
-    twin_trains = EngineVictim(ModuleEngine(MODEL, SHAPE, 3), model)
     model.train()
     with pytest.raises(InputError, match="train mode"):
-        run(twin_trains if run is EVALUATIONS["disagreements"] else victim, IMAGES, LABELS)
+        run(victim, IMAGES, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +286,7 @@ def test_logits_that_are_nan_only_under_attack_are_never_counted(attack, label):
         evaluate(ModelVictim(model), IMAGES.clamp(0.66, 0.7), torch.full((6,), label), THREAT, [attack])
 
 
-@pytest.mark.parametrize("name", ["curve", "smallest", "certify", "lipschitz", "disagreements"])
+@pytest.mark.parametrize("name", ["curve", "smallest", "certify", "lipschitz"])
 def test_logits_that_are_nan_nearby_are_refused_by_whatever_meets_them(name):
     images = IMAGES.clamp(0.66, 0.7)
     labels = MODEL(images).argmax(1)

@@ -57,7 +57,6 @@ WHERE = {
     "corruptions": "contrast of severity 5, after 4 of 6 images",
     "certify": "certify, after 130 of 132 noisy images",
     "lipschitz": "lipschitz, after 4 of 6 images",
-    "disagreements": "square-5, after 4 of 6 images",
 }
 
 

@@ -5,9 +5,13 @@ import json
 import pytest
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.verify import order_of, read_labels, read_names
+from tscnc_deploy.verify import order_of, read_names
 
 PETS = ("bird", "cat", "dog")
+
+
+def read_order(text, classes, outputs=None):
+    return order_of(read_names(text), classes, outputs=outputs)
 
 
 @pytest.fixture
@@ -31,13 +35,13 @@ def file(tmp_path):
     ],
 )
 def test_lists(text, order):
-    assert read_labels(text, PETS) == order
+    assert read_order(text, PETS) == order
 
 
 def test_a_line_per_name(file):
     text = file("labels.txt", "\ufeffdog \nbird\r\ngolden retriever, big\ncat\n\n")
     assert read_names(text) == ("dog", "bird", "golden retriever, big", "cat")
-    assert read_labels(text, PETS, outputs=4) == (1, 3, 0)
+    assert read_order(text, PETS, outputs=4) == (1, 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -52,15 +56,15 @@ def test_a_line_per_name(file):
     ],
 )
 def test_json(file, document, order):
-    assert read_labels(file("labels.JSON", json.dumps(document)), PETS) == order
+    assert read_order(file("labels.JSON", json.dumps(document)), PETS) == order
 
 
 def test_classes_that_are_called_by_numbers():
     # As names and as indices these say the same.
-    assert read_labels("3,1,0,2", ("0", "1", "2", "3")) == (2, 1, 3, 0)
+    assert read_order("3,1,0,2", ("0", "1", "2", "3")) == (2, 1, 3, 0)
     # Names win over indices where both could be meant.
-    assert read_labels("2,0,1", ("1", "2", "0")) == (2, 0, 1)
-    assert read_labels("2,0,1", ("5", "6", "7")) == (1, 2, 0)
+    assert read_order("2,0,1", ("1", "2", "0")) == (2, 0, 1)
+    assert read_order("2,0,1", ("5", "6", "7")) == (1, 2, 0)
 
 
 def test_the_number_of_logits_is_compared():
@@ -94,11 +98,11 @@ def test_the_number_of_logits_is_compared():
 )
 def test_lists_that_are_refused(text, message):
     with pytest.raises(InputError, match=message):
-        read_labels(text, PETS)
+        read_order(text, PETS)
 
 
 def test_a_name_that_stands_twice_but_is_no_class_of_the_data_set():
-    assert read_labels("crane,bird,cat,crane,dog", PETS) == (1, 2, 4)
+    assert read_order("crane,bird,cat,crane,dog", PETS) == (1, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +115,18 @@ def test_a_name_that_stands_twice_but_is_no_class_of_the_data_set():
         ("a.json", "[1,", "is not JSON"),
         ("a.json", "", "is empty"),
         ("a.json", '{"0": "cat", "0": "dog"}', "has the key '0' twice"),
-        ("a.json", '{"0": "cat", "00": "dog"}', "is no list of names"),
-        ("a.json", '{"cat": 0}', "is no list of names"),
+        ("a.json", '{"0": "cat", "00": "dog"}', "is neither a list of names"),
+        ("a.json", '{"cat": 0}', "is neither a list of names"),
         ("a.json", '{"999999999": "cat"}', "places below 100000"),
-        ("a.json", '{"0": ["cat"]}', "is no list of names"),
-        ("a.json", "[true, false]", "is no list of names"),
-        ("a.json", "[]", "is no list of names"),
-        ("a.json", "{}", "is no list of names"),
-        ("a.json", "5", "is no list of names"),
+        ("a.json", '{"0": ["cat"]}', "is neither a list of names"),
+        ("a.json", "[true, false]", "is neither a list of names"),
+        ("a.json", "[]", "is neither a list of names"),
+        ("a.json", "{}", "is neither a list of names"),
+        ("a.json", "5", "is neither a list of names"),
         ("a.json", '["cat", " "]', "name 2 is empty"),
-        ("a.csv", "bird,cat,dog", "a.csv: is no .txt or .json file"),
+        ("a.csv", "bird,cat,dog", "a.csv: is not a .txt or .json file"),
     ],
 )
 def test_files_that_are_refused(file, name, content, message):
     with pytest.raises(InputError, match=message):
-        read_labels(file(name, content), PETS)
+        read_order(file(name, content), PETS)

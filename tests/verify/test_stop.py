@@ -4,10 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import accuracy
 from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.verify import Budget
-from tscnc_deploy.verify.stop import Stopping
+from tscnc_deploy.verify.stop import Stopping, doubling_looks
 
 
 def known(correct, total, *, clean=None, queries=100, seconds=0.01):
@@ -55,25 +56,50 @@ def test_easy_gates_cost_few_images():
     assert stopping.confidence == pytest.approx(1 - 0.05 / 5)  # looks after 64, 128, 256, 512 and 1000 images
     assert stopping(known(60, 64))
     assert stopping.reason == "every gate is decided"
-    ruling = stopping.rulings["robust"]
-    assert (ruling.decision, ruling.images, ruling.limit) == ("passed", 64, 0.3)
-    assert ruling.low >= 0.3
+    decision = stopping.decisions["robust"]
+    assert (decision.decision, decision.images, decision.limit) == ("passed", 64, 0.3)
+    assert decision.low >= 0.3
 
 
-def test_the_first_decision_of_a_gate_stands():
+def test_the_first_decision_of_a_gate_is_final():
     stopping = Stopping(256, limits={"clean": 0.9, "robust": 0.5}, first=64)
     assert not stopping(known(64, 64, clean=59))
-    assert stopping.rulings.keys() == {"robust"}
+    assert stopping.decisions.keys() == {"robust"}
     assert not stopping(known(64, 128, clean=117))
-    assert stopping.rulings["robust"].images == 64
+    assert stopping.decisions["robust"].images == 64
     assert stopping(known(100, 256, clean=250))
     assert stopping.reason is None
     expected = GateTest(0.9, (64, 128, 256)).interval(250, 256)
-    assert (stopping.rulings["clean"].low, stopping.rulings["clean"].high) == expected
+    assert (stopping.decisions["clean"].low, stopping.decisions["clean"].high) == expected
 
 
 def test_a_gate_that_no_image_settles_is_undecided():
     stopping = Stopping(128, limits={"robust": 0.5}, first=64)
     assert not stopping(known(32, 64))
     assert stopping(known(65, 128))
-    assert stopping.rulings["robust"].decision == "undecided"
+    assert stopping.decisions["robust"].decision == "undecided"
+
+
+def test_looks_double_up_to_all_images():
+    assert doubling_looks(1000) == [64, 128, 256, 512, 1000]
+    assert doubling_looks(64) == [64]
+    assert doubling_looks(3) == [3]
+    with pytest.raises(InputError, match="one is the least"):
+        doubling_looks(0)
+
+
+def test_a_reserve_is_kept_for_what_follows_the_attacks():
+    stopping = Stopping(200, budget=Budget(queries=20_000), round_images=32, reserve=0.5)
+    assert not stopping(known(20, 32))
+    assert not stopping(known(40, 64))
+    assert stopping(known(60, 96))  # 96 images took 9,600 queries, and 32 more would take 3,200
+    assert stopping.reason == "the budget is spent"
+    assert stopping.affords(known(60, 96), 100) == 104
+
+
+def test_what_is_left_of_a_time_is_for_as_many_images_as_their_queries_take():
+    stopping = Stopping(100, budget=Budget(seconds=1000), workers=2)
+    # 10,000 queries took 200 worker seconds, 100 by the clock: 900 seconds are for 90,000 queries.
+    assert stopping.affords(known(60, 100, seconds=2), 1000) == 90
+    assert Stopping(100, budget=Budget(seconds=50)).affords(known(60, 100, seconds=2), 1000) == 0
+    assert Stopping(100).affords(known(60, 100), 1000) is None

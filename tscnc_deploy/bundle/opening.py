@@ -38,6 +38,22 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     return Bundle(root, manifest, digest)
 
 
+def given_folder(path: Path) -> Path:
+    """The folder of a bundle, or of the bundle in a run's folder; whether there is one is for `open_bundle` to say."""
+    inside = path / "bundle"
+    is_run = not (path / MANIFEST).exists() and (inside / MANIFEST).exists()
+    return inside if is_run else path
+
+
+def open_given(path: Path) -> Bundle:
+    """Opens a bundle, or the bundle of a run's folder.
+
+    Raises:
+        BundleError: There is none, or it is damaged.
+    """
+    return open_bundle(given_folder(path))
+
+
 def _refuse_other_than_folder(root: Path) -> None:
     if root.is_dir():
         return

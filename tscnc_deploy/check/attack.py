@@ -10,13 +10,10 @@ from tscnc_deploy.check.result import CheckResult, Outcome
 from tscnc_deploy.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.robustness import Comparison
-    from tscnc_deploy.verify.cases import EvalCase
-    from tscnc_deploy.verify.plan import Plan
+    from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.run import VerifyResult
 
 # The first has the twin's gradient, the second only the engine's answers, which no masked gradient can mislead.
@@ -37,7 +34,7 @@ class Baseline:
     margin: float
 
 
-def fresh_case(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...], images: Bundle) -> EvalCase:
+def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...], images: Bundle) -> Artifact:
     """An engine on the evidence images of its own bundle or of another; its own examples are replayed if they fit.
 
     Raises:
@@ -46,11 +43,11 @@ def fresh_case(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ..
     import torch
 
     from tscnc_deploy.verify import BundleSource
-    from tscnc_deploy.verify.cases import REPLAY, evidence_case
+    from tscnc_deploy.verify.artifact import REPLAY, on_evidence
 
     check_same_task(bundle, images)
-    drawn = evidence_case(images, name, policy.recipe, None, 0)
-    own = evidence_case(bundle, name, policy.recipe, None, 0)
+    drawn = on_evidence(images, name, policy.recipe, None, 0)
+    own = on_evidence(bundle, name, policy.recipe, None, 0)
     fits = torch.equal(own.images, drawn.images) and torch.equal(own.labels, drawn.labels)
     examples = own.examples if fits else None
     chosen = attacks or (TWIN_ATTACKS if name == "twin" else ATTACKS)
@@ -77,12 +74,28 @@ def check_same_task(bundle: Bundle, other: Bundle) -> None:
         raise InputError(msg)
 
 
-def gates_of(name: str, assessment: VerifyResult) -> Iterator[CheckResult]:
+def check_signs(name: str, result: VerifyResult) -> CheckResult:
+    """A sign that robust accuracy is overstated fails, unless the gates hold after the attacks that it calls for.
+
+    Args:
+        name: The engine.
+        result: Of a search for signs, and of stronger attacks if there were any; see `Plan.stronger`.
+    """
+    title, measured = f"{name}: signs of gradient masking", result.measured
+    if not measured.warnings:
+        return CheckResult(title, "passed")
+    said = "; ".join(f"{sign.name}: {sign.message}" for sign in measured.warnings)
+    tried = " and ".join(measured.stronger) or "the attacks that were asked for"
+    held = "the gates hold against" if result.passed else "the gates do not hold against"
+    return CheckResult(title, "note" if result.passed else "failed", f"{said}; {held} {tried}")
+
+
+def gates_of(name: str, result: VerifyResult) -> Iterator[CheckResult]:
     """The bounds on clean and robust accuracy."""
-    evaluation = assessment.evaluation
+    evaluation = result.evaluation
     seconds = sum(evaluation.seconds.values())
-    stopped = assessment.stopped
-    for gate in assessment.gates:
+    stopped = result.measured.stopped
+    for gate in result.measured.gates:
         share = evaluation.clean if gate["name"].startswith("clean") else evaluation.robust
         said = (
             f"{share.correct} of {share.total} images, {share.accuracy:.1%}, 95% interval {share.low:.1%} to "
@@ -104,28 +117,22 @@ def gates_of(name: str, assessment: VerifyResult) -> Iterator[CheckResult]:
         seconds = 0.0
 
 
-def beside_baseline(name: str, ours: VerifyResult, theirs: VerifyResult, margin: float, plan: Plan) -> CheckResult:
+def beside_baseline(name: str, found: Comparison, other: str, margin: float) -> CheckResult:
     """Paired non-inferiority: both face the examples that were found for either, image by image.
 
     Args:
         name: The engine.
-        ours: The checked bundle's.
-        theirs: The baseline's, under the same plan on the same images.
+        found: What it loses against the baseline's.
+        other: The baseline's engine.
         margin: Largest share of robust accuracy that may be lost.
-        plan: How both were attacked.
     """
-    from tscnc_deploy.robustness import compare, loses_at_most
+    from tscnc_deploy.robustness import loses_at_most
 
-    # A budget may have ended one of them earlier; both took the images in the same order.
-    count = min(len(ours.subject.labels), len(theirs.subject.labels))
-    before = _stands(theirs, ours, count, plan)
-    now = _stands(ours, theirs, count, plan)
-    found = compare(before, now)
     title = f"{name}: robust accuracy lost to the baseline, upper bound"
     gate = loses_at_most(title, found, margin)
     said = (
         f"{found.lost} images lost and {found.gained} gained of {found.total} against the baseline's "
-        f"{theirs.subject.source.name}; McNemar p = {found.mcnemar_p:.3g}"
+        f"{other}; McNemar p = {found.mcnemar_p:.3g}"
     )
     if gate.inconclusive:
         needed = images_to_show(found, margin)
@@ -152,19 +159,6 @@ def images_to_show(measured: Comparison, margin: float) -> int | None:
         if tango_upper_bound(*counts) <= margin:
             return counts[2]
     return None
-
-
-def _stands(one: VerifyResult, other: VerifyResult, count: int, plan: Plan) -> Tensor:
-    """bool [count], whether one model stands its own examples and those of the other."""
-    import torch
-
-    from tscnc_deploy.verify.share import open_victim
-
-    victim = open_victim(one.subject.source, None, plan.device)
-    labels, examples = one.subject.labels[:count], other.evaluation.adversarial[:count]
-    parts = torch.split(examples, plan.batch_size)
-    answers = torch.cat([victim.logits(part.to(victim.device)).argmax(1).cpu() for part in parts])
-    return one.evaluation.robust_mask[:count] & (answers == labels)
 
 
 def counterpart(baseline: Bundle, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tscnc_deploy.check.request import CheckRequest
 from tscnc_deploy.check.result import CheckReport, CheckResult
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.check.attack import Baseline
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.pipeline.stages.base import Progress
+    from tscnc_deploy.robustness import Evaluation, Reference, Victim
+    from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
     from tscnc_deploy.verify.run import VerifyResult
 
@@ -123,21 +125,30 @@ def _attack(
     report: CheckReport,
     progress: Progress,
 ) -> None:
-    from tscnc_deploy.check.attack import beside_baseline, counterpart, fresh_case, gates_of
+    from tscnc_deploy.check.attack import beside_baseline, check_signs, counterpart, gates_of, to_attack
+    from tscnc_deploy.robustness import ModelVictim, Reference
+    from tscnc_deploy.verify.sources.base import ready
 
     images = baseline.bundle if baseline else bundle
     plan = _plan(policy, request, len(names) * (2 if baseline else 1))
     for position, name in enumerate(names, 1):
         report.stage = f"{name}: fresh attack"
-        ours = _assess(fresh_case(bundle, name, policy, request.attacks, images), plan, progress, position, names)
-        report.engines[name] = ours.to_json()
-        report.results += gates_of(name, ours)
+        reference, surrogate = None, None
         if baseline:
+            # It goes first, as the checked bundle is compared with it. It is trusted not to mask its gradients.
             other = counterpart(baseline.bundle, name)
-            subject = fresh_case(baseline.bundle, other, policy, request.attacks, images)
-            theirs = _assess(subject, plan, progress, position, names)
+            artifact = to_attack(baseline.bundle, other, policy, request.attacks, images)
+            theirs = _verify(baseline.bundle, artifact, replace(plan, masking=False), progress, position, names)
             report.baseline[name] = {"engine": other, **theirs.to_json()}
-            report.results.append(beside_baseline(name, ours, theirs, baseline.margin, plan))
+            found = theirs.evaluation
+            reference = Reference(found.robust_mask, theirs.measured.case.victim, found.adversarial)
+            surrogate = ModelVictim(ready(baseline.bundle.twin, plan.device))
+        artifact = to_attack(bundle, name, policy, request.attacks, images)
+        ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
+        report.engines[name] = ours.to_json()
+        report.results += [check_signs(name, ours), *gates_of(name, ours)]
+        if baseline and (comparison := ours.measured.comparison):
+            report.results.append(beside_baseline(name, comparison, other, baseline.margin))
 
 
 def _plan(policy: Policy, request: CheckRequest, victims: int) -> Plan:
@@ -157,20 +168,29 @@ def _plan(policy: Policy, request: CheckRequest, victims: int) -> Plan:
         batch_size=policy.recipe.verify.batch_size,
         device=request.device,
         budget=part,
-        masking=False,
+        stronger=True,
     )
 
 
-def _assess(subject: Any, plan: Plan, progress: Progress, position: int, names: list[str]) -> VerifyResult:
+def _verify(
+    bundle: Bundle,
+    artifact: Artifact,
+    plan: Plan,
+    progress: Progress,
+    position: int,
+    names: list[str],
+    reference: Reference | None = None,
+    surrogate: Victim | None = None,
+) -> VerifyResult:
     from tscnc_deploy.pipeline.stages.base import BOUNDS
-    from tscnc_deploy.verify.run import verify_case
+    from tscnc_deploy.verify.run import verify_artifact
 
-    def show(attack: str, done: int, total: int, known: Any) -> None:
+    def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
         bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
         progress.step(done, total, bounds, "", attack)
 
-    name = subject.source.name
-    progress.start(f"{subject.source.path.name} {name}", position, len(names))
-    found = verify_case(subject, plan, None, show)
+    name = artifact.source.name
+    progress.start(f"{bundle.path.name} {name}", position, len(names))
+    found = verify_artifact(artifact, plan, None, show, reference=reference, surrogate=surrogate)
     progress.finish(name, cached=False, seconds=sum(found.evaluation.seconds.values()))
     return found

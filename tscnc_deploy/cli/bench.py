@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def bench(
 
     Exit status: 0 done, 2 bad input, 3 this machine runs none of the engines.
     """
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.cli.common.clocks import clocks
     from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.engines.timing import time_engines

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, given_folder
+from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.options import complete_recipe, device_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
@@ -114,7 +114,8 @@ def check(
 
     Runs the cheapest checks first: digests; signature; versions; whether recipe, record and evidence agree; zeros and
     precision, counted in the files; the stored adversarial examples, replayed on every engine; a fresh attack, with
-    and without the twin's gradient, within a budget. In GitHub Actions, writes annotations and the step summary.
+    and without the twin's gradient, within a budget. Signs of gradient masking lead to a longer search without
+    gradients, against which the gates must hold too. In GitHub Actions, writes annotations and the step summary.
 
     Whoever makes a bundle can change everything in it. Use --recipe to apply your own limits, --baseline for images
     that its maker did not choose, --key (or --identity and --issuer) to verify who signed it, and --reproduce DIR to
@@ -126,6 +127,7 @@ def check(
     from dataclasses import replace
     from functools import partial
 
+    from tscnc_deploy.bundle.opening import given_folder
     from tscnc_deploy.check import CheckRequest, check_bundle
     from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.cli.common.rebuild import rebuild

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument
 
 
 @click.command()
@@ -50,6 +50,7 @@ def export(
     --model-repository DIR. kserve writes an InferenceService, and the repository to be uploaded to --storage-uri. Only
     a bundle that passed its gates is exported.
     """
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.errors import InputError
     from tscnc_deploy.serving.kserve import write_kserve
     from tscnc_deploy.serving.loading import choose_engines

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 
 
@@ -18,6 +18,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
     Checks every file against the manifest first; exit status 2 if a file is missing, changed or not listed.
     """
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.report.data import ReportData
 
     opened = open_given(bundle)

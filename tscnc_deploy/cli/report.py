@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.common.bundles import open_given
 from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout, write_page
 
 
@@ -51,6 +50,7 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str |
 
 
 def _report(bundle: Path, out: Path) -> None:
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.report.html import render_report
 

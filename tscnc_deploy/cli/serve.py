@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json
 from tscnc_deploy.cli.common.serve_options import address_options, check_together, limit_options, trust_options
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
@@ -59,6 +59,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     from tscnc_deploy.serving.packages import require_packages
 
     require_packages()
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.serving.loading import open_model
     from tscnc_deploy.serving.server import Address, run
     from tscnc_deploy.serving.service import Limits

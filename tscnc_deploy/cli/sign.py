@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json
 from tscnc_deploy.cli.common.signer_options import trust_config_option
 from tscnc_deploy.errors import InputError
@@ -40,6 +40,7 @@ def sign(bundle: Path, key: Path | None, keyless: bool, trust_config: Path | Non
     Signing. To verify the signature, run tscnc-deploy verify-signature or check, with --key, or with --identity and
     --issuer.
     """
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.bundle.signing.key import sign as sign_bundle
     from tscnc_deploy.bundle.signing.keyless import sign_keyless
 

@@ -1,4 +1,4 @@
-"""`tscnc-deploy verify`: attacks the engines of a bundle, an ONNX file of anybody's, a checkpoint, or a live server."""
+"""`tscnc-deploy verify`: attacks the engines of a bundle, an ONNX file, a checkpoint, or a live server."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import click
 from tscnc_deploy.cli.common.options import complete_attack, device_option
 from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout
 from tscnc_deploy.cli.common.verify_options import (
-    TargetType,
+    ArtifactType,
     data_options,
     effort_options,
     file_options,
     output_options,
+    read_request,
     remote_options,
 )
 from tscnc_deploy.names import ATTACKS, ENSEMBLES
 from tscnc_deploy.text import any_of
-from tscnc_deploy.verify.resolve import resolve_target
 
 if TYPE_CHECKING:
     from tscnc_deploy.pipeline.stages.base import Progress
     from tscnc_deploy.robustness import Evaluation
-    from tscnc_deploy.robustness.sharding.shards import ShardProgress
+    from tscnc_deploy.robustness.sharding.work import ShardProgress
     from tscnc_deploy.robustness.sharding.workers import Torchrun
-    from tscnc_deploy.verify.cases import EvalCase
+    from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
     from tscnc_deploy.verify.run import VerifyResult
 
 
 @click.command()
-@click.argument("target", type=TargetType(path_type=Path))
+@click.argument("artifact", type=ArtifactType(path_type=Path))
 @click.option(
     "--engine",
     "engines",
@@ -67,19 +67,12 @@ if TYPE_CHECKING:
 @device_option
 @json_option
 def verify(
-    target: Path | str,
-    engines: tuple[str, ...],
-    attacks: tuple[str, ...],
-    samples: int | None,
-    seed: int,
-    device: str,
-    as_json: bool,
-    **options: Any,
+    artifact: Path | str, as_json: bool, per_image: Path | None, save_examples: Path | None, **options: Any
 ) -> None:
     """Attack a bundle's engines, an ONNX file, a checkpoint, or a live server.
 
-    TARGET is a bundle (or a run's folder), an .onnx file of anybody's, weights (.safetensors, .pt), or the address of a
-    served model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle brings its images, recipe and twin, for a server
+    ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt), or the address of a served
+    model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle brings its images, recipe and twin, for a server
     too with --bundle; the rest is attacked on the test images of --dataset or --recipe. The engine's own logits decide,
     its twin gives the gradient; without a twin it is attacked as a black box. The bounds are the recipe's gates for
     clean and robust accuracy, on the lower end of the 95% interval.
@@ -90,8 +83,6 @@ def verify(
     Exit status: 0 passed, 1 a gate failed, 2 bad input, 3 this machine cannot run the engine, 4 inconclusive: the
     interval straddles the bound.
     """
-    from dataclasses import replace
-
     from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.cli.common.verify_results import (
         check_outputs,
@@ -101,47 +92,45 @@ def verify(
         show_deployed,
         write_outputs,
     )
+    from tscnc_deploy.verify.resolve import resolve
 
-    check_outputs(options["per_image"], options["save_examples"])
+    check_outputs(per_image, save_examples)
     with reserve_stdout(as_json):
-        chosen = resolve_target(target, engines, samples, seed, device, options)
-        plan = chosen.plan(attacks, seed, options)
+        resolved = resolve(read_request(artifact, options))
         workers = _torchrun()
-        leads = workers is None or workers.rank == 0
-        if not leads:  # what is no attack, the leading process does alone
-            plan = replace(plan, masking=False, measures=())
+        leads = workers is None or workers.leads
         with build_progress() if leads else nullcontext() as progress:
-            found = _assess(chosen.subjects, plan, workers, progress)
+            found = _verify_all(resolved.artifacts, resolved.plan, workers, progress)
     if not leads:
         return
     # One engine answers for the bundle: the one that is easiest to fool.
     worst = min(found, key=lambda name: found[name].evaluation.robust.accuracy)
-    results = {name: assessment.to_json() for name, assessment in found.items()}
-    write_outputs(found, options["per_image"], options["save_examples"])
+    results = {name: result.to_json() for name, result in found.items()}
+    write_outputs(found, per_image, save_examples)
     if as_json:
-        passed = all(assessment.passed for assessment in found.values()) and chosen.deployed_passed
-        deployed = {"deployed": chosen.deployed} if chosen.deployed else {}
-        document = {"target": str(target), "engine": worst, **results[worst], "passed": passed, "engines": results}
+        passed = all(result.passed for result in found.values()) and resolved.deployed_passed
+        deployed = {"deployed": resolved.deployed} if resolved.deployed else {}
+        document = {"target": str(artifact), "engine": worst, **results[worst], "passed": passed, "engines": results}
         print_json(document | deployed)
     else:
-        if chosen.deployed:
-            show_deployed(chosen.deployed)
+        if resolved.deployed:
+            show_deployed(resolved.deployed)
         show(found)
-    require_gates(target, found)
-    require_deployed(target, chosen)
+    require_gates(artifact, found)
+    require_deployed(artifact, resolved)
 
 
-def _assess(
-    subjects: list[EvalCase], plan: Plan, workers: Torchrun | None, progress: Progress | None
+def _verify_all(
+    artifacts: list[Artifact], plan: Plan, workers: Torchrun | None, progress: Progress | None
 ) -> dict[str, VerifyResult]:
-    from tscnc_deploy.verify.run import verify_case
+    from tscnc_deploy.verify.run import verify_artifact
 
     found = {}
-    for position, subject in enumerate(subjects, 1):
-        name = subject.source.name
+    for position, artifact in enumerate(artifacts, 1):
+        name = artifact.source.name
         if progress:
-            progress.start(name, position, len(subjects))
-        found[name] = verify_case(subject, plan, workers, _shards(progress) if progress else None)
+            progress.start(name, position, len(artifacts))
+        found[name] = verify_artifact(artifact, plan, workers, _shards(progress) if progress else None)
         if progress:
             progress.finish(name, cached=False, seconds=sum(found[name].evaluation.seconds.values()))
     return found

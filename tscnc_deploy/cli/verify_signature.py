@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument, open_given
+from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
 from tscnc_deploy.errors import InputError
@@ -24,6 +24,7 @@ def verify_signature(
     Give --key, or --identity and --issuer for a keyless signature. Exit status 2 if the bundle is not signed, is signed
     by somebody else, or a file differs from the signed one; 3 if a package is missing or Sigstore cannot be reached.
     """
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.bundle.signing.keyless import verify_signer
 
     required = chosen_identity(key, identity, issuer, trust_config)

@@ -16,8 +16,8 @@ from tscnc_deploy.robustness.attacks.pgd import CW, PGD
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.attacks.twin_apgd import TwinAPGD
+from tscnc_deploy.robustness.case import CaseResult, EvalCase, Reference, evaluate_case
 from tscnc_deploy.robustness.classifier import Classifier
-from tscnc_deploy.robustness.disagreement import Disagreement, find_disagreements
 from tscnc_deploy.robustness.eot import EOTVictim
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
 from tscnc_deploy.robustness.gates import Gate, at_least, at_most, loses_at_most
@@ -45,7 +45,6 @@ from tscnc_deploy.robustness.statistics.intervals import (
 from tscnc_deploy.robustness.statistics.quantiles import Quantile, quantiles
 from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.until_decided import SequentialResult, doubling_looks, evaluate_until_decided
 from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim
 
 __all__ = [
@@ -64,12 +63,13 @@ __all__ = [
     "AccuracyCurve",
     "Attack",
     "BlackBoxVictim",
+    "CaseResult",
     "Classifier",
     "Comparison",
     "CorruptionResult",
-    "Disagreement",
     "EOTVictim",
     "EngineVictim",
+    "EvalCase",
     "Evaluation",
     "Gap",
     "Gate",
@@ -81,8 +81,8 @@ __all__ = [
     "Noise",
     "Parity",
     "Quantile",
+    "Reference",
     "Replay",
-    "SequentialResult",
     "SmallestEpsilons",
     "SmoothingResult",
     "Square",
@@ -99,12 +99,10 @@ __all__ = [
     "compare",
     "compare_logits",
     "corrupt",
-    "doubling_looks",
     "evaluate",
+    "evaluate_case",
     "evaluate_corruptions",
     "evaluate_in_shards",
-    "evaluate_until_decided",
-    "find_disagreements",
     "hoeffding_interval",
     "images_to_halve",
     "images_to_settle",

@@ -103,7 +103,7 @@ def check_values(logits: Tensor) -> None:
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Refuses what are no logits of the labels' classes.
+    """Refuses what cannot be logits of the labels' classes.
 
     Args:
         logits: float32 [N, K] on the clean images.
@@ -125,7 +125,7 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
 
 
 def check_twin(victim: Victim, images: Tensor) -> None:
-    """Refuses an engine beside a twin whose answers are no logits: its gradients would lead astray, or nowhere.
+    """Refuses an engine beside a twin whose answers are not logits: its gradients would lead astray, or nowhere.
 
     Args:
         victim: Anything; only an `EngineVictim` has a twin.

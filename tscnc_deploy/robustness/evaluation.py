@@ -29,15 +29,15 @@ _ASKED_TWICE = 16
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a victim stood; tensors are on the CPU, in the order of the images.
+    """What was measured of a victim under attack; tensors are on the CPU, in the order of the images.
 
     Attributes:
         threat: How far images were moved.
         clean: Accuracy on the images as they are.
         robust: Share of all images that no attack flipped.
-        attacks: Share of all images that each attack left standing; with cascade, that it and all before it left.
+        attacks: Share of all images that each attack left robust; with cascade, that it and all before it left.
         settings: What determined each attack, with the seed.
-        cascade: Whether attacks only saw what earlier ones left standing.
+        cascade: Whether attacks only saw what earlier ones left robust.
         correct: bool [N], classified correctly as they are.
         robust_by_attack: Per attack bool [N], what `attacks` counts.
         robust_mask: bool [N], what `robust` counts.
@@ -104,7 +104,7 @@ def evaluate(
     progress: Progress | None = None,
     first: int = 0,
 ) -> Evaluation:
-    """Attacks every image that is classified correctly and counts what stands.
+    """Attacks every image that is classified correctly and counts what stays so.
 
     What the victim says about the point that an attack returns decides, not what the attack says. An attack's random
     numbers belong to the image (its place in `images`), the attack's name and the seed: batches do not change them.
@@ -118,7 +118,7 @@ def evaluate(
         seed: Of everything random.
         batch_size: Images per forward pass.
         confidence: Of the Clopper-Pearson intervals, in (0, 1).
-        cascade: Attack only what earlier attacks left standing. Cheaper; the worst case per image is the same, the
+        cascade: Attack only what earlier attacks left robust. Cheaper; the worst case per image is the same, the
             accuracy under a single attack is not measured.
         progress: Called with the attack's name (or "clean"), images done and images to do, after every batch.
         first: Place of the first image in the whole set, where these images are a part of it: random numbers and
@@ -200,7 +200,7 @@ def _asked(victim: Victim, attacked: Victim) -> int:
 def _attack(
     victim: Victim, attacked: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise
 ) -> Best:
-    """The points that an attack found, clipped into the ball and judged by the victim anew; on the CPU."""
+    """The points that an attack found, clipped into the ball and judged by the victim itself; on the CPU."""
     found = attack.run(attacked, images.to(victim.device), labels.to(victim.device), threat, noise).cpu()
     points = threat.project(found, images)
     logits = victim.logits(points.to(victim.device)).cpu()

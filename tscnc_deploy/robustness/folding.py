@@ -44,7 +44,7 @@ def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
             return None
         module = twin.refreshed()
         logits, expected = ModelVictim(module).logits(images), victim.logits(images)
-    except Exception:  # a victim may be anybody's module; unfolded it is only slower
+    except Exception:  # third-party modules may raise anything; unfolded they are only slower
         _log.debug("not folded", exc_info=True)
         return None
     if logits.shape != expected.shape:

@@ -119,7 +119,7 @@ def check_masking(
     near = run(threat, [cheap])
     signs = {"zero-gradients": near.correct & _without_gradient(victim, images, labels, batch_size)}
 
-    by_gradients, freely = _broken(evaluation) if evaluation is not None else (None, None)
+    by_gradients, freely = _misclassified(evaluation) if evaluation is not None else (None, None)
     if by_gradients is None:
         by_gradients = ~run(threat, [cheap, APGDT(steps, targets=3)]).robust_mask
     if freely is None:
@@ -144,6 +144,13 @@ def check_masking(
     return [warning for warning in found if warning.figure > warning.limit]
 
 
+def masking_queries(evaluation: Evaluation, steps: int = 20, queries: int = 500) -> int:
+    """About how many queries an image costs `check_masking` that goes by this evaluation."""
+    by_gradients, freely = _misclassified(evaluation)
+    known = 3 * steps + 5
+    return known + (0 if by_gradients is not None else 4 * steps) + (0 if freely is not None else queries)
+
+
 _MEANINGS = {
     "zero-gradients": "the gradient of the loss is zero or not finite, so that gradient attacks have nothing to follow",
     "gradient-free-stronger": "a search without gradients succeeded where no gradient attack did",
@@ -159,8 +166,8 @@ def _warning(name: str, count: int, total: int) -> MaskingWarning:
     return MaskingWarning(name, count / most, max(_LIMITS[name], 1 / most), message)
 
 
-def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
-    """What the attacks with and without gradients broke, bool [N] each; None where there is nothing to go by.
+def _misclassified(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
+    """What attacks with and without gradients got misclassified, bool [N] each; None where there is nothing to go by.
 
     Only attacks that `parse_attack` knows count: replays say nothing about gradients.
     """
@@ -168,10 +175,10 @@ def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
     without: Tensor | None = None
     replayed = torch.zeros_like(evaluation.correct)
     before = evaluation.correct
-    for name, standing in evaluation.robust_by_attack.items():
-        own = before & ~standing
+    for name, robust in evaluation.robust_by_attack.items():
+        own = before & ~robust
         if evaluation.cascade:
-            before = standing
+            before = robust
         try:
             needs_gradient = parse_attack(name).needs_gradient
         except InputError:
@@ -179,7 +186,7 @@ def _broken(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
             continue
         if needs_gradient:
             if evaluation.cascade and (without is not None or replayed.any()):
-                # What a search or a replay broke was kept from this attack, so there is nothing to compare.
+                # This attack did not see what a search or a replay found before, so there is nothing to compare.
                 return None, None
             with_gradients = own if with_gradients is None else with_gradients | own
         else:

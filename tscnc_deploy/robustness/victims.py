@@ -153,7 +153,7 @@ def _engine_logits(engine: Engine, images: Tensor) -> Tensor:
         logits = np.array(engine.logits(array), np.float32)
     except TscncError:
         raise
-    except Exception as error:  # an engine may be anybody's
+    except Exception as error:  # third-party engines may raise anything
         msg = f"engine {engine.spec.name!r} failed on a batch of {len(array)}: {type(error).__name__}: {error}"
         raise InputError(msg) from error
     if logits.shape != (len(array), engine.spec.classes):

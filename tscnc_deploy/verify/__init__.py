@@ -1,11 +1,14 @@
-"""What can be verified, with what images and at what cost: the values of the options of `tscnc-deploy verify`.
+"""Verification of an artifact.
+
+`resolve` finds what a request names, `run` attacks it, `stop` and `share` bound and spread the work.
 
 Importing this package imports neither torch nor onnx nor a runtime; opening a source does.
 """
 
 from tscnc_deploy.verify.budget import Budget, parse_budget
 from tscnc_deploy.verify.images import EvaluationImages, check_fit, draw_images, evaluation_images
-from tscnc_deploy.verify.labels import order_of, read_labels, read_names
+from tscnc_deploy.verify.labels import order_of, read_names
+from tscnc_deploy.verify.request import VerifyRequest
 from tscnc_deploy.verify.sources.base import IOSpec, Source
 from tscnc_deploy.verify.sources.bundle import BundleSource
 from tscnc_deploy.verify.sources.checkpoint import CheckpointSource, checkpoint_source
@@ -22,6 +25,7 @@ __all__ = [
     "OnnxSource",
     "RemoteSource",
     "Source",
+    "VerifyRequest",
     "check_fit",
     "checkpoint_source",
     "draw_images",
@@ -30,6 +34,5 @@ __all__ = [
     "parse_budget",
     "parse_epsilon",
     "parse_values",
-    "read_labels",
     "read_names",
 ]

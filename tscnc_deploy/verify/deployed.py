@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
 
     from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.verify.cases import EvalCase
+    from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.sources.remote import RemoteSource
 
 
@@ -20,13 +20,13 @@ def engine_of(source: RemoteSource, bundle: Bundle) -> str:
     return said if isinstance(said, str) and said in bundle.engines else "twin"
 
 
-def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: EvalCase) -> dict[str, Any]:
-    """Compares the server's logits with those of its engine's twin, on the images of a subject and their examples.
+def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
+    """Compares the server's logits with those of its engine's twin, on the images of an artifact and their examples.
 
     Args:
         source: The server.
         bundle: What it should serve.
-        subject: Of the bundle's evidence.
+        artifact: On the bundle's evidence.
 
     Returns:
         "bundle_sha256", the digest that the server names, or null; "same_bundle", whether it is this bundle's, or null;
@@ -48,10 +48,10 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, subject: EvalCase)
             f"{list(model.input_shape)} to {len(model.classes)}"
         )
         raise InputError(msg)
-    examples = subject.images if subject.examples is None else subject.examples
-    live = [engine.logits(np.ascontiguousarray(images.numpy())) for images in (subject.images, examples)]
+    examples = artifact.images if artifact.examples is None else artifact.examples
+    live = [engine.logits(np.ascontiguousarray(images.numpy())) for images in (artifact.images, examples)]
     name = engine_of(source, bundle)
-    twin = [_logits(bundle, name, images) for images in (subject.images, examples)]
+    twin = [_logits(bundle, name, images) for images in (artifact.images, examples)]
     parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
     evaluations = ReportData.from_json(bundle.record).evaluations

@@ -72,7 +72,7 @@ def check_fit(name: str, form: IOSpec, input_shape: Sequence[int], classes: Sequ
 
     Args:
         name: The model, for messages.
-        form: What it takes and gives; of a model whose logits are put in order, see `read_labels`, after that.
+        form: What it takes and gives; of a model whose logits are put in order, see `order_of`, after that.
         input_shape: (channels, height, width) of the images.
         classes: Names of their classes.
 

@@ -19,23 +19,6 @@ _MAX_PLACE = 100_000
 _SHOWN = 3
 
 
-def read_labels(text: str, classes: Sequence[str], *, outputs: int | None = None) -> tuple[int, ...]:
-    """For each class of the data set, the place of its logit in a model's output.
-
-    Args:
-        text: See `read_names`.
-        classes: Names of the data set's classes; their labels index them.
-        outputs: Number of the model's logits, where it is known.
-
-    Returns:
-        As many places as there are classes, none twice.
-
-    Raises:
-        InputError: See `read_names` and `order_of`.
-    """
-    return order_of(read_names(text), classes, outputs=outputs)
-
-
 def read_names(text: str) -> Names:
     """What each logit of a model stands for, in the order of the logits.
 
@@ -67,7 +50,7 @@ def order_of(names: Names, classes: Sequence[str], *, outputs: int | None = None
     Where the names are whole numbers and the classes are called otherwise, they are indices of classes.
 
     Raises:
-        InputError: A class has no logit or several, an index is no class's, or the model has another number of logits;
+        InputError: A class has no logit or several, an index names no class, or the model has another number of logits;
             fewer may only be named if places are left open between them.
     """
     if outputs is not None and (len(names) > outputs or (len(names) < outputs and None not in names)):
@@ -121,7 +104,7 @@ def _content(path: str) -> bytes:
 def _refuse_other_file(text: str) -> None:
     with suppress(OSError, ValueError):  # a list of names may be too long for a path
         if Path(text).is_file():
-            msg = f"--labels {text}: is no .txt or .json file; write {_FORMS}"
+            msg = f"--labels {text}: is not a .txt or .json file; write {_FORMS}"
             raise InputError(msg)
 
 
@@ -139,7 +122,7 @@ def _from_json(path: str) -> Names:
     given = dict(enumerate(document)) if isinstance(document, list) else _by_place(document)
     if not given or not all(isinstance(name, str | int) and not isinstance(name, bool) for name in given.values()):
         msg = (
-            f"--labels {path}: is no list of names, nor an object of names by the place of their logit, such as "
+            f"--labels {path}: is neither a list of names nor an object of names by the place of their logit, such as "
             f'{{"0": "cat", "1": "dog"}} with places below {_MAX_PLACE}'
         )
         raise InputError(msg)

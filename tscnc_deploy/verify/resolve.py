@@ -1,4 +1,4 @@
-"""What the argument and the options of `tscnc-deploy verify` mean: the subjects, and the plan of the attack."""
+"""From what a request names to the artifacts that are attacked, and to the plan of the attack."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.text import not_among
+from tscnc_deploy.verify.request import VerifyRequest
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
     from tscnc_deploy.verify import OnnxSource, Source
-    from tscnc_deploy.verify.cases import EvalCase
+    from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
-# What only makes sense for a file, and the other way round.
+# Fields of a request that only make sense for a file, and the other way round.
 _OF_FILES = ("recipe", "mean", "std", "labels", "twin")
 _OF_URLS = ("bundle", "rate", "max_queries")
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is verified.
+class Resolved:
+    """What is verified, and how.
 
     Attributes:
-        recipe: Names threat model, gates and batch size.
-        device: "cpu", "cuda", or this process's GPU.
-        subjects: What is attacked, one after the other.
+        artifacts: What is attacked, one after the other.
+        plan: How.
         deployed: How a live server compares with its bundle, see `compare_with_bundle`; None for all else.
     """
 
-    recipe: Recipe
-    device: str
-    subjects: list[EvalCase]
+    artifacts: list[Artifact]
+    plan: Plan
     deployed: dict[str, Any] | None = None
 
     @property
@@ -46,148 +45,130 @@ class Target:
             self.deployed["parity"]["passed"] and self.deployed["same_bundle"] is not False
         )
 
-    def plan(self, attacks: tuple[str, ...], seed: int, options: dict[str, Any]) -> Plan:
-        """How, by the options of `verify_options`.
 
-        Raises:
-            InputError: A value is no number, out of range, or names nothing.
-        """
-        from tscnc_deploy.robustness import MEASURES, Threat
-        from tscnc_deploy.verify import parse_budget, parse_epsilon
-        from tscnc_deploy.verify.plan import Plan
-
-        for name in options["measures"]:
-            if name not in MEASURES:
-                msg = f"--measure {name} {not_among(name, MEASURES)}"
-                raise InputError(msg)
-        threat = self.recipe.threat
-        norm = options["norm"] or threat.norm
-        if options["epsilon"] is not None:
-            epsilon = parse_epsilon(options["epsilon"], norm)
-        elif norm == threat.norm:
-            epsilon = threat.epsilon
-        else:
-            msg = f"--norm {norm}: the recipe's epsilon is a radius in {threat.norm}; give --epsilon too"
-            raise InputError(msg)
-        budget = parse_budget(options["budget"]) if options["budget"] else None
-        masking = options["masking"]
-        return Plan(
-            threat=Threat(norm=norm, epsilon=epsilon),
-            limits={"clean": self.recipe.gates.clean, "robust": self.recipe.gates.robust},
-            attacks=attacks,
-            seed=seed,
-            batch_size=self.recipe.verify.batch_size,
-            device=self.device,
-            workers=options["workers"],
-            backend=options["backend"],
-            budget=budget,
-            until_decided=options["until_decided"],
-            eot=options["eot"],
-            masking=budget is None if masking is None else masking,
-            measures=tuple(dict.fromkeys(options["measures"])),
-            store=options["store"],
-        )
-
-
-def resolve_target(
-    path: Path | str, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
-) -> Target:
-    """Finds out what the user pointed at.
-
-    Args:
-        path: A path, or an address as a text.
-        engines: Names of a bundle's engines; empty takes all that run here.
-        samples: Number of images.
-        seed: Determines which.
-        device: "auto", "cpu" or "cuda".
-        options: Of `verify_options`, by their names.
+def resolve(request: VerifyRequest) -> Resolved:
+    """Finds what a request names and decides how it is attacked; nothing is attacked yet.
 
     Raises:
-        BundleError: A folder that is no bundle, or a damaged one.
-        InputError: Neither a bundle, nor an ONNX file, nor weights, nor an address; or options that do not go with it.
+        BundleError: A folder that is not a bundle, or a damaged one.
+        InputError: Neither a bundle, nor an ONNX file, nor weights, nor an address; or values that do not go with it.
         UnavailableError: This machine runs none of a bundle's engines.
     """
-    from tscnc_deploy.devices import choose_device
-
-    where = choose_device(device).type
-    if where == "cuda" and "LOCAL_RANK" in os.environ:
-        where = f"cuda:{os.environ['LOCAL_RANK']}"
+    path = request.artifact
     if isinstance(path, str):
-        return _remote_target(path, engines, samples, seed, where, options)
-    if given := [name for name in _OF_URLS if options.get(name) is not None]:
-        msg = f"--{given[0].replace('_', '-')}: {path} is no address of a live server; leave it out"
+        return _resolve_url(path, request)
+    if given := _first_given(request, _OF_URLS):
+        msg = f"{given}: {path} is not an address of a live server; leave it out"
         raise InputError(msg)
     if path.suffix in (".onnx", *_WEIGHTS) and not path.is_dir():
-        if engines:
-            msg = f"--engine {engines[0]}: {path} is one file and no bundle; leave out --engine"
+        if request.engines:
+            msg = f"--engine {request.engines[0]}: {path} is one file and not a bundle; leave out --engine"
             raise InputError(msg)
-        return _file_target(path, samples, seed, where, options)
+        return _resolve_file(path, request)
     if path.is_file():
-        msg = f"{path}: is no bundle (a folder), no .onnx file and no weights ({', '.join(_WEIGHTS)})"
+        msg = f"{path}: is not a bundle (a folder), an .onnx file or weights ({', '.join(_WEIGHTS)})"
         raise InputError(msg)
-    return _bundle_target(path, engines, samples, seed, where, options)
+    return _resolve_bundle(path, request)
 
 
-def _remote_target(
-    url: str, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
-) -> Target:
-    from tscnc_deploy.cli.common.bundles import open_given
+def _first_given(request: VerifyRequest, names: tuple[str, ...]) -> str | None:
+    """The option of the first of these fields that has a value."""
+    return next((f"--{name.replace('_', '-')}" for name in names if getattr(request, name) is not None), None)
+
+
+def _plan(request: VerifyRequest, recipe: Recipe) -> Plan:
+    from tscnc_deploy.devices import choose_device
+    from tscnc_deploy.robustness import MEASURES, Threat
+    from tscnc_deploy.verify.plan import Plan
+
+    for name in request.measures:
+        if name not in MEASURES:
+            msg = f"--measure {name} {not_among(name, MEASURES)}"
+            raise InputError(msg)
+    norm, epsilon = request.norm or recipe.threat.norm, request.epsilon
+    if epsilon is None:
+        if norm != recipe.threat.norm:
+            msg = f"--norm {norm}: the recipe's epsilon is a radius in {recipe.threat.norm}; give --epsilon too"
+            raise InputError(msg)
+        epsilon = recipe.threat.epsilon
+    device = choose_device(request.device).type
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    return Plan(
+        threat=Threat(norm=norm, epsilon=epsilon),
+        limits={"clean": recipe.gates.clean, "robust": recipe.gates.robust},
+        attacks=request.attacks,
+        seed=request.seed,
+        batch_size=recipe.verify.batch_size,
+        device=device,
+        workers=request.workers,
+        backend=request.backend,
+        budget=request.budget,
+        until_decided=request.until_decided,
+        eot=request.eot,
+        masking=request.budget is None if request.masking is None else request.masking,
+        measures=tuple(dict.fromkeys(request.measures)),
+        store=request.store,
+    )
+
+
+def _resolve_url(url: str, request: VerifyRequest) -> Resolved:
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.verify import BundleSource, RemoteSource
-    from tscnc_deploy.verify.cases import evidence_case, test_set_case
+    from tscnc_deploy.verify.artifact import on_evidence, on_test_images
     from tscnc_deploy.verify.deployed import compare_with_bundle, engine_of
 
-    refused = (*(["engine"] if engines else []), *(name for name in _OF_FILES[1:] if options[name] is not None))
-    if refused:
-        msg = f"--{refused[0]}: a live server takes pixels in [0, 1], and its bundle is its twin; leave it out"
+    if refused := "--engine" if request.engines else _first_given(request, _OF_FILES[1:]):
+        msg = f"{refused}: a live server takes pixels in [0, 1], and its bundle is its twin; leave it out"
         raise InputError(msg)
-    source = RemoteSource(url, rate=options["rate"], max_queries=options["max_queries"])
-    if options["bundle"] is None:
-        recipe = _file_recipe(url, options)
-        return Target(recipe, device, [test_set_case(source, recipe, samples, seed, gradient=False)])
-    bundle = open_given(options["bundle"])
+    source = RemoteSource(url, rate=request.rate, max_queries=request.max_queries)
+    if request.bundle is None:
+        recipe = _recipe_of_file(url, request)
+        plan = _plan(request, recipe)
+        return Resolved([on_test_images(source, recipe, request.samples, request.seed, gradient=False)], plan)
+    bundle = open_given(request.bundle)
     own = ("recipe",) if bundle.withheld else ("recipe", "dataset", "data_root")
-    if given := [name for name in own if options[name] is not None]:
-        msg = f"--{given[0].replace('_', '-')}: the bundle brings its own recipe and images; leave it out"
+    if given := _first_given(request, own):
+        msg = f"{given}: the bundle brings its own recipe and images; leave it out"
         raise InputError(msg)
-    bundle, recipe, _ = _with_recipe(bundle, options)
+    bundle, recipe, _ = _with_recipe(bundle, request)
+    plan = _plan(request, recipe)
     engine = engine_of(source, bundle)
     source = replace(source, twin=BundleSource(bundle.path, twin_of=None if engine == "twin" else engine))
-    subject = replace(evidence_case(bundle, engine, recipe, samples, seed), source=source)
-    return Target(recipe, device, [subject], compare_with_bundle(source, bundle, subject))
+    artifact = replace(on_evidence(bundle, engine, recipe, request.samples, request.seed), source=source)
+    return Resolved([artifact], plan, compare_with_bundle(source, bundle, artifact))
 
 
-def _bundle_target(
-    path: Path, engines: tuple[str, ...], samples: int | None, seed: int, device: str, options: dict[str, Any]
-) -> Target:
-    from tscnc_deploy.cli.common.bundles import open_given
+def _resolve_bundle(path: Path, request: VerifyRequest) -> Resolved:
+    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.verify import BundleSource
-    from tscnc_deploy.verify.cases import evidence_case, test_set_case
+    from tscnc_deploy.verify.artifact import on_evidence, on_test_images
 
-    given = [name for name in _OF_FILES if options[name] is not None]
-    if given:
-        msg = f"--{given[0]}: a bundle brings its own recipe, normalisation, classes and twin; leave it out"
+    if given := _first_given(request, _OF_FILES):
+        msg = f"{given}: a bundle brings its own recipe, normalisation, classes and twin; leave it out"
         raise InputError(msg)
-    bundle, recipe, elsewhere = _with_recipe(open_given(path), options)
-    names = list(dict.fromkeys(engines)) or _runnable(bundle)
+    bundle, recipe, elsewhere = _with_recipe(open_given(path), request)
+    plan = _plan(request, recipe)
+    names = list(dict.fromkeys(request.engines)) or _runnable(bundle)
     for name in names:
         _open_one(bundle, name)
-    subjects = [
-        test_set_case(BundleSource(bundle.path, name), recipe, samples, seed, gradient=True)
+    artifacts = [
+        on_test_images(BundleSource(bundle.path, name), recipe, request.samples, request.seed, gradient=True)
         if elsewhere
-        else evidence_case(bundle, name, recipe, samples, seed)
+        else on_evidence(bundle, name, recipe, request.samples, request.seed)
         for name in names
     ]
-    return Target(recipe, device, subjects)
+    return Resolved(artifacts, plan)
 
 
-def _with_recipe(bundle: Bundle, options: dict[str, Any]) -> tuple[Bundle, Recipe, bool]:
-    """The bundle, its recipe as the options change it, and whether images of a data set replace its evidence.
+def _with_recipe(bundle: Bundle, request: VerifyRequest) -> tuple[Bundle, Recipe, bool]:
+    """The bundle, its recipe as the request changes it, and whether images of a data set replace its evidence.
 
     Where it withholds its evidence images, a data set that is named completes it instead.
     """
     from tscnc_deploy.verify.withheld import bring_images
 
-    dataset, root, overrides = options["dataset"], options["data_root"], options["overrides"]
+    dataset, root, overrides = request.dataset, request.data_root, request.overrides
     recipe = bundle.load_recipe(overrides, dataset=dataset, data_root=root)
     elsewhere = bool(dataset or root or any(each.startswith("data.") for each in overrides))
     if elsewhere and bundle.withheld:
@@ -220,43 +201,43 @@ def _runnable(bundle: Bundle) -> list[str]:
     return names
 
 
-def _file_target(path: Path, samples: int | None, seed: int, device: str, options: dict[str, Any]) -> Target:
-    from tscnc_deploy.verify.cases import test_set_case
+def _resolve_file(path: Path, request: VerifyRequest) -> Resolved:
+    from tscnc_deploy.verify.artifact import on_test_images
 
     if not path.is_file():
         msg = f"{path}: there is no such file"
         raise InputError(msg)
-    recipe = _file_recipe(path, options)
-    source = _onnx_source(path, recipe, options) if path.suffix == ".onnx" else _weights(path, recipe, options)
-    gradient = path.suffix != ".onnx" or options["twin"] is not None
-    return Target(recipe, device, [test_set_case(source, recipe, samples, seed, gradient=gradient)])
+    recipe = _recipe_of_file(path, request)
+    plan = _plan(request, recipe)
+    source = _onnx_source(path, recipe, request) if path.suffix == ".onnx" else _weights(path, recipe, request)
+    gradient = path.suffix != ".onnx" or request.twin is not None
+    return Resolved([on_test_images(source, recipe, request.samples, request.seed, gradient=gradient)], plan)
 
 
-def _file_recipe(path: Path | str, options: dict[str, Any]) -> Recipe:
+def _recipe_of_file(path: Path | str, request: VerifyRequest) -> Recipe:
     """The recipe for a file; without one of the user's there are no gates but those of --set."""
     from tscnc_deploy.recipe.file import default_recipe, load_recipe
 
-    recipe, overrides = options["recipe"], list(options["overrides"])
+    recipe, overrides = request.recipe, list(request.overrides)
     if recipe is None:
-        if options["dataset"] is None:
+        if request.dataset is None:
             msg = f"{path}: on which images? Give --dataset (and --data-root), or --recipe"
             raise InputError(msg)
-        recipe = default_recipe(options["dataset"])
+        recipe = default_recipe(request.dataset)
         overrides = ["gates.clean=0", "gates.robust=0", *overrides]
-    return load_recipe(recipe, overrides, dataset=options["dataset"], data_root=options["data_root"])
+    return load_recipe(recipe, overrides, dataset=request.dataset, data_root=request.data_root)
 
 
-def _onnx_source(path: Path, recipe: Recipe, options: dict[str, Any]) -> Source:
-    from tscnc_deploy.verify import OnnxSource, order_of, read_names
+def _onnx_source(path: Path, recipe: Recipe, request: VerifyRequest) -> Source:
+    from tscnc_deploy.verify import OnnxSource, order_of
 
-    mean, std = _normalisation(options)
-    source = OnnxSource(path, mean, std)
-    if options["labels"] is not None:
+    source = OnnxSource(path, request.mean, request.std)
+    if request.labels is not None:
         from tscnc_deploy import data
 
-        order = order_of(read_names(options["labels"]), data.load(recipe.data).classes, outputs=source.form().classes)
+        order = order_of(request.labels, data.load(recipe.data).classes, outputs=source.form().classes)
         source = replace(source, order=order)
-    return replace(source, twin=_twin(options["twin"], source, recipe)) if options["twin"] else source
+    return replace(source, twin=_twin(request.twin, source, recipe)) if request.twin else source
 
 
 def _twin(path: Path, source: OnnxSource, recipe: Recipe) -> Source:
@@ -269,23 +250,15 @@ def _twin(path: Path, source: OnnxSource, recipe: Recipe) -> Source:
     return checkpoint_source(path, recipe, data.load(recipe.data), outputs=outputs, order=source.order, **known)
 
 
-def _weights(path: Path, recipe: Recipe, options: dict[str, Any]) -> Source:
+def _weights(path: Path, recipe: Recipe, request: VerifyRequest) -> Source:
     from tscnc_deploy import data
-    from tscnc_deploy.verify import checkpoint_source, order_of, read_names
+    from tscnc_deploy.verify import checkpoint_source, order_of
 
-    if options["twin"] is not None:
+    if request.twin is not None:
         msg = f"--twin: {path} is a PyTorch model itself, with gradients of its own; leave it out"
         raise InputError(msg)
     dataset = data.load(recipe.data)
-    names = None if options["labels"] is None else read_names(options["labels"])
-    order = None if names is None else order_of(names, dataset.classes)
-    mean, std = _normalisation(options)
-    outputs = None if names is None else len(names)
-    return checkpoint_source(path, recipe, dataset, outputs=outputs, mean=mean, std=std, order=order)
-
-
-def _normalisation(options: dict[str, Any]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    from tscnc_deploy.verify import parse_values
-
-    mean, std = options["mean"], options["std"]
-    return mean and parse_values(mean, "--mean"), std and parse_values(std, "--std")
+    labels = request.labels
+    order = None if labels is None else order_of(labels, dataset.classes)
+    outputs = None if labels is None else len(labels)
+    return checkpoint_source(path, recipe, dataset, outputs=outputs, mean=request.mean, std=request.std, order=order)

@@ -34,11 +34,19 @@ def open_victim(source: Source, eot: int | None, device: str) -> Victim:
 
 
 @contextmanager
-def shard_store(source: Source, plan: Plan) -> Iterator[Path | None]:
+def shard_store(source: Source, plan: Plan, *, leads: bool) -> Iterator[Path | None]:
     """The folder for finished shards: the user's, or one of the cache that is removed when all went well.
 
-    None where there is no cache, as in a container without a home, or where another process evaluates the same.
+    None where there is no cache, as in a container without a home, or where another evaluation uses it.
+
+    Args:
+        source: What is evaluated.
+        plan: Names the user's folder.
+        leads: Whether this process stores, see `Workers.leads`; the others get None and lock nothing.
     """
+    if not leads:
+        yield None
+        return
     if plan.store is not None:
         yield plan.store
         return
@@ -48,16 +56,26 @@ def shard_store(source: Source, plan: Plan) -> Iterator[Path | None]:
         yield None
         return
     folder = cache / source.digest()[:16]
-    lock = FileLock(cache / f"{folder.name}.lock", blocking=False)
+    with _locked(cache / f"{folder.name}.lock") as acquired:
+        yield folder if acquired else None
+        if acquired:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[bool]:
+    """Holds the lock of a file, and says so; false where another holds it or the file cannot be written."""
+    lock = FileLock(path, blocking=False)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError:  # a lock's timeout is one too
-        yield None
+        yield False
         return
-    with lock:
-        yield folder
-        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def chosen_workers(source: Source, plan: Plan) -> Workers:

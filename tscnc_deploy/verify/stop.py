@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.case import GateDecision, Share
+from tscnc_deploy.robustness.evaluation import Evaluation
+from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.verify.budget import Budget
 
-if TYPE_CHECKING:
-    from tscnc_deploy.robustness import Evaluation
-    from tscnc_deploy.robustness.statistics.sequential import Decision, GateTest
-
-Share = Literal["clean", "robust"]
 CONFIDENCE = 0.95
 
 
-@dataclass(frozen=True)
-class GateDecision:
-    """What a sequential test said of one gate.
-
-    Attributes:
-        limit: The share to be reached.
-        decision: "undecided" if even all images did not settle it.
-        images: After how many images it fell.
-        low: Lower end of the interval that allows for the looks.
-        high: Its upper end.
-    """
-
-    limit: float
-    decision: Decision
-    images: int
-    low: float
-    high: float
-
-
 class Stopping:
-    """Ends an evaluation when its budget does not allow for more images, or when every gate is decided.
+    """Ends an evaluation when its budget does not allow for more images, or when every gate is decided; see `Stop`.
 
     A round is begun only if it fits into the budget at the cost of the dearest before it, so the first always runs, and
     only whole rounds count. That depends on how long images take and hardly on how they end.
@@ -52,6 +31,7 @@ class Stopping:
         first: Images before the first look, a multiple of a round.
         round_images: Images per round.
         workers: Shards that are evaluated at the same time.
+        reserve: Share of the budget, in [0, 1), that is kept for what follows the attacks, see `affords`.
     """
 
     def __init__(
@@ -63,21 +43,20 @@ class Stopping:
         first: int = 64,
         round_images: int = 64,
         workers: int = 1,
+        reserve: float = 0.0,
     ) -> None:
         self._total = total
         self._budget = budget or Budget()
+        self._reserve = reserve
         self._round = round_images
         self._workers = workers
         self._started = time.monotonic()
         # Images, queries and seconds so far; queries and seconds an image of the dearest round.
         self._seen, self._dearest = (0, 0, 0.0), (0.0, 0.0)
         self._tests: dict[Share, GateTest] = {}
-        self.rulings: dict[Share, GateDecision] = {}
+        self.decisions: dict[Share, GateDecision] = {}
         self.reason: str | None = None
         if limits:
-            from tscnc_deploy.robustness.statistics.sequential import GateTest
-            from tscnc_deploy.robustness.until_decided import doubling_looks
-
             looks = tuple(doubling_looks(total, first))
             self._tests = {what: GateTest(limit, looks, CONFIDENCE) for what, limit in limits.items()}
 
@@ -93,7 +72,7 @@ class Stopping:
         seen = known.clean.total
         if seen >= self._total:
             return True
-        if self._tests and len(self.rulings) == len(self._tests):
+        if self._tests and len(self.decisions) == len(self._tests):
             self.reason = "every gate is decided"
         elif self._is_spent(known):
             self.reason = "the budget is spent"
@@ -101,13 +80,13 @@ class Stopping:
 
     def _decide(self, known: Evaluation) -> None:
         for what, test in self._tests.items():
-            if what in self.rulings:
-                continue  # the first decision stands
+            if what in self.decisions:
+                continue  # the first decision is final
             share = getattr(known, what)
             decision = test.decide(share.correct, share.total)
             if decision != "undecided" or share.total == self._total:
                 interval = test.interval(share.correct, share.total)
-                self.rulings[what] = GateDecision(test.limit, decision, share.total, *interval)
+                self.decisions[what] = GateDecision(test.limit, decision, share.total, *interval)
 
     def _is_spent(self, known: Evaluation) -> bool:
         queries, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
@@ -121,7 +100,42 @@ class Stopping:
         # Shards of an earlier try count as spent, so that a killed evaluation does not get its budget twice.
         elapsed = max(time.monotonic() - self._started, seconds)
         upcoming = min(self._round, self._total - images)
-        bounds = self._budget
-        return (bounds.queries is not None and queries + self._dearest[0] * upcoming > bounds.queries) or (
-            bounds.seconds is not None and elapsed + self._dearest[1] * upcoming > bounds.seconds
+        bounds, part = self._budget, 1 - self._reserve
+        return (bounds.queries is not None and queries + self._dearest[0] * upcoming > part * bounds.queries) or (
+            bounds.seconds is not None and elapsed + self._dearest[1] * upcoming > part * bounds.seconds
         )
+
+    def affords(self, known: Evaluation, queries: int) -> int | None:
+        """For how many images the rest of the budget, reserve included, allows so many queries each; None: no bound.
+
+        Args:
+            known: Everything so far; a query is taken to cost as much time as the mean of its queries.
+            queries: Per image, at least 1.
+        """
+        spent, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
+        elapsed = max(time.monotonic() - self._started, seconds)
+        images = []
+        if self._budget.queries is not None:
+            images.append((self._budget.queries - spent) / queries)
+        if self._budget.seconds is not None:
+            images.append((self._budget.seconds - elapsed) / (queries * seconds / max(spent, 1) or math.inf))
+        return max(int(min(images)), 0) if images else None
+
+
+def doubling_looks(total: int, first: int = 64) -> list[int]:
+    """Looks after `first` images, twice as many, and so on, and after all.
+
+    Few looks cost little: of all gates that one look at all images would pass or fail half of the time, these decide
+    about 44%, and an easy gate is decided by the first one or two.
+
+    Raises:
+        InputError: Fewer than one image.
+    """
+    if total < 1 or first < 1:
+        msg = f"{total} images with a first look after {first} cannot be looked at; one is the least of both"
+        raise InputError(msg)
+    looks = []
+    while first < total:
+        looks.append(first)
+        first *= 2
+    return [*looks, total]

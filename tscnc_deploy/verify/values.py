@@ -15,7 +15,7 @@ def parse_values(text: str, option: str) -> tuple[float, ...]:
         option: What they are the value of, such as "--mean", for messages.
 
     Raises:
-        InputError: One of them is no finite number.
+        InputError: One of them is not a finite number.
     """
     values = tuple(_number(part) for part in text.split(","))
     if None in values:
@@ -28,19 +28,17 @@ def parse_values(text: str, option: str) -> tuple[float, ...]:
     return tuple(value for value in values if value is not None)
 
 
-def parse_epsilon(text: str, norm: str = "Linf") -> float:
-    """A radius such as "8/255" or "0.031": for Linf in (0, 1], for L2 above 0.
+def parse_epsilon(text: str) -> float:
+    """A radius such as "8/255" or "0.031"; whether it is in range depends on the norm, see `Threat`.
 
     Raises:
-        InputError: No number, or one that `Threat` refuses for the norm.
+        InputError: It is not a finite number.
     """
-    from tscnc_deploy.robustness import Threat
-
     value = _number(text)
     if value is None:
         msg = f"--epsilon {text} is not a number such as 8/255 or 0.031"
         raise InputError(msg)
-    return Threat(norm=norm, epsilon=value).epsilon
+    return value
 
 
 def check_normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:

@@ -12,7 +12,7 @@ from tests.engines.nets import dense_weight, linear_onnx
 from tests.verify.models import MEAN, PLACES, STD, accuracy, export, random_images
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import PGD, BlackBoxVictim, EngineVictim, Square, Threat, evaluate
-from tscnc_deploy.verify import BundleSource, CheckpointSource, IOSpec, OnnxSource, draw_images, read_labels
+from tscnc_deploy.verify import BundleSource, CheckpointSource, IOSpec, OnnxSource, draw_images, order_of, read_names
 
 LABELS = ",".join(str(digit) for digit in PLACES)
 
@@ -42,7 +42,7 @@ def test_normalisation_and_order_of_classes_by_option(files, digits):
     assert accuracy(expected, labels) > 0.6
     plain = OnnxSource(files.permuted, MEAN, STD)
     assert accuracy(plain.open("cpu").logits(images), labels) < 0.3
-    ordered = replace(plain, order=read_labels(LABELS, classes, outputs=10))
+    ordered = replace(plain, order=order_of(read_names(LABELS), classes, outputs=10))
     logits = ordered.open("cpu").logits(images)
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
     assert accuracy(logits, labels) == accuracy(expected, labels)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.cli.common.bundles import given_folder
-
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check import CheckRequest
@@ -35,6 +33,7 @@ def rebuild(folder: Path, request: CheckRequest, progress: Progress, bundle: Bun
 
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.bundle.manifest import MANIFEST
+    from tscnc_deploy.bundle.opening import given_folder
     from tscnc_deploy.devices import describe_device
     from tscnc_deploy.pipeline.run import Run
     from tscnc_deploy.pipeline.stages import STAGES

@@ -1,9 +1,9 @@
-"""The many options of `tscnc-deploy verify`, by what they are about."""
+"""The many options of `tscnc-deploy verify`, by what they are about, and the request that they make."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,13 +11,16 @@ from tscnc_deploy.cli.common.options import Command, add_options, complete_datas
 from tscnc_deploy.names import DATASETS, MEASURES
 from tscnc_deploy.text import any_of
 
+if TYPE_CHECKING:
+    from tscnc_deploy.verify import VerifyRequest
+
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-class TargetType(click.Path):
+class ArtifactType(click.Path):
     """A path, or an address as a text: a path would lose the second slash of http://."""
 
-    name = "target"
+    name = "artifact"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         from tscnc_deploy.engines.remote.endpoint import is_url
@@ -165,13 +168,38 @@ _OUTPUT = (
 )
 
 
+def read_request(artifact: Path | str, options: dict[str, Any]) -> VerifyRequest:
+    """What the argument and the options ask for.
+
+    Args:
+        artifact: The argument, as `ArtifactType` gives it.
+        options: Values by the names of `VerifyRequest`; numbers that may be quotients or have units are text.
+
+    Raises:
+        InputError: A value is not a number, or the file of the labels cannot be read.
+    """
+    from tscnc_deploy.verify import VerifyRequest, parse_budget, parse_epsilon, parse_values, read_names
+
+    read = {
+        "mean": lambda text: parse_values(text, "--mean"),
+        "std": lambda text: parse_values(text, "--std"),
+        "epsilon": parse_epsilon,
+        "budget": parse_budget,
+        "labels": read_names,
+    }
+    values: dict[str, Any] = {
+        name: read[name](value) if name in read and value is not None else value for name, value in options.items()
+    }
+    return VerifyRequest(artifact, **values)
+
+
 def data_options(command: Command) -> Command:
     """Adds what chooses the images and the threat model."""
     return add_options(_DATA, command)
 
 
 def file_options(command: Command) -> Command:
-    """Adds what describes a file of anybody's."""
+    """Adds what describes a third-party file."""
     return add_options(_FILES, command)
 
 

@@ -12,23 +12,23 @@ from tscnc_deploy.cli.common.output import print_table
 
 if TYPE_CHECKING:
     from tscnc_deploy.report.per_image import Row
-    from tscnc_deploy.verify.resolve import Target
+    from tscnc_deploy.verify.resolve import Resolved
     from tscnc_deploy.verify.run import VerifyResult
 
 
 def show(found: Mapping[str, VerifyResult]) -> None:
-    """Prints a table per engine, and what is to be known about its figures."""
-    for name, assessment in found.items():
-        _show_one(name, assessment)
+    """Prints a table per engine, and notes on its figures."""
+    for name, result in found.items():
+        _show_one(name, result)
     failed = _failed_gates(found)
     undecided = failed and all(gate["inconclusive"] for _, gate in failed)
     click.echo("inconclusive" if undecided else "failed" if failed else "passed")
 
 
-def _show_one(name: str, assessment: VerifyResult) -> None:
+def _show_one(name: str, result: VerifyResult) -> None:
     from tscnc_deploy.report.wording import precision_note
 
-    evaluation = assessment.evaluation
+    evaluation = result.evaluation
     rows = {"clean": evaluation.clean, **evaluation.attacks, "worst case": evaluation.robust}
     print_table(
         (f"{name}, {evaluation.threat.norm} {evaluation.threat.epsilon:g}", "accuracy", "images", "95% interval"),
@@ -38,17 +38,15 @@ def _show_one(name: str, assessment: VerifyResult) -> None:
         ],
     )
     notes = [f"worst case: {precision_note(evaluation.robust)}"]
-    if assessment.stopped:
-        notes.append("ended after {images} of {of} images: {reason}".format(**assessment.stopped))
-    if not assessment.gradient:
+    if result.measured.stopped:
+        notes.append("ended after {images} of {of} images: {reason}".format(**result.measured.stopped))
+    if not result.gradient:
         notes.append("attacked as a black box: with its PyTorch model (--twin) it may prove weaker")
-    for warning in assessment.warnings or []:
-        notes.append(
-            f"WARNING {warning['name']} ({warning['figure']:.3g}, limit {warning['limit']:.3g}): {warning['message']}"
-        )
+    for warning in result.measured.warnings or []:
+        notes.append(f"WARNING {warning.name} ({warning.figure:.3g}, limit {warning.limit:.3g}): {warning.message}")
     for note in notes:
         click.echo(f"  {note}")
-    for what, figures in assessment.measures.items():
+    for what, figures in result.measured.measures.items():
         click.echo(f"  {what}: {_gist(what, figures)}")
 
 
@@ -106,8 +104,8 @@ def write_outputs(found: Mapping[str, VerifyResult], per_image: Path | None, exa
 
         write_per_image(per_image, _rows(found))
     if examples is not None:
-        for name, assessment in found.items():
-            _save_examples(examples, name, assessment)
+        for name, result in found.items():
+            _save_examples(examples, name, result)
 
 
 def _rows(found: Mapping[str, VerifyResult]) -> list[Row]:
@@ -116,37 +114,37 @@ def _rows(found: Mapping[str, VerifyResult]) -> list[Row]:
 
     rows = [
         row
-        for name, assessment in found.items()
+        for name, result in found.items()
         for row in per_image_rows(
-            {name: assessment.evaluation},
-            assessment.subject.images,
-            assessment.subject.labels,
-            {name: assessment.predictions},
-            {name: assessment.adversarial_predictions},
-            assessment.subject.classes,
-            assessment.subject.index,
+            {name: result.evaluation},
+            result.artifact.images,
+            result.artifact.labels,
+            {name: result.measured.predictions},
+            {name: result.measured.adversarial_predictions},
+            result.artifact.classes,
+            result.artifact.index,
         )
     ]
-    attacks = dict.fromkeys(name for assessment in found.values() for name in assessment.evaluation.robust_by_attack)
+    attacks = dict.fromkeys(name for result in found.values() for name in result.evaluation.robust_by_attack)
     others = [column for column in rows[0] if column not in attacks]
     after_clean = others.index("clean") + 1
     columns = [*others[:after_clean], *attacks, *others[after_clean:]]
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
-def _save_examples(folder: Path, name: str, assessment: VerifyResult) -> None:
+def _save_examples(folder: Path, name: str, result: VerifyResult) -> None:
     from tscnc_deploy.report.gallery import save_examples, write_gallery
 
-    subject, evaluation = assessment.subject, assessment.evaluation
+    artifact, evaluation = result.artifact, result.evaluation
     found = (
-        subject.images,
+        artifact.images,
         evaluation.adversarial,
-        subject.labels,
-        assessment.predictions,
-        assessment.adversarial_predictions,
+        artifact.labels,
+        result.measured.predictions,
+        result.measured.adversarial_predictions,
     )
-    save_examples(folder / f"{name}.npz", *found, index=subject.index, engine=name, threat=evaluation.threat)
-    write_gallery(folder / f"{name}.png", *found, subject.classes, evaluation.threat)
+    save_examples(folder / f"{name}.npz", *found, index=artifact.index, engine=name, threat=evaluation.threat)
+    write_gallery(folder / f"{name}.png", *found, artifact.classes, evaluation.threat)
 
 
 def show_deployed(deployed: Mapping[str, Any]) -> None:
@@ -162,7 +160,7 @@ def show_deployed(deployed: Mapping[str, Any]) -> None:
         click.echo(f"the bundle's own evidence: {evidence['robust']['accuracy']:.1%} robust")
 
 
-def require_deployed(target: Path | str, chosen: Target) -> None:
+def require_deployed(artifact: Path | str, resolved: Resolved) -> None:
     """Refuses a live server that does not answer as its bundle.
 
     Raises:
@@ -170,15 +168,15 @@ def require_deployed(target: Path | str, chosen: Target) -> None:
     """
     from tscnc_deploy.errors import GateFailedError
 
-    if not chosen.deployed or chosen.deployed_passed:
+    if not resolved.deployed or resolved.deployed_passed:
         return
-    parity = chosen.deployed["parity"]
+    parity = resolved.deployed["parity"]
     what = (
         f"its logits differ from the twin's by {_difference(parity)}, more than {parity['tolerance']:g}"
         if not parity["passed"]
-        else f"it says that it serves the bundle {chosen.deployed['bundle_sha256']}"
+        else f"it says that it serves the bundle {resolved.deployed['bundle_sha256']}"
     )
-    msg = f"{target}: does not serve this bundle: {what}"
+    msg = f"{artifact}: does not serve this bundle: {what}"
     raise GateFailedError(msg)
 
 
@@ -187,10 +185,10 @@ def _difference(parity: Mapping[str, Any]) -> str:
 
 
 def _failed_gates(found: Mapping[str, VerifyResult]) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, gate) for name, assessment in found.items() for gate in assessment.gates if not gate["passed"]]
+    return [(name, gate) for name, result in found.items() for gate in result.measured.gates if not gate["passed"]]
 
 
-def require_gates(target: Path | str, found: Mapping[str, VerifyResult]) -> None:
+def require_gates(artifact: Path | str, found: Mapping[str, VerifyResult]) -> None:
     """Raises what failed gates mean for the exit status.
 
     Raises:
@@ -204,7 +202,7 @@ def require_gates(target: Path | str, found: Mapping[str, VerifyResult]) -> None
         return
     if not all(gate["inconclusive"] for _, gate in failed):
         names = [f"{name}: {gate['name']}" for name, gate in failed]
-        msg = f"{target}: gates failed: {', '.join(names)}"
+        msg = f"{artifact}: gates failed: {', '.join(names)}"
         raise GateFailedError(msg)
     lines = []
     for name, gate in failed:

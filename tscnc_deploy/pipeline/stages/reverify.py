@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines import can_run, load_target
-from tscnc_deploy.pipeline.stages.attacking import beyond_attacks, evaluate_victim
+from tscnc_deploy.pipeline.stages.attacking import beyond_attacks, case_of, evaluate, outcomes_of
 from tscnc_deploy.pipeline.stages.base import Context, Stage, write_json, write_tensors
 from tscnc_deploy.pipeline.stages.latency import measure_latency
 from tscnc_deploy.recipe import Recipe
@@ -14,8 +14,7 @@ from tscnc_deploy.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tscnc_deploy.models import Classifier
-    from tscnc_deploy.robustness import Attack, EngineVictim, Evaluation, Victim
+    from tscnc_deploy.robustness import Attack, CaseResult
 
 
 class Reverify(Stage):
@@ -48,17 +47,19 @@ class Reverify(Stage):
         from safetensors.torch import load_file
 
         from tscnc_deploy import models
-        from tscnc_deploy.devices import choose_device, deterministic
+        from tscnc_deploy.devices import choose_device
         from tscnc_deploy.engines import engine_facts, open_engine
         from tscnc_deploy.engines.target import read_target
-        from tscnc_deploy.robustness import EngineVictim
+        from tscnc_deploy.robustness import EngineVictim, ModelVictim, Reference
 
         recipe = context.recipe
         device = choose_device(context.device)
         twin = models.load_model(context.inputs["finetune"] / "model.safetensors").to(device)
         examples = load_file(context.inputs["verify"] / "examples.safetensors", device=str(device))
         twin_outcomes = load_file(context.inputs["verify"] / "outcomes.safetensors")
-        twin_stands = torch.stack([v.bool() for k, v in twin_outcomes.items() if k.startswith("twin.")]).all(dim=0)
+        twin_robust = torch.stack([v.bool() for k, v in twin_outcomes.items() if k.startswith("twin.")]).all(dim=0)
+        # The engine faces the twin's examples as replay; the twin has yet to face the engine's.
+        reference = Reference(twin_robust, ModelVictim(twin))
         record: dict[str, Any] = {}
         found: dict[str, Tensor] = {}
         outcomes: dict[str, Tensor] = {}
@@ -77,18 +78,12 @@ class Reverify(Stage):
             # Gradients and logits to compare with are those of the network that left; what it lost is counted from
             # the one that the build ended with.
             own = models.load_model(completed).to(device) if completed.exists() else twin
-            with deterministic(tf32=False):
-                victim = EngineVictim(engine, own)
-                evaluation = evaluate_victim(
-                    context, name, victim, examples["images"], examples["labels"], _attacks(recipe, examples["twin"])
-                )
-                beside = _beside_twin(context, victim, examples, evaluation, target.tolerance)
-                beside["comparison"] = _comparison(context, twin, examples, evaluation, twin_stands)
-                beside |= beyond_attacks(context, name, victim, examples["images"], examples["labels"], evaluation)
-            record[name] = facts | evaluation.to_json() | beside | {"provider": engine.spec.provider}
-            found[name] = evaluation.adversarial
-            for attack, mask in {"clean": evaluation.correct, **evaluation.robust_by_attack}.items():
-                outcomes[f"{name}.{attack}"] = mask.to(torch.uint8)
+            attacks = _attacks(recipe, examples["twin"])
+            case = case_of(recipe, EngineVictim(engine, own), examples["images"], examples["labels"], attacks)
+            result = evaluate(context, name, replace(case, tolerance=target.tolerance, reference=reference))
+            record[name] = facts | _entry(result) | {"provider": engine.spec.provider}
+            found[name] = result.evaluation.adversarial
+            outcomes |= outcomes_of(name, result.evaluation)
         write_json(context.out / "evaluation.json", record)
         if found:
             context.progress.step(0, 1, {}, "latency")
@@ -109,44 +104,16 @@ def _attacks(recipe: Recipe, examples: Tensor) -> list[Attack]:
     return attacks
 
 
-def _beside_twin(
-    context: Context,
-    victim: EngineVictim,
-    examples: dict[str, Tensor],
-    evaluation: Evaluation,
-    tolerance: float,
-) -> dict[str, Any]:
-    """Parity of logits, and flips."""
-    from tscnc_deploy.robustness import compare_logits
-
-    images = examples["images"]
-    adversarial = evaluation.adversarial.to(images.device)
-    parity = compare_logits(
-        _logits(context, victim, images),
-        _logits(context, victim.twin, images),
-        _logits(context, victim, adversarial),
-        _logits(context, victim.twin, adversarial),
-        tolerance,
-    )
+def _entry(result: CaseResult) -> dict[str, Any]:
+    """What the record says of an engine that was attacked."""
+    parity, comparison = result.parity, result.comparison
+    assert parity is not None
+    assert comparison is not None
     return {
+        **result.evaluation.to_json(),
         "parity": parity.to_json(),
         "flips": len(parity.flips_clean) + len(parity.flips_adversarial),
         "max_abs_diff": parity.to_json()["max_abs_diff"],
+        "comparison": comparison.to_json(),
+        **beyond_attacks(result),
     }
-
-
-def _comparison(
-    context: Context, twin: Classifier, examples: dict[str, Tensor], evaluation: Evaluation, twin_stands: Tensor
-) -> dict[str, Any]:
-    """The paired comparison with the build's twin, in which both face all examples of both."""
-    from tscnc_deploy.robustness import ModelVictim, compare
-
-    labels = examples["labels"]
-    predicted = _logits(context, ModelVictim(twin), evaluation.adversarial.to(labels.device)).argmax(1)
-    return compare(twin_stands & (predicted == labels).cpu(), evaluation.robust_mask).to_json()
-
-
-def _logits(context: Context, victim: Victim, images: Tensor) -> Tensor:
-    import torch
-
-    return torch.cat([victim.logits(part) for part in torch.split(images, context.recipe.verify.batch_size)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from tscnc_deploy.pipeline.stages.attacking import beyond_attacks, evaluate_victim
+from tscnc_deploy.pipeline.stages.attacking import beyond_attacks, case_of, evaluate, outcomes_of
 from tscnc_deploy.pipeline.stages.base import Context, Stage, test_data, write_json, write_tensors
 from tscnc_deploy.recipe import Recipe
 
@@ -31,8 +32,8 @@ class Verify(Stage):
 
         from tscnc_deploy import data, models
         from tscnc_deploy.data.sampling import stratified
-        from tscnc_deploy.devices import choose_device, deterministic
-        from tscnc_deploy.robustness import ModelVictim, compare, parse_attacks
+        from tscnc_deploy.devices import choose_device
+        from tscnc_deploy.robustness import ModelVictim, Reference, parse_attacks
         from tscnc_deploy.seeds import derive_generator
 
         recipe, verify = context.recipe, context.recipe.verify
@@ -44,25 +45,27 @@ class Verify(Stage):
         images, labels = test.batch(index)
         attacks = parse_attacks(verify.attacks)
 
-        victims = {
-            who: ModelVictim(models.load_model(context.inputs[stage] / "model.safetensors").to(device))
-            for who, stage in (("dense", "train"), ("twin", "finetune"))
+        dense, twin = (
+            case_of(
+                recipe,
+                ModelVictim(models.load_model(context.inputs[stage] / "model.safetensors").to(device)),
+                images,
+                labels,
+                attacks,
+            )
+            for stage in ("train", "finetune")
+        )
+        before = evaluate(context, "dense", replace(dense, masking=False, measures=()))
+        reference = Reference(before.evaluation.robust_mask)
+        after = evaluate(context, "twin", replace(twin, surrogate=dense.victim, reference=reference))
+        assert after.comparison is not None
+        record = {
+            "dense": before.evaluation.to_json(),
+            "twin": after.evaluation.to_json() | beyond_attacks(after),
+            "comparison": after.comparison.to_json(),
         }
-        with deterministic(tf32=False):
-            evaluations = {
-                who: evaluate_victim(context, who, victim, images, labels, attacks) for who, victim in victims.items()
-            }
-            dense, twin = evaluations["dense"], evaluations["twin"]
-            beyond = beyond_attacks(context, "twin", victims["twin"], images, labels, twin, victims["dense"])
-        record: dict[str, Any] = {who: evaluation.to_json() for who, evaluation in evaluations.items()}
-        record["twin"] |= beyond
-        record["comparison"] = compare(dense.robust_mask, twin.robust_mask).to_json()
         write_json(context.out / "evaluation.json", record)
-        examples = {"images": images, "labels": labels, "index": index, "twin": twin.adversarial}
+        examples = {"images": images, "labels": labels, "index": index, "twin": after.evaluation.adversarial}
         write_tensors(context.out / "examples.safetensors", examples)
-        outcomes = {
-            f"{who}.{attack}": mask.to(torch.uint8)
-            for who, evaluation in evaluations.items()
-            for attack, mask in {"clean": evaluation.correct, **evaluation.robust_by_attack}.items()
-        }
+        outcomes = outcomes_of("dense", before.evaluation) | outcomes_of("twin", after.evaluation)
         write_tensors(context.out / "outcomes.safetensors", outcomes)

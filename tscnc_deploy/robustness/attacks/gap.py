@@ -23,7 +23,7 @@ class Gap:
     """APGD towards points that the engine gets wrong and its twin right: what compilation alone has opened.
 
     The loss is the smaller of the engine's margin loss and the twin's negative one. As on every attack, a point counts
-    when the engine misclassifies it; for points of any disagreement see `find_disagreements`.
+    when the engine misclassifies it.
 
     Attributes:
         steps: Steps of the one run, from a random point.

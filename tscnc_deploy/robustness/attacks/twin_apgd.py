@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness.attacks.apgd import apgd_ascent
 from tscnc_deploy.robustness.attacks.base import Ball, Best, evaluate_points, require_count, with_restarts
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.losses import DLR_CLASSES, Loss, cross_entropy, dlr, margin
 from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victims import EngineVictim, Victim
+from tscnc_deploy.robustness.victims import Victim
 
 
 def _scale_free(logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,10 +40,6 @@ class TwinAPGD:
         restarts: Runs of each loss.
         starts: Such as the twin's best examples, float32 [M, C, H, W], one for every image of the evaluated set, in
             its order; clipped into the ball.
-        copies: Averages the gradient over this many copies of the twin with jittered weights, in case it is rougher
-            than the engine; needs an `EngineVictim`. On int8 engines of small networks it changed nothing, so by
-            default there is the twin alone.
-        jitter: Standard deviation of the relative change of each parameter of a copy.
 
     Source: Croce and Hein, arXiv 2003.01690. The gradient of another model behind the victim's logits is BPDA, Athalye
     et al., arXiv 1802.00420.
@@ -55,18 +48,12 @@ class TwinAPGD:
     steps: int
     restarts: int = 1
     starts: Tensor | None = None
-    copies: int = 1
-    jitter: float = 0.05
 
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_count("twin-apgd", "steps", self.steps)
         require_count("twin-apgd", "restarts", self.restarts)
-        require_count("twin-apgd", "copies", self.copies)
-        if not 0 < self.jitter < 1:
-            msg = f"twin-apgd: jitter = {self.jitter} is not a relative change of the weights between 0 and 1"
-            raise InputError(msg)
         if self.starts is not None:
             Replay(self.starts)  # refuses what it refuses as examples
 
@@ -82,13 +69,10 @@ class TwinAPGD:
             "restarts": self.restarts,
             "losses": ["cross-entropy", "dlr (margin below 4 classes)"],
             "starts": 0 if self.starts is None else len(self.starts),
-            "copies": self.copies,
-            "jitter": self.jitter if self.copies > 1 else 0.0,
         }
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
         """See `Attack.run`."""
-        victim = self._with_copies(victim, noise.seed)
         ball = Ball.around(images, threat)
 
         def restart(number: int, rows: Tensor) -> Best:
@@ -103,28 +87,3 @@ class TwinAPGD:
             return Best(points, *evaluate_points(victim, points, labels[rows], margin))
 
         return with_restarts(restart, self.restarts * len(_LOSSES), images)
-
-    def _with_copies(self, victim: Victim, seed: int) -> Victim:
-        if self.copies == 1:
-            return victim
-        if not isinstance(victim, EngineVictim):
-            msg = f"twin-apgd: copies = {self.copies} needs a twin to copy (EngineVictim), not {type(victim).__name__}"
-            raise InputError(msg)
-        return EngineVictim(victim.engine, _JitteredCopies(victim.twin.module, self.copies, self.jitter, seed))
-
-
-class _JitteredCopies(nn.Module):
-    """The mean of the logits of a model's copies, whose parameters are jittered; zeros stay zeros."""
-
-    def __init__(self, model: nn.Module, copies: int, jitter: float, seed: int) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.parts = nn.ModuleList(copy.deepcopy(model) for _ in range(copies))
-        with torch.no_grad():
-            for parameter in self.parts.parameters():
-                change = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-                parameter.mul_(1 + jitter * change.to(parameter.device, parameter.dtype))
-        self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([part(images) for part in self.parts]).mean(0)

@@ -19,15 +19,6 @@ Decision = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True)
-class Chances:
-    """What a gate test does at a given true share: probabilities of passing and failing, expected number of images."""
-
-    passed: float
-    failed: float
-    images: float
-
-
-@dataclass(frozen=True)
 class GateTest:
     """Is the true share of images that stand at least the limit? Asked several times, answered once.
 
@@ -104,17 +95,6 @@ class GateTest:
         low = brentq(above, 0, 1, xtol=1e-12) if above(0) < 0 else 0.0
         high = brentq(below, 0, 1, xtol=1e-12) if below(1) < 0 else 1.0
         return float(low), float(high)
-
-    def chances(self, share: float) -> Chances:
-        """What to expect of the test if the true share is this one, in [0, 1]."""
-        state, passed, failed, images = _START, 0.0, 0.0, 0.0
-        for look, (low, high) in zip(self.looks, self._bounds, strict=True):
-            # Whoever is undecided so far pays for the images up to this look.
-            images += (look - state.total) * float(state.weights.sum())
-            state = state.grown(look, share)
-            passed, failed = passed + state.at_least(high), failed + state.at_most(low)
-            state = state.between(low, high)
-        return Chances(passed, failed, images)
 
     @cached_property
     def _bounds(self) -> list[tuple[int, int]]:

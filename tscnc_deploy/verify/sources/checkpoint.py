@@ -1,4 +1,4 @@
-"""A PyTorch model: a file of this package, or anybody's weights of one of its architectures."""
+"""A PyTorch model: a file of this package, or third-party weights of one of its architectures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CheckpointSource:
     Attributes:
         path: .safetensors of this package; or, with a config, whatever `models.load_weights` takes.
         config: The form of the model whose weights the file holds; None if the file says it itself.
-        order: For each class of the data set, the place of its logit, see `read_labels`; None takes them as they are.
+        order: For each class of the data set, the place of its logit, see `order_of`; None takes them as they are.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Anybody's ONNX file, alone or beside the PyTorch model that it was exported from."""
+"""A third-party ONNX file, alone or beside the PyTorch model that it was exported from."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class OnnxSource:
         path: The file, dense or sparse, with a free or a fixed batch, all in one file.
         mean: Per channel, or one for all, subtracted from pixels in [0, 1]; None if the file normalises its input.
         std: Likewise, what they are divided by then; given if and only if mean is.
-        order: For each class of the data set, the place of its logit, see `read_labels`; None takes them as they are.
+        order: For each class of the data set, the place of its logit, see `order_of`; None takes them as they are.
         twin: The PyTorch model; takes pixels in [0, 1] and gives its logits in the data set's order.
         threads: CPU threads of one call; None leaves it to the runtime.
 

@@ -1,8 +1,8 @@
-"""What an assessment needs to know of one classifier: where it is, and what it is attacked with, and on."""
+"""One classifier that is verified: where it is, what images it is attacked on, and with what."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.errors import InputError
@@ -22,8 +22,8 @@ REPLAY = "replay"
 
 
 @dataclass(frozen=True, eq=False)
-class EvalCase:
-    """One classifier and its images.
+class Artifact:
+    """One classifier and its images; `run.verify_artifact` opens and evaluates it.
 
     Attributes:
         source: Opens it.
@@ -32,7 +32,7 @@ class EvalCase:
         index: int64 [N], the place of each image in the evidence or in the data set's drawn images.
         classes: Names of the classes.
         examples: Adversarial examples of an earlier evaluation of the same images, to be replayed; None without.
-        attacks: What it faces unless the user says otherwise.
+        attacks: Names of the attacks that it faces unless the user says otherwise.
     """
 
     source: Source
@@ -43,15 +43,15 @@ class EvalCase:
     examples: Tensor | None
     attacks: tuple[str, ...]
 
-    def select(self, rows: Tensor) -> EvalCase:
+    def select(self, rows: Tensor) -> Artifact:
         """The same with some of its images, in the order of an int64 index."""
         examples = None if self.examples is None else self.examples[rows]
-        return EvalCase(
-            self.source, self.images[rows], self.labels[rows], self.index[rows], self.classes, examples, self.attacks
+        return replace(
+            self, images=self.images[rows], labels=self.labels[rows], index=self.index[rows], examples=examples
         )
 
 
-def evidence_case(bundle: Bundle, engine: str, recipe: Recipe, samples: int | None, seed: int) -> EvalCase:
+def on_evidence(bundle: Bundle, engine: str, recipe: Recipe, samples: int | None, seed: int) -> Artifact:
     """An engine of a bundle, or its twin, on the evidence images that came with it.
 
     Args:
@@ -75,7 +75,7 @@ def evidence_case(bundle: Bundle, engine: str, recipe: Recipe, samples: int | No
         msg = f"--samples {samples}: {bundle.path} holds {len(labels)} evidence images"
         raise InputError(msg)
     examples = evidence.adversarial.get(engine, evidence.adversarial.get("twin"))
-    everything = EvalCase(
+    everything = Artifact(
         source=BundleSource(bundle.path, engine),
         images=torch.from_numpy(evidence.images),
         labels=labels,
@@ -87,7 +87,7 @@ def evidence_case(bundle: Bundle, engine: str, recipe: Recipe, samples: int | No
     return everything.select(stratified(labels, samples or len(labels), derive_generator(seed, "verify")))
 
 
-def test_set_case(source: Source, recipe: Recipe, samples: int | None, seed: int, *, gradient: bool) -> EvalCase:
+def on_test_images(source: Source, recipe: Recipe, samples: int | None, seed: int, *, gradient: bool) -> Artifact:
     """Anything on test images of a recipe's data set.
 
     Args:
@@ -105,7 +105,7 @@ def test_set_case(source: Source, recipe: Recipe, samples: int | None, seed: int
 
     drawn: EvaluationImages = evaluation_images(recipe, samples or recipe.verify.samples or None, seed)
     check_fit(source.name, source.form(), tuple(drawn.images.shape[1:]), drawn.classes)
-    return EvalCase(
+    return Artifact(
         source=source,
         images=drawn.images,
         labels=drawn.labels,

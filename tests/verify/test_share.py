@@ -1,0 +1,82 @@
+"""Where finished shards are kept, and who may keep them."""
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from tscnc_deploy.robustness import Threat
+from tscnc_deploy.verify.plan import Plan
+from tscnc_deploy.verify.share import shard_store
+
+PLAN = Plan(threat=Threat(epsilon=0.1), limits={})
+
+
+class Source:
+    name = "model"
+
+    def digest(self):
+        return "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "tscnc-deploy" / "verify"
+
+
+def is_free(cache: Path) -> bool:
+    lock = FileLock(cache / "0123456789abcdef.lock", blocking=False)
+    try:
+        lock.acquire()
+    except OSError:
+        return False
+    lock.release()
+    return True
+
+
+def test_the_leading_process_alone_locks_and_stores(cache):
+    with shard_store(Source(), PLAN, leads=False) as store:
+        assert store is None
+        assert not cache.exists()
+        # The other process of torchrun has not taken the lock away.
+        with shard_store(Source(), PLAN, leads=True) as leading:
+            assert leading == cache / "0123456789abcdef"
+
+
+def test_the_lock_is_released_when_the_evaluation_ends(cache):
+    with shard_store(Source(), PLAN, leads=True) as store:
+        store.mkdir()
+        (store / "shard").touch()
+        assert not is_free(cache)
+    assert is_free(cache)
+    assert not store.exists()
+
+
+def test_after_a_failure_the_lock_is_free_and_the_shards_are_kept(cache):
+    kept = []
+    with pytest.raises(ValueError, match="failed") as caught, shard_store(Source(), PLAN, leads=True) as store:
+        store.mkdir()
+        kept.append(store)
+        raise ValueError("failed")
+    # The traceback holds the frames of the context, so nothing here was left to garbage collection.
+    assert caught.value.__traceback__ is not None
+    assert is_free(cache)
+    assert kept[0].is_dir()
+
+
+def test_two_evaluations_of_the_same_do_not_share_a_folder(cache):
+    with shard_store(Source(), PLAN, leads=True) as first, shard_store(Source(), PLAN, leads=True) as second:
+        assert first is not None
+        assert second is None
+        assert not is_free(cache)
+    assert is_free(cache)
+
+
+def test_a_folder_of_the_users_is_not_locked(cache, tmp_path):
+    plan = Plan(threat=Threat(epsilon=0.1), limits={}, store=tmp_path / "mine")
+    with shard_store(Source(), plan, leads=True) as store:
+        assert store == tmp_path / "mine"
+    with shard_store(Source(), plan, leads=False) as store:
+        assert store is None
+    assert not cache.exists()

@@ -1,0 +1,359 @@
+"""One evaluation from attacks to gates: what builds, `verify` and `check` say of a classifier is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.data.sampling import stratified
+from tscnc_deploy.devices import deterministic
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.evaluation import Evaluation
+from tscnc_deploy.robustness.gates import at_least
+from tscnc_deploy.robustness.masking import MaskingWarning, check_masking, masking_queries
+from tscnc_deploy.robustness.measures.registry import measure
+from tscnc_deploy.robustness.parity import Parity, compare_logits
+from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
+from tscnc_deploy.robustness.sharding.work import ShardProgress
+from tscnc_deploy.robustness.sharding.workers import InProcess, Workers
+from tscnc_deploy.robustness.statistics.comparison import Comparison, compare
+from tscnc_deploy.robustness.statistics.intervals import images_to_settle
+from tscnc_deploy.robustness.statistics.sequential import Decision
+from tscnc_deploy.robustness.stronger import STRONGER_QUERIES, merge, stronger_attacks
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victims import EngineVictim, Victim
+from tscnc_deploy.seeds import derive_generator
+
+Share = Literal["clean", "robust"]
+
+# Signs of masking show on few images, and the search for them costs about as much as a strong attack.
+MASKING_IMAGES = 128
+# However little of a budget is left: a slow model must not get out of the search.
+_LEAST_MASKING_IMAGES = 16
+_LEAST_STRONGER_IMAGES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A classifier that a case is compared with, image by image.
+
+    Attributes:
+        robust: bool [N], whether it was robust on each image under its own attacks.
+        victim: Faces the case's adversarial examples too; None compares both under their own attacks.
+        adversarial: float32 [N, C, H, W], its examples, which the case's victim faces too; None where the case's
+            attacks replay them already.
+    """
+
+    robust: Tensor
+    victim: Victim | None = None
+    adversarial: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class EvalCase:
+    """What is evaluated, what attacks it, and the bounds that it must keep.
+
+    Attributes:
+        victim: What is attacked.
+        images: float32 [N, C, H, W] in [0, 1].
+        labels: int64 [N].
+        threat: How far images may be moved.
+        attacks: At least one, of different names.
+        gates: Least clean and robust accuracy, in [0, 1).
+        cascade: Attack only what earlier attacks left robust.
+        seed: Of everything random.
+        batch_size: Images per forward pass.
+        masking: Whether to look for signs of gradient masking, on at most `MASKING_IMAGES` images.
+        stronger: Whether signs of masking lead to a stronger attack, which then counts like the others.
+        surrogate: Another model with gradients, whose adversarial examples are a further sign.
+        measures: Names of what is measured besides, see `MEASURES`.
+        tolerance: Largest difference allowed between a logit of an engine and of its twin; None does not compare them.
+        reference: What the victim is compared with.
+    """
+
+    victim: Victim
+    images: Tensor
+    labels: Tensor
+    threat: Threat
+    attacks: Sequence[Attack]
+    gates: Mapping[Share, float] = field(default_factory=dict)
+    cascade: bool = False
+    seed: int = 0
+    batch_size: int = 256
+    masking: bool = True
+    stronger: bool = False
+    surrogate: Victim | None = None
+    measures: Sequence[str] = ()
+    tolerance: float | None = None
+    reference: Reference | None = None
+
+    def select(self, rows: Tensor) -> EvalCase:
+        """The same with some of its images, an int64 index; what attacks and reference hold stays that of all."""
+        return replace(self, images=self.images[rows], labels=self.labels[rows])
+
+
+@dataclass(frozen=True)
+class GateDecision:
+    """What a sequential test said of one gate.
+
+    Attributes:
+        limit: The share to be reached.
+        decision: "undecided" if even all images did not settle it.
+        images: After how many images it was made.
+        low: Lower end of the interval that allows for the looks.
+        high: Its upper end.
+    """
+
+    limit: float
+    decision: Decision
+    images: int
+    low: float
+    high: float
+
+
+class Stop(Protocol):
+    """Ends an evaluation before its last image, such as when a budget is spent."""
+
+    @property
+    def decisions(self) -> Mapping[Share, GateDecision]:
+        """What sequential tests said, by gate; empty without such tests."""
+        ...
+
+    @property
+    def reason(self) -> str | None:
+        """Why the evaluation ended early; None if it did not."""
+        ...
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals of everything, so that they hold wherever the evaluation ends."""
+        ...
+
+    def __call__(self, known: Evaluation) -> bool:
+        """Whether to end, given the evaluation of all images so far."""
+        ...
+
+    def affords(self, known: Evaluation, queries: int) -> int | None:
+        """For how many images the rest of the budget allows so many queries each; None is no bound."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class CaseResult:
+    """What was measured of a case; tensors are on the CPU.
+
+    Attributes:
+        case: With the images that were evaluated, in the order of `evaluation`.
+        evaluation: Under the attacks.
+        gates: Each bound, what was measured, and "images_to_settle" where that is inconclusive.
+        warnings: Signs of gradient masking; None if there was no search, as for a victim without gradients.
+        stronger: Names of the attacks that ran because of them.
+        measures: What else was measured, by name.
+        predictions: int64 [N], the class given to each image as it is.
+        adversarial_predictions: int64 [N], to each adversarial example.
+        parity: How far the engine's logits are from its twin's, on images and adversarial examples.
+        comparison: What the victim loses against the reference.
+        stopped: Why the evaluation ended before the last image, and after how many; None if it did not.
+    """
+
+    case: EvalCase
+    evaluation: Evaluation
+    gates: list[dict[str, Any]]
+    warnings: list[MaskingWarning] | None
+    stronger: tuple[str, ...]
+    measures: dict[str, dict[str, object]]
+    predictions: Tensor
+    adversarial_predictions: Tensor
+    parity: Parity | None
+    comparison: Comparison | None
+    stopped: dict[str, Any] | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was passed."""
+        return all(gate["passed"] for gate in self.gates)
+
+
+def evaluate_case(
+    case: EvalCase,
+    *,
+    shard_size: int = 256,
+    store: Path | None = None,
+    identity: str = "",
+    workers: Workers | None = None,
+    stop: Stop | None = None,
+    progress: ShardProgress | None = None,
+) -> CaseResult:
+    """Attacks, looks for signs of masking, measures, compares, and holds the figures against the gates.
+
+    Args:
+        case: What is evaluated.
+        shard_size: See `evaluate_in_shards`, as for the next four.
+        store: Folder for finished shards.
+        identity: Names the victim in the store.
+        workers: Who evaluates; by default this process. What is not an attack, the leading process does alone: in the
+            others `warnings` is None and `measures` is empty.
+        stop: Ends the evaluation early. The images must then be in an order that leaves every beginning representative.
+        progress: See `ShardProgress`.
+
+    Raises:
+        InputError: Something that would give a wrong number, see `evaluate`; a tolerance without a twin.
+    """
+    if case.tolerance is not None and not isinstance(case.victim, EngineVictim):
+        msg = f"a tolerance of {case.tolerance:g} is for an engine beside its twin, not {type(case.victim).__name__}"
+        raise InputError(msg)
+    workers = workers or InProcess()
+    confidence = stop.confidence if stop else 0.95
+    total = len(case.labels)
+
+    def attack(part: EvalCase, attacks: Sequence[Attack], *, cascade: bool, until: Stop | None = None) -> Evaluation:
+        return evaluate_in_shards(
+            part.victim,
+            part.images,
+            part.labels,
+            part.threat,
+            attacks,
+            shard_size=shard_size,
+            store=store,
+            identity=identity,
+            workers=workers,
+            until=until,
+            seed=part.seed,
+            batch_size=part.batch_size,
+            confidence=confidence,
+            cascade=cascade,
+            progress=progress,
+        )
+
+    with deterministic(tf32=False):
+        evaluation = attack(case, case.attacks, cascade=case.cascade, until=stop)
+        if evaluation.clean.total < total:
+            case = case.select(torch.arange(evaluation.clean.total))
+        warnings = None
+        if case.masking and case.victim.has_gradient and workers.leads:
+            warnings = _signs_of_masking(case, evaluation, stop, progress)
+        stronger: list[Attack] = []
+        if case.stronger and (signs := workers.share([sign.name for sign in warnings or []])):
+            count = workers.share(_affordable(evaluation, stop))
+            seen = torch.arange(count)
+            case, evaluation = case.select(seen), evaluation.select(seen, confidence)
+            left = evaluation.robust_mask.nonzero().squeeze(1)
+            if len(left):
+                part = case.select(left)
+                stronger = stronger_attacks(signs, part.attacks, part.images, part.labels, part.threat, part.surrogate)
+            if stronger:
+                evaluation = merge(evaluation, left, attack(part, stronger, cascade=True), confidence)
+        logits = [_logits(case, case.victim, images) for images in (case.images, evaluation.adversarial)]
+        return CaseResult(
+            case=case,
+            evaluation=evaluation,
+            gates=_gates(case, evaluation, stop.decisions if stop and not stronger else {}),
+            warnings=warnings,
+            stronger=tuple(each.name for each in stronger),
+            measures={name: _measure(name, case, progress) for name in case.measures if workers.leads},
+            predictions=logits[0].argmax(1),
+            adversarial_predictions=logits[1].argmax(1),
+            parity=_parity(case, evaluation, logits),
+            comparison=_comparison(case, evaluation),
+            stopped=_stopped(stop, evaluation.clean.total, total),
+        )
+
+
+def _signs_of_masking(
+    case: EvalCase, evaluation: Evaluation, stop: Stop | None, progress: ShardProgress | None
+) -> list[MaskingWarning]:
+    count = min(len(case.labels), MASKING_IMAGES)
+    affordable = stop.affords(evaluation, masking_queries(evaluation)) if stop else None
+    if affordable is not None:
+        count = min(count, max(affordable, _LEAST_MASKING_IMAGES))
+    rows = stratified(case.labels, count, derive_generator(case.seed, "masking"))
+    if progress:
+        progress("signs of gradient masking", 0, 1, None)
+    return check_masking(
+        case.victim,
+        case.images[rows],
+        case.labels[rows],
+        case.threat,
+        evaluation.select(rows),
+        surrogate=case.surrogate,
+        seed=case.seed,
+        batch_size=case.batch_size,
+    )
+
+
+def _affordable(evaluation: Evaluation, stop: Stop | None) -> int:
+    """How many of the images, from the first on, can face a stronger attack; only robust ones cost something."""
+    total = evaluation.clean.total
+    images = stop.affords(evaluation, STRONGER_QUERIES) if stop else None
+    if images is None:
+        return total
+    return min(max(int((evaluation.robust_mask.cumsum(0) <= images).sum()), _LEAST_STRONGER_IMAGES), total)
+
+
+def _gates(case: EvalCase, evaluation: Evaluation, decisions: Mapping[Share, GateDecision]) -> list[dict[str, Any]]:
+    """Each bound and what was measured; an inconclusive one says how many images would settle it."""
+    gates = []
+    for what, limit in case.gates.items():
+        share, decision = getattr(evaluation, what), decisions.get(what)
+        if decision:
+            share = replace(share, low=decision.low, high=decision.high)
+        gate = at_least(f"{what} accuracy, lower end", share, limit)
+        more: dict[str, Any] = {"decided_after": decision.images} if decision else {}
+        if gate.inconclusive:
+            more |= {"images_to_settle": images_to_settle(share, limit)}
+        gates.append(gate.to_json() | more)
+    return gates
+
+
+def _measure(name: str, case: EvalCase, progress: ShardProgress | None) -> dict[str, object]:
+    def report(what: str, done: int, total: int) -> None:
+        if progress:
+            progress(f"{name}: {what}", done, total, None)
+
+    return measure(
+        name,
+        case.victim,
+        case.images,
+        case.labels,
+        case.threat,
+        seed=case.seed,
+        batch_size=case.batch_size,
+        progress=report,
+    )
+
+
+def _parity(case: EvalCase, evaluation: Evaluation, logits: Sequence[Tensor]) -> Parity | None:
+    if case.tolerance is None or not isinstance(case.victim, EngineVictim):
+        return None
+    clean, adversarial = (_logits(case, case.victim.twin, each) for each in (case.images, evaluation.adversarial))
+    return compare_logits(logits[0], clean, logits[1], adversarial, case.tolerance)
+
+
+def _comparison(case: EvalCase, evaluation: Evaluation) -> Comparison | None:
+    """Paired, image by image; a budget may have ended one of the two evaluations earlier."""
+    if (reference := case.reference) is None:
+        return None
+    count = min(len(case.labels), len(reference.robust))
+    labels = case.labels[:count].cpu()
+    before, now = reference.robust[:count], evaluation.robust_mask[:count]
+    if reference.victim is not None:
+        before = before & (_logits(case, reference.victim, evaluation.adversarial[:count]).argmax(1) == labels)
+    if reference.adversarial is not None:
+        now = now & (_logits(case, case.victim, reference.adversarial[:count]).argmax(1) == labels)
+    return compare(before, now)
+
+
+def _logits(case: EvalCase, victim: Victim, images: Tensor) -> Tensor:
+    return torch.cat([victim.logits(part.to(victim.device)).cpu() for part in torch.split(images, case.batch_size)])
+
+
+def _stopped(stop: Stop | None, images: int, total: int) -> dict[str, Any] | None:
+    if stop is None or (stop.reason is None and images == total):
+        return None
+    return {"reason": stop.reason or "the budget is spent", "images": images, "of": total}

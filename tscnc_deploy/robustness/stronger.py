@@ -1,0 +1,100 @@
+"""Attacks that signs of gradient masking call for, on the images that the attacks so far left robust."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDT
+from tscnc_deploy.robustness.attacks.base import Attack, per_image
+from tscnc_deploy.robustness.attacks.replay import Replay
+from tscnc_deploy.robustness.attacks.square import Square
+from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
+from tscnc_deploy.robustness.statistics.intervals import accuracy
+from tscnc_deploy.robustness.threat import Threat
+from tscnc_deploy.robustness.victims import Victim
+
+Number = TypeVar("Number", int, float)
+
+STRONGER_QUERIES = 2000
+_TRANSFER_STEPS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer(Replay):
+    """Replay of adversarial examples that were made for another model."""
+
+    name: ClassVar[str] = "transfer"
+
+
+def stronger_attacks(
+    signs: Collection[str],
+    attacks: Sequence[Attack],
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    surrogate: Victim | None = None,
+) -> list[Attack]:
+    """What may succeed where gradients mislead: a long search without gradients, and another model's examples.
+
+    Args:
+        signs: Names of `MaskingWarning`s.
+        attacks: What has been tried; nothing is repeated.
+        images: What is left, float32 [N, C, H, W] in [0, 1].
+        labels: int64 [N].
+        threat: How far images may be moved.
+        surrogate: The model that "transfer-stronger" is about.
+    """
+    stronger: list[Attack] = []
+    longest = max((attack.queries for attack in attacks if isinstance(attack, Square)), default=0)
+    if longest < STRONGER_QUERIES:
+        stronger.append(Square(STRONGER_QUERIES))
+    if surrogate is not None and "transfer-stronger" in signs:
+        searches: list[Attack] = [APGDCE(_TRANSFER_STEPS), APGDT(_TRANSFER_STEPS)]
+        stronger.append(Transfer(evaluate(surrogate, images, labels, threat, searches).adversarial))
+    return stronger
+
+
+def merge(evaluation: Evaluation, rows: Tensor, found: Evaluation, confidence: float = 0.95) -> Evaluation:
+    """An evaluation and further attacks on the images that it left robust.
+
+    Args:
+        evaluation: Of all images.
+        rows: int64 [M], the images that it left robust.
+        found: Of these images, a cascade. What each of its attacks leaves robust, all attacks before it left too.
+        confidence: Of the intervals.
+    """
+    by_attack = dict(evaluation.robust_by_attack)
+    for name, robust in found.robust_by_attack.items():
+        by_attack[name] = _put(evaluation.robust_mask, rows, robust)
+    robust_mask = _put(evaluation.robust_mask, rows, found.robust_mask)
+    misclassified = per_image(~found.robust_mask)
+    adversarial = _put(
+        evaluation.adversarial, rows, torch.where(misclassified, found.adversarial, evaluation.adversarial[rows])
+    )
+    return replace(
+        evaluation,
+        robust=accuracy(int(robust_mask.sum()), len(robust_mask), confidence),
+        attacks=evaluation.attacks
+        | {name: accuracy(int(by_attack[name].sum()), len(robust_mask), confidence) for name in found.attacks},
+        settings=evaluation.settings | found.settings,
+        robust_by_attack=by_attack,
+        robust_mask=robust_mask,
+        adversarial=adversarial,
+        seconds=_sum(evaluation.seconds, found.seconds),
+        queries=_sum(evaluation.queries, found.queries),
+    )
+
+
+def _put(values: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+    values = values.clone()
+    values[rows] = others
+    return values
+
+
+def _sum(first: dict[str, Number], second: dict[str, Number]) -> dict[str, Number]:
+    return first | {name: first.get(name, 0) + value for name, value in second.items()}
