@@ -61,6 +61,7 @@ def test_a_build_ships_its_provenance(tiny_build):
     assert {name: said for name, said in record["environment"].items() if name != "device"}.items() <= version.items()
     hardware = predicate["buildDefinition"]["internalParameters"]["hardware"]
     assert hardware["threads"] == torch.get_num_threads()
+    assert hardware["threads_by_stage"]["train"] == hardware["threads_by_stage"]["reverify"] == hardware["threads"]
     script = (tiny_build.bundle / "reproduce.sh").read_text()
     assert f"OMP_NUM_THREADS={torch.get_num_threads()}" in script
     assert list(record["seconds"]) == ["train", "prune", "finetune", "verify", "export", "reverify"]

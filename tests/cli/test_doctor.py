@@ -5,11 +5,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from tscnc_deploy.cli import main
 from tscnc_deploy.cli.common import machine
+from tscnc_deploy.engines import processor
 from tscnc_deploy.engines.tensorrt import library
+from tscnc_deploy.threads import Cores
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
@@ -39,6 +42,23 @@ def test_a_healthy_machine_is_described_for_people():
         "Machine", "Packages", "Extras", "Targets",
     ]  # fmt: skip
     assert any(line.split() == ["onnx-cpu", "builds", "and", "runs", "here"] for line in lines)
+
+
+def test_it_says_on_how_many_cores_it_may_compute_and_with_how_many_threads(monkeypatch):
+    monkeypatch.setattr(machine, "find_cores", lambda: Cores(machine=16, affinity=8, physical=4, quota=1.5, load=3.25))
+    monkeypatch.setattr(
+        processor, "find_cores", lambda: Cores(machine=16, affinity=8, physical=4, quota=1.5, load=3.25)
+    )
+    monkeypatch.setenv("TSCNC_THREADS", "5")
+    before = torch.get_num_threads()
+    try:
+        cpu = json.loads(doctor("--json").stdout)["cpu"]
+        names = ("cores", "affinity", "physical", "quota", "usable_cores", "load", "threads")
+        assert [cpu[name] for name in names] == [16, 8, 4, 1.5, 2, 3.25, 5]
+        said = "4 usable (8 of 16 hardware threads), a quota of 1.5 cores' time, load 3.2; computes with 5 threads"
+        assert any(line.split(maxsplit=1) == ["cores", said] for line in doctor().stdout.splitlines())
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_missing_tensorrt_comes_with_the_command(monkeypatch):

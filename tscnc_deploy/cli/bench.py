@@ -42,7 +42,12 @@ _BATCHES = (1, 8, 32)
 @click.option(
     "--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Calls before them, not timed."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of one call.  [default: the runtime's choice]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads of one call.  [default: TSCNC_THREADS, else the cores that this process may use]",
+)
 @click.option("--rebuild", is_flag=True, help="Rebuild TensorRT engines that do not open here, for this GPU.")
 @click.option(
     "--out",

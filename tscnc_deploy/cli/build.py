@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.options import device_option, recipe_from_options, recipe_options
+from tscnc_deploy.cli.common.options import device_option, recipe_from_options, recipe_options, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.errors import MissingDataError
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     "for data that must not be shipped: verify.ship_images=false.",
 )
 @device_option
+@threads_option
 @click.option("--plan", is_flag=True, help="Show the stages, what is done already and the cost; run nothing.")
 @json_option
 def build(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tscnc_deploy.cli.common.bundles import bundle_argument
-from tscnc_deploy.cli.common.options import complete_recipe, device_option
+from tscnc_deploy.cli.common.options import complete_recipe, device_option, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
 
@@ -88,6 +88,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--junit", type=_FILE, metavar="FILE", help="Write every check as a test case, as JUnit XML.")
 @device_option
+@threads_option
 @json_option
 def check(
     bundle: Path,

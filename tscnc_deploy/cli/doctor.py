@@ -153,12 +153,12 @@ def _targets() -> dict[str, Any]:
 
 def _show(findings: dict[str, Any]) -> None:
     cpu, memory, disk, cuda, runtime = (findings[key] for key in ("cpu", "memory", "disk", "cuda", "onnxruntime"))
-    cores = f"{cpu['usable_cores']} of {cpu['cores']} cores"
     rows = [
         ["tscnc-deploy", findings["tscnc_deploy"]],
         ["Python", f"{findings['python']}, {findings['executable']}"],
         ["system", findings["os"]],
-        ["processor", f"{cpu['model']}, {cores}, {' '.join(cpu['instructions']) or 'no known extensions'}"],
+        ["processor", f"{cpu['model']}, {' '.join(cpu['instructions']) or 'no known extensions'}"],
+        ["cores", _cores_line(cpu)],
         ["memory", f"{_gib(memory['free'])} free of {_gib(memory['total'])}"],
         ["disk", f"{_gib(disk['free'])} free of {_gib(disk['total'])} in {disk['folder']}"],
     ]
@@ -188,6 +188,14 @@ def _show(findings: dict[str, Any]) -> None:
         click.echo(f"\nhint: {hint}")
     for found in findings["problems"]:
         click.echo(f"\nPROBLEM: {found['problem']}\n  mend it with: {found['fix']}")
+
+
+def _cores_line(cpu: dict[str, Any]) -> str:
+    quota = "no quota of time" if cpu["quota"] is None else f"a quota of {cpu['quota']:g} cores' time"
+    load = "load unknown" if cpu["load"] is None else f"load {cpu['load']:.1f}"
+    threads = "1 thread" if cpu["threads"] == 1 else f"{cpu['threads']} threads"
+    usable = f"{cpu['physical']} usable ({cpu['affinity']} of {cpu['cores']} hardware threads)"
+    return f"{usable}, {quota}, {load}; computes with {threads}"
 
 
 def _extra_row(name: str, extra: dict[str, Any]) -> list[str]:

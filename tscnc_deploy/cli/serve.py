@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     "--instances", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Copies of the engine."
 )
 @click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads per copy.  [default: the runtime's]"
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="CPU threads per copy.  [default: TSCNC_THREADS, else the cores that this process may use]",
 )
 @trust_options
 @signer_options

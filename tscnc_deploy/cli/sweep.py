@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.options import device_option
+from tscnc_deploy.cli.common.options import device_option, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     help="Change any key of every build, such as --set train.epochs=5; may be given several times.",
 )
 @device_option
+@threads_option
 @click.option("--plan", is_flag=True, help="Show the builds, what is done already and the cost; run nothing.")
 @json_option
 def sweep(sweep: str | None, out: Path | None, device: str, plan: bool, as_json: bool, **options: Any) -> None:

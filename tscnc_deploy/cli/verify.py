@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.options import complete_attack, device_option
+from tscnc_deploy.cli.common.options import complete_attack, device_option, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdout
 from tscnc_deploy.cli.common.verify_options import (
     ArtifactType,
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @effort_options
 @output_options
 @device_option
+@threads_option
 @json_option
 def verify(
     artifact: Path | str, as_json: bool, per_image: Path | None, save_examples: Path | None, **options: Any

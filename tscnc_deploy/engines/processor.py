@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from pathlib import Path
 from typing import Any
+
+from tscnc_deploy.threads import find_cores
 
 # Instruction sets that decide how fast convolutions and int8 or bf16 arithmetic are.
 _INSTRUCTIONS = (
@@ -24,9 +25,10 @@ def processor() -> dict[str, Any]:
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     present = set(flags[1].split()) if flags else set()
+    cores = find_cores()
     return {
         "model": model[1] if model else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores.machine,
+        "usable_cores": cores.usable,
         "instructions": [name for name in _INSTRUCTIONS if name in present],
     }

@@ -31,6 +31,7 @@ from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, selec
 from tscnc_deploy.pipeline.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
+from tscnc_deploy.threads import thread_count
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # How an operating system says that a folder cannot be used as it is.
@@ -117,7 +118,7 @@ class Run:
                     result = StageResult(stage.name, cached=True, seconds=record["seconds"])
                 progress.finish(stage.name, cached=result.cached, seconds=result.seconds)
                 digests[stage.name] = record["outputs"]
-                times[stage.name] = Times(record.get("started"), record["seconds"])
+                times[stage.name] = Times(record.get("started"), record["seconds"], record.get("threads"))
                 results.append(result)
         return results
 
@@ -213,6 +214,8 @@ class Run:
             "outputs": folder_digests(partial),
             "started": started,
             "seconds": time.monotonic() - clock,
+            # Sums in another order round differently: bytes of outputs may depend on it, what they mean does not.
+            "threads": thread_count(),
         }
         self._publish(stage, partial, record)
         _remove(work)

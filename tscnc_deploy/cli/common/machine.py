@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tscnc_deploy.engines.processor import processor
+from tscnc_deploy.threads import find_cores, thread_count
 from tscnc_deploy.versions import installed_version, is_older
 
 # Module -> what pip is asked for, as in the dependencies of pyproject.toml; onnxruntime is `onnxruntime_requirement`.
@@ -62,10 +63,17 @@ def system() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "os": platform.platform(),
-        "cpu": processor(),
+        "cpu": processor() | _time_of_cores(),
         "memory": _memory(),
         "disk": {"folder": str(Path.cwd()), "total": disk.total, "free": disk.free},
     }
+
+
+def _time_of_cores() -> dict[str, Any]:
+    """What limits the number of threads, how busy the machine is, and the "threads" that will compute."""
+    cores = find_cores()
+    found = {"affinity": cores.affinity, "physical": cores.physical}
+    return found | {"quota": cores.quota, "load": cores.load, "threads": thread_count()}
 
 
 def package(module: str, requirement: str) -> dict[str, Any]:

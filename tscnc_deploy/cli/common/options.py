@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES
 from tscnc_deploy.text import any_of
+from tscnc_deploy.threads import MOST, configure
 
 if TYPE_CHECKING:
     from tscnc_deploy.recipe import Recipe
@@ -122,6 +123,23 @@ def device_option(command: Command) -> Command:
         default="auto",
         show_default=True,
         help="Where to compute; auto is the GPU if torch sees one.",
+    )(command)
+
+
+def threads_option(command: Command) -> Command:
+    """Adds --threads, which holds for everything that the command computes; not passed to it. See `threads.configure`.
+
+    The program has called `configure` already; here what was asked for takes its place, before torch is imported.
+    """
+    return click.option(
+        "--threads",
+        type=click.IntRange(1, MOST),
+        metavar="N",
+        expose_value=False,
+        is_eager=True,
+        callback=lambda context, parameter, value: configure(value) if value is not None else None,
+        help="CPU threads of training, attacks and engines, also TSCNC_THREADS.  [default: OMP_NUM_THREADS, else the "
+        "cores that this process may use]",
     )(command)
 
 

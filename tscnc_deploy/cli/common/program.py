@@ -19,6 +19,7 @@ import click
 
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.text import did_you_mean
+from tscnc_deploy.threads import configure
 
 COMMANDS = (
     "build",
@@ -72,6 +73,8 @@ class Program(click.Group):
         """Runs the command and turns errors into a message and an exit status, see `tscnc_deploy.cli`."""
         try:
             with _quiet_libraries(), _sigterm_as_interrupt():
+                # Here, as OpenMP reads its environment when a command imports torch.
+                configure()
                 try:
                     return super().invoke(ctx)
                 finally:

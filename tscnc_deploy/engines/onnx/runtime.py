@@ -23,7 +23,7 @@ class OnnxRuntimeEngine(CheckedEngine):
         path: Sparse or dense file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
         name: Name of the target; the file's name without its suffix by default.
         provider: "CPUExecutionProvider" or "CUDAExecutionProvider"; no other is used in its place.
-        threads: Threads of one call; None takes one per physical core.
+        threads: Threads of one call; None takes `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
         batch_max: Longer batches are split, and sooner where they would take too much memory, see `onnx_memory`. A file
             with a fixed batch size overrides both.

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.text import not_among
+from tscnc_deploy.threads import thread_count
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -30,7 +31,7 @@ def open_session(data: bytes, path: Path, provider: str, threads: int | None) ->
         data: An ONNX file that `onnx_file.parse_onnx` has accepted.
         path: Name of the file, for messages.
         provider: `CPU` or `CUDA`.
-        threads: CPU threads of one call; None takes one per physical core.
+        threads: CPU threads of one call; None takes `threads.thread_count`.
 
     Raises:
         InputError: onnxruntime refuses the model, or does not know the provider.
@@ -54,7 +55,7 @@ def _session(data: bytes, provider: str, threads: int | None) -> onnxruntime.Inf
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.use_deterministic_compute = True
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads or thread_count()
     # Attacks alternate between an engine and its twin: threads that wait actively take the cores from PyTorch.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(data, options, providers=[(provider, _OPTIONS[provider])], enable_fallback=0)

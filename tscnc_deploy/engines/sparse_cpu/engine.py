@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.program import write_program
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.threads import thread_count
 
 
 class SparseCpuEngine(CheckedEngine):
@@ -30,7 +30,7 @@ class SparseCpuEngine(CheckedEngine):
         path: Sparse or dense file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
         name: Name of the target; the file's name without its suffix by default.
         instructions: "auto", or one of `library.INSTRUCTIONS` to force it.
-        threads: Threads of one call; None takes one per core that this process may use.
+        threads: Threads of one call; None takes `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
         batch_max: Longer batches are split, and sooner where they would take too much memory, see `onnx_memory`. A file
             with a fixed batch size overrides both.
@@ -59,7 +59,7 @@ class SparseCpuEngine(CheckedEngine):
         fits = largest_batch(model, signature, self._path)
         program = write_program(lower(model, self._path))
         try:
-            self._core = Core(program, instructions, threads or _usable_cores())
+            self._core = Core(program, instructions, threads or thread_count())
         except InputError as error:
             msg = f"{self._path}: {error}"
             raise InputError(msg) from error
@@ -87,9 +87,3 @@ class SparseCpuEngine(CheckedEngine):
         except InputError as error:
             msg = f"{self._path}: a batch of {len(images)}: {error}"
             raise InputError(msg) from error
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -46,10 +46,12 @@ class Times:
     Attributes:
         started: ISO 8601 in UTC; None where an older version did not write it down.
         seconds: How long it took, since the last interruption.
+        threads: CPU threads that computed it; None where that was not written down.
     """
 
     started: str | None
     seconds: float
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
     from tscnc_deploy.bundle.writer import digests
 
     out, code, distributions = context.out, code_version(), build_distributions()
-    hardware = _hardware(environment["device"])
+    hardware = _hardware(context, environment["device"])
     weights = digest_of_file(out / TWIN)
     (out / SBOM).write_bytes(render_sbom(shipped.name, weights, distributions))
     script = render_script(
@@ -75,8 +75,8 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
     (out / PROVENANCE).write_bytes(strict_json.dumps(provenance(build, files)))
 
 
-def _hardware(device: str) -> dict[str, Any]:
-    """On what rounding may depend: the processor's vector instructions as PyTorch uses them, and its threads."""
+def _hardware(context: Context, device: str) -> dict[str, Any]:
+    """On what rounding may depend: the processor's vector instructions as PyTorch uses them, and threads."""
     import torch
 
     return {
@@ -84,6 +84,8 @@ def _hardware(device: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        # A build that was continued elsewhere may have had others in its earlier stages.
+        "threads_by_stage": {name: times.threads for name, times in context.earlier.items() if times.threads},
     }
 
 

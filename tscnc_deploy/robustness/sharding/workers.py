@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.robustness.victims import Victim
+from tscnc_deploy.threads import thread_count
 
 if TYPE_CHECKING:
     from tscnc_deploy.robustness.evaluation import Evaluation
@@ -99,7 +100,7 @@ class Joblib:
 
     def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
         """See `Workers.run`; the victim given here stays unused."""
-        threads = max((os.cpu_count() or 1) // self.count, 1)
+        threads = max(thread_count() // self.count, 1)
         calls: list[Any] = [
             (_elsewhere, (self._open, self._devices[number % len(self._devices)], threads, task), {})
             for number, task in enumerate(tasks)
