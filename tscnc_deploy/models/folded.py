@@ -1,7 +1,8 @@
 """The same network with less work: an eval-mode copy that follows its weights, for attacks.
 
 Attacks take many gradients of a network that stays as it is meanwhile. The copy records no gradients of weights, needs
-no switch of batch norm's mode in the network, and has batch norms folded into the convolutions before them.
+no switch of batch norm's mode in the network, and has batch norms folded into the convolutions before them. Kernels
+lose the taps that meet nothing but padding, see `models.taps`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+
+from tscnc_deploy.models.taps import Taps, taps_by_layer
 
 # What torch.fx raises on networks whose Python code depends on the values of tensors, or that it does not know.
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError)
@@ -26,6 +29,8 @@ class FoldedCopy:
         model: Any module. It is not changed, and must keep its parameters and buffers; their values may change.
         dtype: Of the weights of the copy's convolutions and linear layers: float32, or bfloat16 if the copy runs
             under autocast, which then has none to cast in every pass.
+        input_shape: Of all images that the copy will see, [C, H, W]: what is not needed for them is left out. None
+            leaves out nothing.
 
     Attributes:
         network: The copy. Until the first `refreshed`, its folded layers hold no values.
@@ -34,7 +39,12 @@ class FoldedCopy:
 
     network: nn.Module
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        dtype: torch.dtype = torch.float32,
+        input_shape: tuple[int, int, int] | None = None,
+    ) -> None:
         shared: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
         shared |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
         self.network = copy.deepcopy(model, shared).eval()
@@ -43,10 +53,12 @@ class FoldedCopy:
             traced = fx.symbolic_trace(self.network)
         except _UNTRACEABLE:
             return
+        taps = taps_by_layer(self.network, input_shape) if input_shape is not None else {}
         for node, layer, norm in _foldable(traced):
-            if norm is None and dtype == torch.float32:
+            part = taps.get(str(node.target))
+            if norm is None and part is None and dtype == torch.float32:
                 continue
-            self._layers.append(_Layer.copied(layer, norm, dtype))
+            self._layers.append(_Layer.copied(layer, norm, dtype, part))
             traced.set_submodule(str(node.target), self._layers[-1].target)
             if norm is not None:
                 (follower,) = node.users
@@ -75,17 +87,25 @@ class _Layer:
     target: nn.Conv2d | nn.Linear
     source: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm2d | None
+    taps: Taps | None = None
 
     @classmethod
-    def copied(cls, source: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None, dtype: torch.dtype) -> _Layer:
+    def copied(
+        cls, source: nn.Conv2d | nn.Linear, norm: nn.BatchNorm2d | None, dtype: torch.dtype, taps: Taps | None
+    ) -> _Layer:
         target = copy.deepcopy(source)
-        target.weight = nn.Parameter(torch.empty_like(source.weight, dtype=dtype), requires_grad=False)
+        weight = source.weight if taps is None else taps.of(source.weight)
+        target.weight = nn.Parameter(torch.empty_like(weight, dtype=dtype), requires_grad=False)
+        if taps is not None and isinstance(target, nn.Conv2d):
+            target.kernel_size, target.padding = taps.shape, taps.padding
         if norm is not None or source.bias is not None:
             target.bias = nn.Parameter(target.weight.new_empty(len(target.weight)), requires_grad=False)
-        return cls(target, source, norm)
+        return cls(target, source, norm, taps)
 
     def refresh(self) -> None:
         weight, bias = self.source.weight, self.source.bias
+        if self.taps is not None:
+            weight = self.taps.of(weight)
         if self.norm is not None:
             scale, shift = _affine(self.norm)
             weight, bias = weight * scale[:, None, None, None], shift if bias is None else shift + scale * bias

@@ -39,7 +39,7 @@ def folded(victim: Victim, images: Tensor) -> Victim:
 
 def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
     try:
-        twin = FoldedCopy(victim.module)
+        twin = FoldedCopy(victim.module, input_shape=(images.shape[1], images.shape[2], images.shape[3]))
         if twin.folds == 0:
             return None
         module = twin.refreshed()

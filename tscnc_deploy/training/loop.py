@@ -16,6 +16,7 @@ from tscnc_deploy.data import Dataset, augment
 from tscnc_deploy.devices import deterministic
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models.folded import FoldedCopy
+from tscnc_deploy.models.taps import cropped
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.seeds import derive_generator
 from tscnc_deploy.training.balls import check_radius
@@ -71,6 +72,8 @@ class Training:
         self.numerics = Numerics.choose(recipe.train, device, dataset.input_shape)
         self.model = model.to(device=device, memory_format=self.numerics.memory_format)  # type: ignore[call-overload]
         _set_norm_momentum(model, self.settings.norm_momentum)
+        # The model's own weights, as training and saliencies run them.
+        self.network = cropped(model, dataset.input_shape)
         self.attacked = self.numerics.attacked(model)
         self.attacked.network = self.numerics.compiled(self.attacked.network)
         self.images, self.validation = dataset.train.to(device), dataset.validation.to(device)
@@ -100,7 +103,7 @@ class Training:
             return self._run(sparsifier, on_step)
 
     def _run(self, sparsifier: Sparsifier, on_step: OnStep) -> list[dict[str, Any]]:
-        forward = self.numerics.compiled(self.model)
+        forward = self.numerics.compiled(self.network)
         optimizer = build_optimizer(self.model, self.settings, self.phase.lr)
         decay = self.settings.ema if self.phase.average else 0.0
         average = WeightAverage(self.model, decay) if decay > 0 else None

@@ -17,12 +17,13 @@ from tscnc_deploy.models.folded import FoldedCopy
 
 @dataclass(frozen=True)
 class Numerics:
-    """Device, precision, memory format and compilation of one training."""
+    """Device, precision, memory format, compilation and image size of one training."""
 
     device: torch.device
     bf16: bool
     memory_format: torch.memory_format
     compiles: bool
+    input_shape: tuple[int, int, int]
 
     @classmethod
     def choose(cls, settings: recipe.Train, device: torch.device, input_shape: tuple[int, int, int]) -> Numerics:
@@ -41,11 +42,11 @@ class Numerics:
         suits = on_gpu or bf16 or min(input_shape[1:]) >= 32
         channels_last = suits if settings.channels_last == "auto" else settings.channels_last
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        return cls(device, bf16, memory_format, settings.compile)
+        return cls(device, bf16, memory_format, settings.compile, input_shape)
 
     def attacked(self, model: nn.Module) -> FoldedCopy:
         """The copy of a network that inner attacks run on."""
-        return FoldedCopy(model, torch.bfloat16 if self.bf16 else torch.float32)
+        return FoldedCopy(model, torch.bfloat16 if self.bf16 else torch.float32, self.input_shape)
 
     def compiled(self, module: nn.Module) -> nn.Module:
         """The module itself, or its compiled form if the recipe asks for it."""

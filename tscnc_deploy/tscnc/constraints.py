@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -54,17 +54,35 @@ def log_kaporin(weight: Tensor, *, jitter: float = 1e-4) -> Tensor:
     """
     matrix = as_matrix(weight).float()
     occupied = matrix.detach() != 0
-    matrix = matrix[occupied.any(dim=1)][:, occupied.any(dim=0)]
+    # Selected by number and only where something is left out: the gradient of a selection by a mask is slow.
+    for dim in (0, 1):
+        kept = occupied.any(dim=1 - dim).nonzero().squeeze(1)
+        if len(kept) < matrix.shape[dim]:
+            matrix = matrix.index_select(dim, kept)
     if matrix.numel() == 0:
         return weight.float().sum() * 0
     if matrix.shape[0] > matrix.shape[1]:
         matrix = matrix.T
     with torch.autocast(matrix.device.type, enabled=False):
-        log_det, mean = _jittered_log_det(matrix @ matrix.T, jitter)
+        log_det, mean = _jittered_log_det(_Gram.apply(matrix), jitter)
         if not torch.isfinite(log_det):
             # The float32 Gram matrix lost its positive definiteness to rounding; in float64 the jitter restores it.
-            log_det, mean = _jittered_log_det(matrix.double() @ matrix.double().T, jitter)
+            log_det, mean = _jittered_log_det(_Gram.apply(matrix.double()), jitter)
     return (mean.log() + math.log1p(jitter) - log_det / matrix.shape[0]).float()
+
+
+class _Gram(torch.autograd.Function):
+    """M M^T, whose gradient takes one product of matrices instead of autograd's two."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(matrix)
+        return matrix @ matrix.T
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (matrix,) = ctx.saved_tensors
+        return (gradient + gradient.T) @ matrix
 
 
 def _jittered_log_det(gram: Tensor, jitter: float) -> tuple[Tensor, Tensor]:

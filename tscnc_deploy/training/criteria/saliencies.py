@@ -40,9 +40,9 @@ def random(training: Training, _weights: dict[str, Tensor], _update: int) -> dic
 
 
 def _taylor(training: Training, weights: dict[str, Tensor], update: int, *, adversarial: bool) -> dict[str, Tensor]:
-    training.model.eval()
+    training.network.eval()
     scores = tscnc.taylor(training.model, _losses(training, update, adversarial), weights)
-    training.model.train()
+    training.network.train()
     return scores
 
 
@@ -50,6 +50,8 @@ def _losses(training: Training, update: int, adversarial: bool) -> Iterator[Call
     recipe = training.recipe
     order = derive_generator(recipe.seed, "saliency", update, "order")
     noise = derive_generator(recipe.seed, "saliency", update, "noise", device=training.device)
+    # The masks and weights stay as they are meanwhile, so one copy serves all batches.
+    attacked = training.attacked.refreshed() if adversarial else None
     permutation = torch.randperm(len(training.images), generator=order).to(training.device)
     for index in torch.split(permutation, recipe.train.batch_size)[: recipe.prune.saliency_batches]:
         images, labels = training.images.batch(index)
@@ -59,8 +61,8 @@ def _losses(training: Training, update: int, adversarial: bool) -> Iterator[Call
 
         def judge(images: Tensor = images, labels: Tensor = labels) -> Tensor:
             with training.numerics.autocast():
-                if adversarial:
-                    images = training.adversary.perturb(training.model, images, loss, noise)
-                return F.cross_entropy(training.model(images).float(), labels)
+                if attacked is not None:
+                    images = training.adversary.perturb(attacked, images, loss, noise)
+                return F.cross_entropy(training.network(images).float(), labels)
 
         yield judge
