@@ -1,6 +1,6 @@
 """What waiting costs: a training step under each way in which OpenMP's threads may wait, alone and beside others.
 
-    python -m benchmarks.threads [--rounds 3] [--name NAME]
+    python -m benchmarks.threads [--rounds 3] [--sides 8 32] [--waiting default passive ...] [--name NAME]
 
 One step of the default recipe (ResNet-18, TRADES) on 8x8 images, and of a ResNet-18 of quarter width on 32x32 images.
 Each way is measured in a fresh process, because OpenMP reads its environment once; the ways take turns. Ratios are of
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 POLICIES = {
     "default": {},
@@ -24,7 +25,7 @@ POLICIES = {
     "spin-10000": {"GOMP_SPINCOUNT": "10000"},
     "spin-100000": {"GOMP_SPINCOUNT": "100000"},
 }
-STEPS = {8: 6, 32: 3}
+STEPS = {8: 5, 32: 3}
 
 CHILD = """
 import json, sys, time
@@ -36,6 +37,9 @@ from tscnc_deploy.models.taps import cropped
 
 found = {}
 for side, width, batch in ((8, 1.0, 64), (32, 0.25, 32)):
+    steps = json.loads(sys.argv[1]).get(str(side), 0)
+    if not steps:
+        continue
     shape = (1, side, side)
     model = models.build("resnet18", classes=10, input_shape=shape, mean=(0.5,), std=(0.5,), width=width, seed=0)
     network, attacked = cropped(model, shape).train(), FoldedCopy(model, input_shape=shape)
@@ -43,7 +47,7 @@ for side, width, batch in ((8, 1.0, 64), (32, 0.25, 32)):
     images, labels = torch.rand(batch, *shape), torch.arange(batch) % 10
     adversary = Adversary(0.1, 6.0, 3, 0.5)
     seconds = []
-    for _ in range(json.loads(sys.argv[1])[str(side)] + 1):
+    for _ in range(steps + 1):
         started = time.perf_counter()
         optimizer.zero_grad()
         trades_loss(network, attacked.refreshed, images, labels, adversary, torch.Generator().manual_seed(0)).backward()
@@ -58,16 +62,20 @@ BUSY = "while True: pass"
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sides", type=int, nargs="+", choices=tuple(STEPS), default=tuple(STEPS))
+    parser.add_argument("--waiting", nargs="+", choices=tuple(POLICIES), default=tuple(POLICIES))
     parser.add_argument("--name", default="here")
     arguments = parser.parse_args()
     seconds: dict[tuple[str, str, str], list[float]] = {}
     threads = 0
+    steps = {side: STEPS[side] for side in arguments.sides}
+    waiting = dict.fromkeys(["default", *arguments.waiting])
     for _ in range(arguments.rounds):
         for situation in ("alone", "beside a busy process"):
             busy = subprocess.Popen([sys.executable, "-c", BUSY]) if situation != "alone" else None
             try:
-                for policy, variables in POLICIES.items():
-                    measured = step_seconds(variables)
+                for policy in waiting:
+                    measured = step_seconds(POLICIES[policy], steps)
                     threads = measured["threads"]
                     for side, values in measured["seconds"].items():
                         seconds.setdefault((situation, side, policy), []).extend(values)
@@ -97,14 +105,17 @@ def main() -> None:
     path.write_text(json.dumps(found | {"rounds": arguments.rounds, "steps": rows}, indent=1) + "\n", encoding="utf-8")
 
 
-def step_seconds(variables: dict[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Seconds of training steps, by side of the images, in a process with these variables and no others for OpenMP."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+def step_seconds(variables: dict[str, str], steps: dict[int, int]) -> dict[str, Any]:
+    """Seconds of that many steps, by side of the images, in a process with these variables and no others for OpenMP."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))
+    }
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, json.dumps(STEPS)],
+        [sys.executable, "-c", CHILD, json.dumps(steps)],
         env=environment | variables, check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 if __name__ == "__main__":
