@@ -5,8 +5,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+# One thread per process: tests run in as many processes as there are cores. Read when torch is loaded, so set before.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from tscnc_deploy.cli import main
 from tscnc_deploy.engines.tensorrt.library import gpu_capability, library_problem
@@ -38,6 +42,16 @@ TINY = {
 }
 
 
+# A worker takes about a gigabyte, and the longest test sets an end to what more of them save.
+MOST_WORKERS = 8
+
+
+def pytest_xdist_auto_num_workers():
+    """One for each core that this process may use; 0, which means no other process, where that is only one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS) if cores > 1 else 0
+
+
 def chromium():
     """The system's, or None."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -56,6 +70,8 @@ def pytest_runtest_setup(item):
         pytest.skip(problem)
     if item.get_closest_marker("sigstore") and "TSCNC_SIGSTORE" not in os.environ:
         pytest.skip("needs Sigstore's servers and an identity: set TSCNC_SIGSTORE to 'NAME ISSUER TOKEN'")
+    if item.get_closest_marker("default_build") and "TSCNC_DEFAULT_BUILD" not in os.environ:
+        pytest.skip("takes a quarter of an hour: set TSCNC_DEFAULT_BUILD=1")
     if item.get_closest_marker("gpu") and gpu_capability() is None:
         pytest.skip("torch sees no NVIDIA GPU")
     if item.get_closest_marker("browser") and (problem := browser_problem()):
@@ -71,10 +87,31 @@ def invoke(*arguments):
     return CliRunner(catch_exceptions=False).invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keeps tests out of the user's cache and each other's; only the fonts that matplotlib found are shared."""
+    before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patch:
+        if "MPLCONFIGDIR" not in os.environ:
+            patch.setenv("MPLCONFIGDIR", str(before / "matplotlib"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def build_once(tmp_path_factory, name, options):
+    """A finished build that all workers of the run share; whoever asks first builds it, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, summary = shared / name / "run", shared / name / "summary.json"
+    with FileLock(shared / f"{name}.lock"):
+        if not summary.exists():
+            result = invoke("build", *options, "--out", folder, "--json")
+            assert result.exit_code == 0, result.stderr
+            summary.write_text(result.stdout)
+    return SimpleNamespace(folder=folder, bundle=folder / "bundle", summary=json.loads(summary.read_text()))
+
+
 @pytest.fixture(scope="session")
 def tiny_build(tmp_path_factory):
     """A finished build; tests that change its files take a copy of the folder."""
-    folder = tmp_path_factory.mktemp("build") / "run"
-    result = invoke("build", *tiny_options(), "--out", folder, "--json")
-    assert result.exit_code == 0, result.stderr
-    return SimpleNamespace(folder=Path(folder), bundle=Path(folder) / "bundle", summary=json.loads(result.stdout))
+    return build_once(tmp_path_factory, "tiny", tiny_options())

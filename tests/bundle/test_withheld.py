@@ -15,16 +15,13 @@ from tscnc_deploy.errors import BundleError
 PLACES = np.array([5, 0, 3, 2])
 
 
-def test_set() -> tuple[np.ndarray, np.ndarray]:
+def whole_set() -> tuple[np.ndarray, np.ndarray]:
     """Six test images, four of which are the evidence."""
     whole = evidence()
     images = np.full((6, 1, 8, 8), 0.5, np.float32)
     labels = np.zeros(6, np.int64)
     images[PLACES], labels[PLACES] = whole.images, whole.labels
     return images, labels
-
-
-test_set.__test__ = False
 
 
 @pytest.fixture
@@ -70,7 +67,7 @@ def test_without_the_data_set_there_are_no_images(withheld):
 
 
 def test_the_data_set_completes_it(withheld):
-    bundle = open_bundle(withheld).with_images(*test_set())
+    bundle = open_bundle(withheld).with_images(*whole_set())
     assert np.array_equal(bundle.evidence.images, evidence().images)
     assert bundle.evidence.labels.tolist() == [0, 1, 2, 0]
     assert bundle.evidence.outcomes["onnx-cpu.pgd-20"].tolist() == [True, False, True, True]
@@ -79,23 +76,23 @@ def test_the_data_set_completes_it(withheld):
 
 def test_other_images_are_refused(withheld):
     bundle = open_bundle(withheld)
-    images, labels = test_set()
+    images, labels = whole_set()
     images[3, 0, 4, 4] += 1e-3
     with pytest.raises(BundleError, match=r"1 of 4 images of the data set given are not those .* is test image 3"):
         bundle.with_images(images, labels)
-    images, labels = test_set()
+    images, labels = whole_set()
     labels[5] = 1
     with pytest.raises(BundleError, match="the first is test image 5"):
         bundle.with_images(images, labels)
     with pytest.raises(BundleError, match="names test image 5; the data set given has 4"):
-        bundle.with_images(*(part[:4] for part in test_set()))
+        bundle.with_images(*(part[:4] for part in whole_set()))
     with pytest.raises(BundleError, match=r"takes images \[1, 8, 8\], those of the data set given are \[3, 8, 8\]"):
-        bundle.with_images(np.repeat(test_set()[0], 3, axis=1), labels)
+        bundle.with_images(np.repeat(whole_set()[0], 3, axis=1), labels)
 
 
 def test_a_bundle_with_images_takes_no_others(folder):
     with pytest.raises(BundleError, match="brings its evidence images"):
-        open_bundle(folder).with_images(*test_set())
+        open_bundle(folder).with_images(*whole_set())
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import invoke, tiny_options
+from tests.conftest import build_once, tiny_options
 
 
 @pytest.fixture(scope="session")
 def robust_build(tmp_path_factory) -> Path:
     """The bundle of a build whose network stands some attacks, so that there is something to lose."""
-    run = tmp_path_factory.mktemp("robust") / "run"
     settings = tiny_options(
         data__train_limit=900,
         data__test_limit=120,
@@ -25,9 +24,7 @@ def robust_build(tmp_path_factory) -> Path:
         gates__clean=0.6,
         gates__robust=0.3,
     )
-    result = invoke("build", *settings, "--out", run, "--json")
-    assert result.exit_code == 0, result.stderr
-    return run / "bundle"
+    return build_once(tmp_path_factory, "robust", settings).bundle
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
 
 from tests.check import forging
@@ -29,8 +32,9 @@ def test_a_dense_model_whose_manifest_says_so_is_not_as_sparse_as_required(bundl
     assert "engines/onnx-cpu/model.onnx: as sparse as required" in outcomes(check(bundle, status=1))
 
 
-def test_an_engine_in_eight_bits(tmp_path):
-    bundle = _build(tmp_path, "onnx-int8")
+@pytest.mark.slow
+def test_an_engine_in_eight_bits(tiny_build, tmp_path):
+    bundle = _build(tiny_build, tmp_path, "onnx-int8")
     engine = "engines/onnx-int8/model.onnx"
     passed = outcomes(check(bundle, status=0), "passed")
     assert {f"{engine}: weights match the manifest", f"{engine}: as sparse as required"} <= set(passed)
@@ -41,15 +45,19 @@ def test_an_engine_in_eight_bits(tmp_path):
     assert f"{engine}: as sparse as required" in outcomes(check(bundle, status=1))
 
 
-def test_an_engine_completed_to_two_of_four(tmp_path):
+@pytest.mark.slow
+def test_an_engine_completed_to_two_of_four(tiny_build, tmp_path):
     (tmp_path / "completed.toml").write_text('complete = "2:4"\ncomplete_channels = 8\n')
-    passed = outcomes(check(_build(tmp_path, tmp_path / "completed.toml"), status=0), "passed")
+    bundle = _build(tiny_build, tmp_path, tmp_path / "completed.toml")
+    passed = outcomes(check(bundle, status=0), "passed")
     assert {"twin: weights match the manifest", "engines/completed/model.onnx: weights match the manifest"} <= set(
         passed
     )
 
 
-def _build(folder: Path, target: object) -> Path:
+def _build(tiny_build: SimpleNamespace, folder: Path, target: object) -> Path:
+    """The tiny build with another engine instead of its own; nothing is trained again."""
+    shutil.copytree(tiny_build.folder, folder / "run")
     settings = tiny_options(gates__engine_loss='"none"')
     result = invoke("build", *settings, "--target", target, "--out", folder / "run", "--json")
     assert result.exit_code == 0, result.stderr

@@ -73,6 +73,7 @@ def test_twin_and_engine_are_searched_for_masking_and_measured_beyond_the_threat
     assert "Beyond the threat model" in page
 
 
+@pytest.mark.slow
 def test_an_l2_build_attacks_in_l2(tmp_path):
     options = tiny_options(threat__norm="L2", threat__epsilon=0.4, train__epochs=1, train__clean_epochs=0)
     result = invoke("build", *options, "--set", "train.ramp_epochs=0", "--out", tmp_path / "run", "--json")
@@ -84,8 +85,14 @@ def test_an_l2_build_attacks_in_l2(tmp_path):
     assert 0.3 < abs((moves**2).sum((1, 2, 3)) ** 0.5).max() <= 0.4
 
 
-def test_a_second_build_reuses_every_stage(tiny_build):
-    result = invoke("build", *tiny_options(), "--out", tiny_build.folder, "--json")
+@pytest.fixture
+def finished(tiny_build, tmp_path):
+    """A copy: other processes of the test run read the tiny build itself."""
+    return shutil.copytree(tiny_build.folder, tmp_path / "run")
+
+
+def test_a_second_build_reuses_every_stage(finished):
+    result = invoke("build", *tiny_options(), "--out", finished, "--json")
     assert result.exit_code == 0
     assert all(stage["cached"] for stage in json.loads(result.stdout)["stages"])
 
@@ -98,8 +105,8 @@ def test_the_plan_runs_nothing(tiny_build):
     assert plan["seconds"] > 0
 
 
-def test_the_summary_names_figures_and_files(tiny_build):
-    result = invoke("build", *tiny_options(), "--out", tiny_build.folder)
+def test_the_summary_names_figures_and_files(finished):
+    result = invoke("build", *tiny_options(), "--out", finished)
     assert "80.00% are zero, counted in the exported file" in result.stdout
     assert "worst case [95% interval]" in result.stdout
     assert "report.html" in result.stdout
@@ -156,6 +163,7 @@ def test_the_shipped_recipe_names_no_place_of_this_machine(tiny_build):
     assert 'root = "data"' in (tiny_build.bundle / "recipe.toml").read_text()
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_run_here_is_listed_with_its_reason(tiny_build, tmp_path):
     import onnxruntime
 
@@ -215,6 +223,7 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
     assert "is a file; name a folder for the run" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_can_be_pruned_instead_of_training(tiny_build, tmp_path):
     checkpoint = tiny_build.folder / "stages" / "train" / "model.safetensors"
     options = tiny_options(model__checkpoint=checkpoint, train__epochs=0, train__clean_epochs=0, train__ramp_epochs=0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -12,11 +13,14 @@ from tscnc_deploy.errors import BundleError
 from tscnc_deploy.models import load_model
 from tscnc_deploy.tscnc import prunable_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A build whose second engine is completed to 2:4 and whose third regrows what that took."""
+def run(tiny_build, tmp_path_factory):
+    """The tiny build, whose second engine is completed to 2:4 and whose third regrows what that took."""
     folder = tmp_path_factory.mktemp("build")
+    shutil.copytree(tiny_build.folder, folder / "run")
     for name, more in (("dropped", ""), ("regrown", "regrow = true\ncomplete_epochs = 1\n")):
         (folder / f"{name}.toml").write_text(f'complete = "2:4"\ncomplete_channels = 8\n{more}')
     targets = [part for name in ("dropped", "regrown") for part in ("--target", folder / f"{name}.toml")]

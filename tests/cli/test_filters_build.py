@@ -8,6 +8,8 @@ from tscnc_deploy import open_bundle
 from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.tscnc import prunable_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

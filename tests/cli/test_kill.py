@@ -50,6 +50,7 @@ def uninterrupted(tmp_path_factory):
     return weights(folder), time.monotonic() - started
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_change_no_byte(uninterrupted, tmp_path):
     expected, seconds = uninterrupted
     moments = random.Random(0)

@@ -4,6 +4,8 @@ import pytest
 
 from tests.conftest import TINY, invoke
 
+pytestmark = pytest.mark.slow
+
 SWEEP = """
 description = "with and without the constraint"
 recipe = "digits"

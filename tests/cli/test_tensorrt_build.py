@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,14 +11,16 @@ from tscnc_deploy import open_bundle
 from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.errors import UnavailableError
 
+pytestmark = pytest.mark.slow
+
 no_gpu = pytest.mark.skipif(library.gpu_capability() is not None, reason="there is a GPU: the engine may run")
 rtx = ("--target", "onnx-cpu", "--target", "tensorrt-rtx-fp16")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A finished build with an engine that needs a GPU to run, and none to be built."""
-    folder = tmp_path_factory.mktemp("build") / "run"
+def run(tiny_build, tmp_path_factory):
+    """A finished build with an engine that needs a GPU to run, and none to be built; trained by the tiny build."""
+    folder = Path(shutil.copytree(tiny_build.folder, tmp_path_factory.mktemp("build") / "run"))
     result = invoke("build", *tiny_options(), *rtx, "--out", folder, "--json")
     assert result.exit_code == 0, result.stderr
     return folder, json.loads(result.stdout)

@@ -22,6 +22,7 @@ def test_every_shipped_recipe_attacks_both_engines_of_a_cpu():
     assert set(targets.values()) == {("onnx-cpu", "sparse-cpu")}
 
 
+@pytest.mark.slow
 def test_an_engine_that_does_not_run_here_is_named_with_the_reason_and_stops_nothing(
     tiny_build, foreign_target, tmp_path
 ):

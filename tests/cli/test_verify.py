@@ -113,6 +113,7 @@ def test_easy_gates_end_it_early(files):
     assert "there is no gate to decide" in refusal(files[1], "--dataset", "digits", "--until-decided")
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(files):
     options = (files[0], "--twin", files[1], "--dataset", "digits", "--samples", "40", "--attack", "pgd-5")
     one, two = document(*options), document(*options, "--workers", "2")
@@ -121,6 +122,7 @@ def test_two_processes_find_what_one_does(files):
     }
 
 
+@pytest.mark.slow
 def test_torchrun_shares_the_images_and_prints_once(files, cache):
     options = ["--dataset", "digits", "--samples", "40", "--attack", "pgd-5", "--json"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -133,6 +135,7 @@ def test_torchrun_shares_the_images_and_prints_once(files, cache):
     assert json.loads(result.stdout)["robust"] == document(files[1], *options[:-1])["robust"]
 
 
+@pytest.mark.slow
 def test_a_killed_verification_continues(files, cache, tmp_path):
     store = tmp_path / "store"
     command = [sys.executable, "-m", "tscnc_deploy", "verify", str(files[1]), "--dataset", "digits", "--json"]

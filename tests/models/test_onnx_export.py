@@ -12,8 +12,8 @@ import torch
         ("resnet18", (1, 8, 8)),
         ("vgg16", (1, 8, 8)),
         ("vgg16", (3, 32, 32)),
-        ("wrn28-10", (1, 8, 8)),
-        ("mobilenetv2", (1, 8, 8)),
+        pytest.param("wrn28-10", (1, 8, 8), marks=pytest.mark.slow),
+        pytest.param("mobilenetv2", (1, 8, 8), marks=pytest.mark.slow),
     ],
 )
 def test_exported_networks_give_the_same_logits_for_every_batch(tiny, tmp_path, arch, shape):

@@ -156,6 +156,7 @@ def pruned():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "precision", "close"), [("onnx-cpu", "fp32", 1e-5), ("onnx-int8", "int8", 0.2)])
 def test_exported_files_keep_every_weight_under_its_name(pruned, tmp_path, target, precision, close):
     points = images(64, 1, 8, 8)
@@ -173,6 +174,7 @@ def test_exported_files_keep_every_weight_under_its_name(pruned, tmp_path, targe
     assert np.abs(found - expected).max() <= close * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_half_precision_computes_everything_between_the_ends_in_half(pruned, tmp_path):
     export_onnx(pruned, tmp_path / "dense.onnx", input_shape=(1, 8, 8))
     write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
@@ -181,6 +183,7 @@ def test_half_precision_computes_everything_between_the_ends_in_half(pruned, tmp
     onnx.checker.check_model(onnx.load(tmp_path / "half.onnx"), full_check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize("name", ["tensorrt-rtx-fp16", "tensorrt-rtx-int8"])
 def test_tensorrt_builds_it(pruned, tmp_path, name):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from tests.robustness.agreement import assert_same_evaluation
 from tests.robustness.victims import Constant, Linear, ModuleEngine, linear
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import (
@@ -108,9 +109,8 @@ def test_results_do_not_depend_on_the_batch_size(cascade):
         evaluate(ModelVictim(model), images, labels, threat, attacks, seed=1, batch_size=size, cascade=cascade)
         for size in (256, 7, 1)
     )
-    assert torch.equal(whole.adversarial, parts.adversarial)
-    assert torch.equal(whole.adversarial, single.adversarial)
-    assert whole.to_json() == parts.to_json() == single.to_json()
+    assert_same_evaluation(parts, whole)
+    assert_same_evaluation(single, whole)
 
 
 def test_an_engine_is_judged_by_its_own_logits():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from scipy.stats import chisquare, kstest
 
-from tscnc_deploy.robustness.noise import _GOLDEN, Noise, _mix, _signed
+from tscnc_deploy.robustness.noise import _GOLDEN, Noise, _mix, _signed, gaussian
 
 
 def test_hash_is_splitmix64():
@@ -64,3 +64,21 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     Noise(0, torch.arange(3), "x").uniform(0, (8,))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_gaussian_numbers_are_standard_normal_and_uncorrelated():
+    numbers = gaussian(Noise(0, torch.arange(300), "test"), 0, (401,))
+    assert numbers.shape == (300, 401)
+    assert numbers.dtype == torch.float32
+    assert numbers.isfinite().all()
+    assert kstest(numbers.flatten().double().numpy(), "norm").pvalue > 0.01
+    # The two numbers that one pair of uniform numbers gives are 201 apart.
+    pairs = torch.stack([numbers[:, :200].flatten(), numbers[:, 201:].flatten()])
+    assert abs(torch.corrcoef(pairs)[0, 1]) < 0.012
+
+
+def test_gaussian_numbers_of_an_image_do_not_depend_on_its_batch():
+    everything = gaussian(Noise(7, torch.arange(10), "x"), 2, (3, 5))
+    alone = gaussian(Noise(7, torch.tensor([4]), "x"), 2, (3, 5))
+    torch.testing.assert_close(everything[4:5], alone, rtol=0, atol=1e-6)
+    assert not torch.allclose(everything[3:4], alone, rtol=0, atol=1e-2)

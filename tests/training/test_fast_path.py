@@ -94,6 +94,7 @@ def test_bf16_on_a_cpu_trains(digits, recipe, small_net, tmp_path):
     assert fast["loss"] == pytest.approx(plain["loss"], rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile on a CPU needs g++")
 def test_a_compiled_training_ends_like_the_plain_one(digits, recipe, small_net, tmp_path):
     plain = trained(copy.deepcopy(small_net), digits, recipe, "cpu", tmp_path / "plain")

@@ -108,6 +108,8 @@ def evaluate(
 
     What the victim says about the point that an attack returns decides, not what the attack says. An attack's random
     numbers belong to the image (its place in `images`), the attack's name and the seed: batches do not change them.
+    Logits and gradients may, by rounding: libraries add up in another order where a tensor has another shape, which can
+    move a point in its last digits and decide an image that lies on a boundary.
 
     Args:
         victim: What is attacked.

@@ -48,10 +48,15 @@ def signed(folder, keys):
 
 
 def test_a_signed_bundle_opens_and_verifies(signed, keys):
-    open_bundle(signed)
+    assert open_bundle(signed).path == signed
     verify_signature(signed, keys[1])
     signed.rename(signed.parent / "renamed")
-    verify_signature(signed.parent / "renamed", keys[1])
+    renamed = signed.parent / "renamed"
+    verify_signature(renamed, keys[1])
+    # What was accepted is the signature: without it the same call refuses.
+    (renamed / "model.sig").unlink()
+    with pytest.raises(BundleError, match=r"not signed: there is no model\.sig"):
+        verify_signature(renamed, keys[1])
 
 
 @pytest.mark.parametrize("path", ["manifest.json", "README.md", "engines/onnx-cpu/model.onnx", "recipe.toml"])

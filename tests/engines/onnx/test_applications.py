@@ -20,7 +20,7 @@ def test_multiply_adds_that_can_be_counted_by_hand(tmp_path):
     assert structure.multiply_add_sparsity == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vgg16", "wrn28-10", "mobilenetv2"])
+@pytest.mark.parametrize("arch", ["resnet18", "vgg16", "wrn28-10", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
 def test_files_and_networks_are_counted_alike(tmp_path, arch):
     model = models.build(arch, classes=10, input_shape=(3, 32, 32), mean=[0.5] * 3, std=[0.25] * 3, width=0.05).eval()
     export_onnx(model, tmp_path / "dense.onnx", input_shape=(3, 32, 32))

@@ -77,7 +77,7 @@ def test_form_of_the_file(small_files):
 def test_the_same_model_gives_the_same_bytes_also_in_another_process(tmp_path, small_files):
     code = (
         "import sys; from tests.engines.nets import small_net; "
-        "from tscnc_deploy.engines.onnx_export import export_onnx; "
+        "from tscnc_deploy.engines.onnx.export import export_onnx; "
         "export_onnx(small_net(), sys.argv[1], input_shape=(1, 8, 8))"
     )
     done = subprocess.run(

@@ -71,6 +71,7 @@ def test_the_shipped_target_is_exported_opened_and_agrees(tmp_path):
     assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize(
     ("arch", "width"), [("resnet18", 0.25), ("vgg16", 0.125), ("wrn28-10", 0.1), ("mobilenetv2", 0.25)]

@@ -38,7 +38,7 @@ def test_both_files_count_what_the_masks_left(small_files):
         assert {layer.name: layer.nonzero for layer in recount(path).layers} == expected
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vgg16", "wrn28-10", "mobilenetv2"])
+@pytest.mark.parametrize("arch", ["resnet18", "vgg16", "wrn28-10", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
 def test_architectures_are_recounted_weight_by_weight(tmp_path, arch):
     model = models.build(arch, classes=10, input_shape=(1, 8, 8), mean=(0.3,), std=(0.35,), width=0.05).eval()
     generator = torch.Generator().manual_seed(0)

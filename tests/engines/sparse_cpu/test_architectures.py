@@ -42,7 +42,9 @@ def exported(tmp_path_factory):
     return export
 
 
-@pytest.mark.parametrize("arch", LAYERS)
+@pytest.mark.parametrize(
+    "arch", [arch if arch == "resnet18" else pytest.param(arch, marks=pytest.mark.slow) for arch in LAYERS]
+)
 def test_every_architecture_agrees_with_onnxruntime(exported, arch):
     for instructions in available():
         assert_same(exported(arch), (1, 3, 8), instructions=instructions)
@@ -50,7 +52,7 @@ def test_every_architecture_agrees_with_onnxruntime(exported, arch):
 
 
 @pytest.mark.parametrize("size", [9, 96])
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2"])
+@pytest.mark.parametrize("arch", ["resnet18", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
 def test_other_sizes_and_stems_agree_with_onnxruntime(exported, arch, size):
     for instructions in available():
         assert_same(exported(arch, size), (1, 2, 5), instructions=instructions)
@@ -69,6 +71,7 @@ def test_norms_sums_and_clamps_are_fused(exported, arch):
     assert {kind: count for kind, count in counts.items() if count} == LAYERS[arch] | {Kind.INPUT: 1}
 
 
+@pytest.mark.slow
 def test_attention_is_refused_by_the_lowering_and_before_a_build(exported):
     path = exported("vit-tiny", 8)
     with pytest.raises(InputError, match="the engine sparse-cpu does not run it, use the target onnx-cpu"):

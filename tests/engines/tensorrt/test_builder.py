@@ -46,6 +46,7 @@ def test_fp32_is_fp32_in_every_layer(tmp_path):
     assert {layer["precision"] for layer in engine_facts(tmp_path)["build"]["layers"]} == {"fp32"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "width", "sparse"), [("vgg16", 0.125, True), ("wrn28-10", 0.1, False), ("mobilenetv2", 0.25, True)]
 )
@@ -55,6 +56,7 @@ def test_other_architectures_build_in_half(tmp_path, arch, width, sparse):
     assert (precisions[0], {*precisions[1:-1]}, precisions[-1]) == ("fp32", {"fp16"}, "fp32")
 
 
+@pytest.mark.slow
 def test_a_full_size_resnet18_builds(tmp_path):
     export_engine(pruned(width=1.0), target(), tmp_path, input_shape=SHAPE)
     assert len(engine_facts(tmp_path)["build"]["layers"]) == 21

@@ -64,12 +64,10 @@ def test_batches_change_nothing_and_seeds_do():
     model, images, _, _ = linear(6, 12)
     options = {"steps": 3, "restarts": 1}
     first = local_lipschitz(ModelVictim(model), images, 0.1, **options)
-    assert torch.equal(
-        first.constants, local_lipschitz(ModelVictim(model), images, 0.1, batch_size=5, **options).constants
-    )
-    assert not torch.equal(
-        first.constants, local_lipschitz(ModelVictim(model), images, 0.1, seed=1, **options).constants
-    )
+    parts = local_lipschitz(ModelVictim(model), images, 0.1, batch_size=5, **options)
+    torch.testing.assert_close(parts.constants, first.constants, rtol=1e-4, atol=0)
+    other = local_lipschitz(ModelVictim(model), images, 0.1, seed=1, **options)
+    assert not torch.allclose(other.constants, first.constants, rtol=1e-2)
 
 
 def test_an_engine_is_measured_with_the_gradient_of_its_twin():

@@ -63,8 +63,9 @@ def test_batches_change_nothing():
         smallest_epsilons(ModelVictim(model), images, labels, PGD(3), 0.2, halvings=4, seed=9, batch_size=size)
         for size in (256, 3)
     )
-    assert torch.equal(large.epsilons, small.epsilons)
-    assert torch.equal(large.adversarial, small.adversarial)
+    # A step of the bisection is 0.2 / 16.
+    assert (large.epsilons - small.epsilons).abs().max() < 1e-4
+    assert (large.adversarial - small.adversarial).abs().max() < 1e-4
 
 
 def test_an_engine_alone_is_searched_without_gradients():
@@ -85,8 +86,8 @@ def test_json_has_counts_and_quantiles_with_intervals():
         progress=lambda *step: steps.append(step),
     )  # fmt: skip
     document = json.loads(json.dumps(result.to_json()))
-    assert list(document) == ["norm", "largest", "total", "misclassified", "standing", "quantiles", "settings"]
-    assert (document["total"], document["misclassified"], document["standing"]["correct"]) == (40, 0, 20)
+    assert list(document) == ["norm", "largest", "total", "misclassified", "robust", "quantiles", "settings"]
+    assert (document["total"], document["misclassified"], document["robust"]["correct"]) == (40, 0, 20)
     assert [quantile["share"] for quantile in document["quantiles"]] == [0.05, 0.25, 0.5, 0.75, 0.95]
     assert document["quantiles"][1]["value"] == pytest.approx(distances.sort().values[9].item(), rel=0.01)
     assert document["quantiles"][4]["value"] is None

@@ -8,6 +8,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from tests.robustness.agreement import assert_same_evaluation
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import FGSM, PGD, ModelVictim, Replay, Square, Threat, evaluate
 from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
@@ -38,23 +39,13 @@ def linear():
     return make_linear()
 
 
-def same(first, second):
-    return (
-        torch.equal(first.robust_mask, second.robust_mask)
-        and torch.equal(first.adversarial, second.adversarial)
-        and all(
-            torch.equal(first.robust_by_attack[name], second.robust_by_attack[name]) for name in first.robust_by_attack
-        )
-        and first.robust == second.robust
-    )
-
-
 @pytest.mark.parametrize("shard_size", [1, 5, 23, 100])
 def test_shards_change_nothing(linear, shard_size):
     victim, images, labels = linear
     attacks = [FGSM(), PGD(4), Square(20), Replay((images + 0.1).clamp(0, 1))]
     whole = evaluate(victim, images, labels, THREAT, attacks, seed=3)
-    assert same(whole, evaluate_in_shards(victim, images, labels, THREAT, attacks, shard_size=shard_size, seed=3))
+    parts = evaluate_in_shards(victim, images, labels, THREAT, attacks, shard_size=shard_size, seed=3)
+    assert_same_evaluation(parts, whole)
 
 
 def test_finished_shards_are_not_repeated(linear, tmp_path):
@@ -73,10 +64,10 @@ def test_finished_shards_are_not_repeated(linear, tmp_path):
 
     first = run()
     assert len(calls) == 5
-    assert same(first, run())
+    assert_same_evaluation(run(), first)
     assert len(calls) == 5
     sorted(tmp_path.iterdir())[2].write_bytes(b"truncated")
-    assert same(first, run())
+    assert_same_evaluation(run(), first)
     assert len(calls) == 6
     run(seed=1)
     assert len(calls) == 11
@@ -121,23 +112,25 @@ def test_a_damaged_shard_is_computed_again(linear, tmp_path, damage):
     assert len(paths) == 3
     damage(paths[1])
     second, queries = run()
-    assert same(first, second)
+    assert_same_evaluation(second, first)
     # The eight images of the second shard alone: asked twice, clean, and attacked.
     assert 8 < queries < 60
     third, queries = run()
-    assert same(first, third)
+    assert_same_evaluation(third, first)
     assert queries == 0
 
 
+@pytest.mark.slow
 def test_several_processes_share_the_work(linear):
     victim, images, labels = linear
     attacks = [PGD(4), Square(20)]
     workers = Joblib(open_linear, 2)
     result = evaluate_in_shards(victim, images, labels, THREAT, attacks, shard_size=4, workers=workers)
-    assert same(evaluate(victim, images, labels, THREAT, attacks), result)
+    assert_same_evaluation(result, evaluate(victim, images, labels, THREAT, attacks))
     assert result.queries["square-20"] == evaluate(victim, images, labels, THREAT, attacks).queries["square-20"]
 
 
+@pytest.mark.slow
 def test_torchrun_processes_share_the_work(tmp_path, linear):
     victim, images, labels = linear
     program = tmp_path / "program.py"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness.statistics import quantiles
+from tscnc_deploy.robustness.statistics.quantiles import quantiles
 
 
 def test_intervals_lie_between_the_tabulated_ranks():

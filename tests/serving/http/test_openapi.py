@@ -58,6 +58,7 @@ def test_the_token_is_described_and_asked_for(served_bundle):
     assert "401" in document["paths"]["/v2/models/{name}/infer"]["post"]["responses"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("token", "phases"), [("", "examples,coverage,fuzzing"), ("s3cret", "coverage")])
 def test_the_server_does_what_it_says_of_itself(served_bundle, tmp_path, token, phases):
     pytest.importorskip("schemathesis", reason="needs the extra: pip install 'tscnc-deploy[test]'")

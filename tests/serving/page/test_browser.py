@@ -203,6 +203,7 @@ def test_times_have_two_digits(page, shown):
     assert found == ["–", "0.25 ms", "1.2 ms", "150 ms", "1 s", "1.3 s", "10 s"]
 
 
+@pytest.mark.slow
 def test_a_new_version_is_announced_and_so_is_the_servers_end(page, bundle, tmp_path):
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     with serving(folder) as server:

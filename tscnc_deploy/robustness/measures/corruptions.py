@@ -155,7 +155,7 @@ def evaluate_corruptions(
         corruptions: Names from `CORRUPTIONS`, at least one, each once.
         severities: Each from 1 to 5, at least one, each once.
         seed: Of everything random.
-        batch_size: Images per call of the classifier; changes no result.
+        batch_size: Images per call of the classifier; does not change the corrupted images.
         confidence: Of the intervals, in (0, 1).
         progress: Called with the corruption, batches done and batches to do.
 

@@ -82,7 +82,7 @@ def local_lipschitz(
         steps: Gradients per start, at least 1.
         restarts: Starts per ball, at least 1.
         seed: Of the starts.
-        batch_size: Images per forward pass; changes no result.
+        batch_size: Images per forward pass; changes results by rounding at most.
         confidence: Of the intervals, in (0, 1).
         progress: Called with "lipschitz", images done and images to do.
 

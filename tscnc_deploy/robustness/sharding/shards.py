@@ -1,7 +1,8 @@
 """Long evaluations in shards: spread over processes, continued after a kill, ended when a question is settled.
 
 A shard is a run of consecutive images that faces every attack. An image's random numbers depend on its place in the
-whole set, so neither the size of the shards nor who evaluates them changes a result.
+whole set: neither the size of the shards nor who evaluates them changes those. Where the victim answers an image with
+the same bits in a batch of any size, the results are equal too; elsewhere they agree up to rounding, see `evaluate`.
 """
 
 from __future__ import annotations

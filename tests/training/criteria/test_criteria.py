@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.recipe.values import Criterion
+from tscnc_deploy.names import Criterion
 from tscnc_deploy.training import state
 from tscnc_deploy.training.criteria import CRITERIA, pruning
 from tscnc_deploy.training.criteria.flying_bird import FlyingBird
