@@ -59,7 +59,7 @@ def test_json_holds_one_point_per_epsilon():
     curve = accuracy_curve(
         ModelVictim(model), images, labels, [0.01, 0.5], [FGSM()], seed=4, progress=lambda *step: steps.append(step)
     )
-    document = json.loads(json.dumps(curve.to_json()))
+    document = json.loads(json.dumps(curve.record.to_json()))
     assert list(document) == ["norm", "clean", "curve", "settings"]
     assert [list(point) for point in document["curve"]] == [
         ["epsilon", "correct", "total", "accuracy", "low", "high"]
