@@ -41,23 +41,27 @@ def test_every_figure_is_read_with_its_bits(folder):
     for evaluation in (written["evaluations"]["twin"], written["evaluations"]["engines"]["onnx-cpu"]):
         smallest = evaluation["measures"]["smallest-epsilon"]
         smallest["robust"] = smallest.pop("standing")
+        # The levels of corruptions that were not the published ones: nothing says any more what they were levels of.
+        for severities in evaluation["measures"]["corruptions"]["corruptions"].values():
+            assert [severity.pop("level") is not None for severity in severities] == [True] * 5
     assert read == written
 
 
 def test_check_says_what_its_schema_cannot_show(folder):
     document = check(folder)
-    (found,) = [each for each in document["findings"] if each["name"] == "record: of this version's schema"]
+    (found,) = [each for each in document["results"] if each["name"] == "record: of this version's schema"]
     assert found["outcome"] == "note"
     assert found["message"] == (
         "written by an older version (tscnc-record/0): it names no schema, and settings of attacks that are lists, "
-        "such as several losses, have no place in it"
+        "such as several losses, have no place in it; its corruptions are not the published ones, and their levels are "
+        "not read"
     )
-    assert not [each for each in document["findings"] if each["outcome"] in ("failed", "error")]
+    assert not [each for each in document["results"] if each["outcome"] in ("failed", "error")]
 
 
 def test_a_bundle_of_this_version_has_nothing_to_note(tiny_build):
     (found,) = [
-        each for each in check(tiny_build.bundle)["findings"] if each["name"] == "record: of this version's schema"
+        each for each in check(tiny_build.bundle)["results"] if each["name"] == "record: of this version's schema"
     ]
     assert (found["outcome"], found["message"]) == ("passed", "")
 
