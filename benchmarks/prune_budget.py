@@ -100,7 +100,7 @@ def attacked(arguments: argparse.Namespace, seed: int, file: Path) -> dict:
     images, labels = data.load(recipe.data).test.batch(torch.arange(len(data.load(recipe.data).test)))
     threat = Threat(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon)
     victim = ModelVictim(models.load_model(file).eval())
-    found = evaluate(victim, images, labels, threat, parse_attacks([arguments.attack]), seed=seed).to_json()
+    found = evaluate(victim, images, labels, threat, parse_attacks([arguments.attack]), seed=seed).record.to_json()
     return {"clean": found["clean"], "robust": found["robust"]}
 
 

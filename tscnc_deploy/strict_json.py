@@ -14,17 +14,22 @@ MAX_DEPTH = 32
 MAX_DIGITS = 18  # every integer of so many digits fits into 64 bits
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, *, max_items: int | None = None) -> Any:
     """Parses a JSON document that two readers could not understand in two ways.
 
     Args:
         data: The document in UTF-8; the caller bounds its length.
+        max_items: Most commas and brackets that it may hold. That bounds the number of its values, and with it the
+            memory that they take: about 200 bytes each at most, beside their text. None is no bound.
 
     Raises:
         ValueError: Not UTF-8 or not JSON (RFC 8259), a key twice in one object, NaN, a number too large for 64 bits,
-            half of a surrogate pair, or more than `MAX_DEPTH` levels. The message is one line, continues a sentence
-            that names the file, and holds nothing of the document unescaped.
+            half of a surrogate pair, more than `MAX_DEPTH` levels, or more than `max_items`. The message is one line,
+            continues a sentence that names the file, and holds nothing of the document unescaped.
     """
+    if max_items is not None and (items := count_items(data)) > max_items:
+        msg = f"holds about {items} values; at most {max_items} are allowed"
+        raise ValueError(msg)
     too_deep = f"is nested deeper than {MAX_DEPTH} levels"
     try:
         text = data.decode("utf-8")
@@ -58,6 +63,11 @@ def dumps(document: Any, *, sort_keys: bool = True) -> bytes:
         ValueError: A number is NaN or infinite; JSON has no word for them.
     """
     return (json.dumps(document, sort_keys=sort_keys, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def count_items(data: bytes) -> int:
+    """Commas and opening brackets of a JSON document: at least as many as it has values, but for the outermost."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

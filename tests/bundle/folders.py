@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tscnc_deploy.bundle import Contents, EngineEntry, ModelFacts, ThreatModel, seal
+from tscnc_deploy.bundle import Contents, EngineEntry, seal
 from tscnc_deploy.bundle.evidence import Evidence
 from tscnc_deploy.engines.target import Target
+from tscnc_deploy.record import BuildRecord, ModelFacts, ThreatModel
 
 CLASSES = ("zero", "one", "two")
 
@@ -40,7 +41,14 @@ def evidence() -> Evidence:
         labels=np.array([0, 1, 2, 0]),
         adversarial={"onnx-cpu": np.clip(images + np.float32(0.1), 0, 1)},
         outcomes={"onnx-cpu.pgd-20": np.array([True, False, True, True])},
-        record={"name": "tiny", "order": {"verify": 1, "export": 2}},
+        record=record(),
+    )
+
+
+def record() -> BuildRecord:
+    whole = contents()
+    return BuildRecord(
+        name="tiny", model=whole.model, threat=whole.threat, seconds={"verify": 1.0, "export": 2.0}, passed=True
     )
 
 

@@ -8,16 +8,18 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bundle.folders import contents, evidence
-from tscnc_deploy.bundle.evidence import parse_evidence, parse_record
+from tests.bundle.folders import contents, evidence, record
+from tscnc_deploy.bundle.evidence_files import parse_evidence, parse_record
 from tscnc_deploy.errors import BundleError
+from tscnc_deploy.record import BuildRecord
 
 MODEL = contents().model
 
 
 def written(tmp_path):
     evidence().write(tmp_path)
-    return [(tmp_path / "evidence" / name).read_bytes() for name in ("evidence.safetensors", "evidence.json")]
+    arrays, told = ((tmp_path / "evidence" / name).read_bytes() for name in ("evidence.safetensors", "evidence.json"))
+    return arrays, parse_record(told)
 
 
 def arrays():
@@ -33,8 +35,8 @@ def test_gives_back_what_was_written(tmp_path):
     assert np.array_equal(found.adversarial["onnx-cpu"], expected.adversarial["onnx-cpu"])
     assert found.outcomes["onnx-cpu.pgd-20"].tolist() == [True, False, True, True]
     assert found.outcomes["onnx-cpu.pgd-20"].dtype == np.bool_
-    assert found.record == {"name": "tiny", "order": {"verify": 1, "export": 2}}
-    assert list(found.record["order"]) == ["verify", "export"]
+    assert found.record == record()
+    assert list(found.record.seconds) == ["verify", "export"]
 
 
 def test_flags_are_kept_as_uint8(tmp_path):
@@ -68,14 +70,14 @@ def test_flags_are_kept_as_uint8(tmp_path):
 def test_names_the_array_that_is_wrong(change, message):
     data = safetensors.numpy.save({name: np.asarray(array) for name, array in (arrays() | change).items()})
     with pytest.raises(BundleError) as caught:
-        parse_evidence(data, b"{}", MODEL)
+        parse_evidence(data, record(), MODEL)
     assert str(caught.value).startswith("evidence/evidence.safetensors: the array ")
     assert message in str(caught.value)
 
 
 def test_images_and_labels_must_be_there():
     with pytest.raises(BundleError, match="has no array labels"):
-        parse_evidence(safetensors.numpy.save({"images": arrays()["images"]}), b"{}", MODEL)
+        parse_evidence(safetensors.numpy.save({"images": arrays()["images"]}), record(), MODEL)
 
 
 def test_a_record_is_one_json_object():
@@ -85,9 +87,24 @@ def test_a_record_is_one_json_object():
         parse_record(b"[]")
 
 
-def test_nan_in_the_record_is_refused_when_written(tmp_path):
-    with pytest.raises(BundleError, match="the record holds NaN or infinity; write null"):
-        dataclasses.replace(evidence(), record={"kappa": float("inf")}).write(tmp_path)
+def test_a_record_must_fit_its_schema():
+    with pytest.raises(BundleError, match="the record of the build has a wrong entry: name: Field required"):
+        parse_record(b"{}")
+    with pytest.raises(BundleError, match=r"has a schema that this version does not know: it is 'tscnc-record/9'"):
+        parse_record(b'{"schema": "tscnc-record/9"}')
+
+
+def test_a_record_of_many_values_is_refused_before_it_is_parsed():
+    with pytest.raises(BundleError, match=r"evidence/evidence.json holds about 1500001 values; at most 1048576"):
+        parse_record(b"[" + b"{}," * 750_000)
+
+
+def test_what_is_not_finite_in_the_record_is_written_as_null(tmp_path):
+    told = record().to_json() | {"recipe": {"train": {"lr": float("inf")}}, "seconds": {"train": float("nan")}}
+    holed = BuildRecord.from_json(told)
+    dataclasses.replace(evidence(), record=holed).write(tmp_path)
+    read = parse_record((tmp_path / "evidence" / "evidence.json").read_bytes())
+    assert (read.recipe, read.seconds) == ({"train": {"lr": None}}, {"train": None})
 
 
 # A header that declares ten gigabytes, and dtypes that numpy does not have.
@@ -106,7 +123,7 @@ HEADERS = [
 @pytest.mark.parametrize("body", [b"", b"\0", b"\0\0"])
 def test_hostile_headers_are_refused(header, body):
     with pytest.raises(BundleError):
-        parse_evidence(len(header).to_bytes(8, "little") + header + body, b"{}", MODEL)
+        parse_evidence(len(header).to_bytes(8, "little") + header + body, record(), MODEL)
 
 
 @given(st.data())
@@ -115,6 +132,6 @@ def test_damaged_arrays_are_taken_or_refused(data):
     start = data.draw(st.integers(0, 300))
     damaged = good[:start] + data.draw(st.binary(max_size=20)) + good[start + data.draw(st.integers(0, 20)) :]
     try:
-        parse_evidence(damaged, b"{}", MODEL)
+        parse_evidence(damaged, record(), MODEL)
     except BundleError as error:
         assert str(error).isprintable()

@@ -140,7 +140,7 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     "huge size declared": (relist("twin.safetensors", bytes=10**9), "has 11 bytes, manifest.json says 1000000000"),
     "impossible size declared": (relist("twin.safetensors", bytes=10**10), "at most 4294967296 are allowed"),
     "huge file and size": (both_say(10**10), "at most 4294967296 are allowed"),
-    "huge record and size": (relist("evidence/evidence.json", bytes=10**9), "at most 4194304 are allowed"),
+    "huge record and size": (relist("evidence/evidence.json", bytes=10**9), "at most 16777216 are allowed"),
     "link to a file": (link_file, "'README.md' is a symbolic link"),
     "link to a folder": (link_folder, "'engines' is a symbolic link"),
     "link to itself": (replace("README.md", lambda target: target.symlink_to(target)), "is a symbolic link"),
@@ -163,7 +163,7 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     ),
     "manifest is huge": (
         lambda folder: os.truncate(folder / "manifest.json", 10**10),
-        "manifest.json is longer than 1048576 bytes",
+        "manifest.json is longer than 8388608 bytes",
     ),
     "manifest is nested": (write_manifest('{"schema":' * 100_000), "is nested deeper than 32 levels"),
     "manifest is nested lists": (write_manifest("[" * 1_000_000), "is nested deeper than 32 levels"),

@@ -61,7 +61,7 @@ def test_the_digest_is_of_label_and_pixels():
 def test_without_the_data_set_there_are_no_images(withheld):
     bundle = open_bundle(withheld)
     assert bundle.withheld.index.tolist() == [5, 0, 3, 2]
-    assert bundle.record["name"] == "tiny"
+    assert bundle.record.name == "tiny"
     with pytest.raises(BundleError, match="places of 4 test images; give the data set with --data-root"):
         _ = bundle.evidence
 

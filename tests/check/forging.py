@@ -19,6 +19,7 @@ from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.onnx.structure import full_structure_of
 from tscnc_deploy.engines.target import read_target
 from tscnc_deploy.models import build, load_model, save_model
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.tscnc.layers import prunable_weights
 
 FAST = ("--attack", "twin-apgd-2", "--attack", "square-5", "--budget", "none", "--device", "cpu")
@@ -95,9 +96,9 @@ def rewrite_evidence(folder: Path, change: Callable[[Any], Any]) -> None:
 
 def rewrite_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     def changed(evidence: Any) -> Any:
-        record = json.loads(json.dumps(evidence.record))
+        record = evidence.record.to_json()
         change(record)
-        return replace(evidence, record=record)
+        return replace(evidence, record=BuildRecord.from_json(record))
 
     rewrite_evidence(folder, changed)
 

@@ -38,8 +38,9 @@ def test_multiply_adds_are_those_of_the_exported_file_wherever_they_are_shown(ti
     assert facts["multiply_adds_left"] < facts["multiply_adds"]
     bundle = open_bundle(tiny_build.bundle)
     assert bundle.manifest.model.model_dump(mode="json") == facts
-    assert sum(layer["multiply_adds_left"] for layer in bundle.record["layers"]) == facts["multiply_adds_left"]
-    assert bundle.record["recipe"]["prune"]["budget"] == "parameters"
+    assert sum(layer.multiply_adds_left for layer in bundle.record.layers) == facts["multiply_adds_left"]
+    assert bundle.record.recipe["prune"]["budget"] == "parameters"
+    assert bundle.record.schema_name == "tscnc-record/1"
     for file in ("report.html", "README.md"):
         assert f"{facts['multiply_adds_left']:,}" in (tiny_build.bundle / file).read_text(encoding="utf-8")
     assert f"{facts['multiply_adds_left']:,} of" in invoke("inspect", tiny_build.bundle).stdout

@@ -35,9 +35,9 @@ def test_convolutions_lose_whole_filters_and_every_class_keeps_weights(run):
             removed += int((~rows.any(dim=1)).sum())
         else:
             assert rows.any(dim=1).all()
-    assert removed == sum(layer["dead_filters"] for layer in bundle.record["layers"])
+    assert removed == sum(layer.dead_filters for layer in bundle.record.layers)
     assert removed > 100
-    assert all(layer["kappa"] is not None for layer in bundle.record["layers"])
+    assert all(layer.kappa is not None for layer in bundle.record.layers)
 
 
 def test_the_zeros_are_at_least_those_asked_for_in_every_file(run):

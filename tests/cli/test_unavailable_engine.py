@@ -38,7 +38,7 @@ def test_an_engine_that_does_not_run_here_is_named_with_the_reason_and_stops_not
     assert not engines["foreign"].attacked
     assert engines["foreign"].unavailable in line
     record = open_bundle(run / "bundle").record
-    assert list(record["latency"]["engines"]) == ["dense network in onnxruntime", "onnx-cpu"]
+    assert list(record.latency.engines) == ["dense network in onnxruntime", "onnx-cpu"]
 
 
 def test_alone_it_is_refused_before_anything_is_trained(foreign_target, tmp_path):

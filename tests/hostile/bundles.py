@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from tscnc_deploy.bundle import Contents, EngineEntry, ModelFacts, ThreatModel, seal
+from tscnc_deploy.bundle import Contents, EngineEntry, seal
 from tscnc_deploy.bundle.evidence import Evidence
 from tscnc_deploy.engines import export_engine, load_target, open_engine
 from tscnc_deploy.engines.target import write_target
 from tscnc_deploy.models import build, save_model
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import load_recipe, to_toml
+from tscnc_deploy.record import SCHEMA, BuildRecord, ModelFacts, ThreatModel
 from tscnc_deploy.tscnc.layers import prunable_weights
 
 SHAPE, COUNT = (1, 8, 8), 12
@@ -102,10 +103,11 @@ def _contents(model: Any) -> Contents:
     )
 
 
-def _record(contents: Contents, recipe: Recipe) -> dict[str, Any]:
+def _record(contents: Contents, recipe: Recipe) -> BuildRecord:
     share = {"correct": COUNT, "total": COUNT, "accuracy": 1.0, "low": 0.7, "high": 1.0}
     evaluation = {"clean": share, "robust": share, "attacks": {"fgsm": share}}
-    return {
+    document = {
+        "schema": SCHEMA,
         "name": contents.name,
         "recipe": recipe.model_dump(mode="json", by_alias=True),
         "model": contents.model.model_dump(mode="json"),
@@ -114,3 +116,4 @@ def _record(contents: Contents, recipe: Recipe) -> dict[str, Any]:
         "gates": [{"name": "robust accuracy, lower end", "value": 0.7, "limit": 0.0, "passed": True}],
         "passed": True,
     }
+    return BuildRecord.from_json(document)

@@ -43,14 +43,13 @@ def _uses(bundle: Bundle) -> list[Callable[[], Any]]:
     from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record
     from tscnc_deploy.check.policy import choose_policy, compare_policy
     from tscnc_deploy.check.sparsity import check_structure
-    from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.report.html import render_report
     from tscnc_deploy.serving.loading import open_model
     from tscnc_deploy.serving.triton import describe
     from tscnc_deploy.verify import BundleSource
 
     return [
-        lambda: render_report(ReportData.from_json(bundle.record)),
+        lambda: render_report(bundle.record),
         lambda: check_environment(bundle),
         lambda: list(check_record(bundle)),
         lambda: list(check_evidence(bundle)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.robustness import accuracy as measured_accuracy
 
 TOTAL = 360
@@ -162,6 +162,7 @@ def record() -> dict[str, Any]:
         "completion": [],
     }
     return {
+        "schema": "tscnc-record/1",
         "name": "digits-resnet18-s95",
         "recipe": {
             "name": "digits",
@@ -352,5 +353,5 @@ def _measures(lost: int) -> dict[str, Any]:
     }
 
 
-def report_data() -> ReportData:
-    return ReportData.from_json(record())
+def report_data() -> BuildRecord:
+    return BuildRecord.from_json(record())

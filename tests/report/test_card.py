@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.report.records import measured_record, record, report_data
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.card import plain, render_card
-from tscnc_deploy.report.data import ReportData
 
 
 def front_matter(card: str) -> list[str]:
@@ -37,7 +37,7 @@ def test_the_front_matter_has_what_model_hubs_read():
 
 
 def test_without_evaluations_there_is_no_model_index():
-    lines = front_matter(render_card(ReportData.from_json(record() | {"evaluations": {}})))
+    lines = front_matter(render_card(BuildRecord.from_json(record() | {"evaluations": {}})))
     assert lines[-1] == "- accuracy"
 
 
@@ -61,7 +61,7 @@ def test_the_card_says_how_exact_the_worst_case_is():
 
 
 def test_the_card_lists_warnings_and_what_lies_beyond_the_threat_model():
-    card = render_card(ReportData.from_json(measured_record()))
+    card = render_card(BuildRecord.from_json(measured_record()))
     assert "\n\n**Warning: gradient-free-stronger.** Robust accuracy may be overstated: on 12 of 351 " in card
     assert "no gradient attack did. The figure is 0.03419; values up to 0.02 are not a sign.\n\n## Beyond" in card
     assert "| twin | mean accuracy under 6 common corruptions | 87.5%, 79.0 to 93.1 |" in card
@@ -74,19 +74,19 @@ def test_the_card_lists_warnings_and_what_lies_beyond_the_threat_model():
 
 
 def test_an_l2_threat_is_not_one_of_every_pixel():
-    card = render_card(ReportData.from_json(record() | {"threat": {"norm": "L2", "epsilon": 0.5}}))
+    card = render_card(BuildRecord.from_json(record() | {"threat": {"norm": "L2", "epsilon": 0.5}}))
     assert "The whole image may move by a length of at most 0.5 (L2), and every pixel stays in [0, 1]." in card
 
 
 def test_the_card_of_a_failed_build_says_so():
-    assert "Gates: **FAILED**" in render_card(ReportData.from_json(record() | {"passed": False}))
+    assert "Gates: **FAILED**" in render_card(BuildRecord.from_json(record() | {"passed": False}))
 
 
 @pytest.mark.parametrize("missing", ["recipe", "evaluations", "gates", "layers", "history", "sizes"])
 def test_each_part_may_be_missing(missing):
     bare = record()
     del bare[missing]
-    card = render_card(ReportData.from_json(bare))
+    card = render_card(BuildRecord.from_json(bare))
     assert "None" not in card
     assert "\n\n\n" not in card
 
@@ -94,7 +94,7 @@ def test_each_part_may_be_missing(missing):
 def test_names_cannot_break_out_of_the_front_matter_or_become_markup():
     hostile = record() | {"name": 'x"\n---\n# owned <script> [a](http://b) | c'}
     hostile["recipe"]["data"]["dataset"] = "x\nlicense: mit"
-    card = render_card(ReportData.from_json(hostile))
+    card = render_card(BuildRecord.from_json(hostile))
     lines = front_matter(card)
     assert "- name: " + json.dumps(hostile["name"]) in lines
     assert "license: mit" not in lines
@@ -134,25 +134,25 @@ def test_the_hubs_library_refuses_what_is_not_valid():
 
 def test_hostile_names_stay_data_in_the_metadata():
     changed = record() | {"name": 'a: [b]\n---\n"c"', "recipe": {"data": {"dataset": "x\n- y: {"}}}
-    data = on_the_hub(ReportData.from_json(changed))
+    data = on_the_hub(BuildRecord.from_json(changed))
     assert data.model_name == 'a: [b]\n---\n"c"'
     assert {result.dataset_name for result in data.eval_results} == {"x\n- y: {"}
 
 
 def test_without_evaluations_the_metadata_are_valid_too():
-    assert on_the_hub(ReportData.from_json(record() | {"evaluations": {}})).eval_results is None
+    assert on_the_hub(BuildRecord.from_json(record() | {"evaluations": {}})).eval_results is None
 
 
 def test_the_licence_is_the_recipes():
-    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": {"license": "mit"}}})).license == "mit"
+    assert on_the_hub(BuildRecord.from_json(record() | {"recipe": {"card": {"license": "mit"}}})).license == "mit"
     # "no" is no string in YAML, and a number none here.
-    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": {"license": "no"}}})).license == "no"
-    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": {"license": 7}}})).license == "unknown"
-    assert on_the_hub(ReportData.from_json(record() | {"recipe": {"card": 7}})).license == "unknown"
+    assert on_the_hub(BuildRecord.from_json(record() | {"recipe": {"card": {"license": "no"}}})).license == "no"
+    assert on_the_hub(BuildRecord.from_json(record() | {"recipe": {"card": {"license": 7}}})).license == "unknown"
+    assert on_the_hub(BuildRecord.from_json(record() | {"recipe": {"card": 7}})).license == "unknown"
 
 
 def test_a_card_of_withheld_images_says_where_they_are():
-    card = render_card(ReportData.from_json(record() | {"recipe": {"verify": {"ship_images": False}}}))
+    card = render_card(BuildRecord.from_json(record() | {"recipe": {"verify": {"ship_images": False}}}))
     assert "bundle.withheld  # places and digests" in card
     assert "bundle.evidence" not in card
     assert "take them from the data set that `--dataset` and `--data-root` name" in card

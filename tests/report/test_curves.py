@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.report.records import measured_record, report_data
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report import curves
-from tscnc_deploy.report.data import ReportData
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -23,7 +23,7 @@ def measured(change=None):
     changed = measured_record()
     if change:
         change(changed["evaluations"])
-    return ReportData.from_json(changed)
+    return BuildRecord.from_json(changed)
 
 
 def test_the_curve_names_models_axes_and_the_threat():

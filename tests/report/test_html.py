@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.report.records import measured_record, record, report_data
-from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.html import render_report
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -78,13 +78,13 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing():
 
 def test_equal_data_gives_the_same_page_also_after_a_way_through_json():
     html = render_report(report_data())
-    assert render_report(ReportData.from_json(report_data().to_json())) == html
+    assert render_report(BuildRecord.from_json(report_data().to_json())) == html
 
 
 def test_a_failed_build_says_so_first():
     failed = record() | {"passed": False}
     failed["gates"][3] |= {"limit": 0.8, "passed": False}
-    text = Page(render_report(ReportData.from_json(failed))).text
+    text = Page(render_report(BuildRecord.from_json(failed))).text
     assert "✗ Failed" in text
     assert "1 of 5 gates failed: onnx-cpu: robust accuracy, lower end." in text
     assert "4 of 5 passed" in text
@@ -94,7 +94,7 @@ def test_a_failed_build_says_so_first():
 def test_an_engine_that_could_not_run_says_why():
     changed = record()
     changed["evaluations"]["engines"]["onnx-cuda"] = {"kind": "onnxruntime", "unavailable": "there is no GPU"}
-    text = Page(render_report(ReportData.from_json(changed))).text
+    text = Page(render_report(BuildRecord.from_json(changed))).text
     assert "Not measured: onnx-cuda." in text
     assert "Exported, but not measured: there is no GPU" in text
 
@@ -114,7 +114,7 @@ def test_layers_and_what_2_4_cost_them_are_listed():
              "regrown": 0, "saliency_lost": 0.0},
         ],
     }  # fmt: skip
-    text = Page(render_report(ReportData.from_json(changed))).text
+    text = Page(render_report(BuildRecord.from_json(changed))).text
     assert "this engine lost 5 of 50 weights and regrew 1" in text
     assert "a 4 of 9 20 5 1 25.0%" in text
     assert "b 0 of 0 30 unchanged 0 0.0%" in text
@@ -125,7 +125,7 @@ def test_layers_and_what_2_4_cost_them_are_listed():
 def test_attacks_with_other_settings_have_their_own_row():
     changed = record()
     changed["evaluations"]["engines"]["onnx-cpu"]["settings"]["pgd-20"]["steps"] = 5
-    text = Page(render_report(ReportData.from_json(changed))).text
+    text = Page(render_report(BuildRecord.from_json(changed))).text
     assert "pgd-20 dense, twin loss cross-entropy · restarts 1 · seed 0 · step_size 0.0125 · steps 20" in text
     assert "pgd-20 onnx-cpu loss cross-entropy · restarts 1 · seed 0 · step_size 0.0125 · steps 5" in text
 
@@ -141,7 +141,7 @@ def test_warnings_are_named_with_their_figures_for_every_model():
     changed["evaluations"]["twin"]["warnings"] = [
         {"name": "random-logits", "figure": 0.25, "limit": 0.001, "message": "logits differ between two calls"}
     ]
-    text = Page(render_report(ReportData.from_json(changed))).text
+    text = Page(render_report(BuildRecord.from_json(changed))).text
     assert "Warning for onnx-cpu: gradient-free-stronger. On 12 of 351 correctly classified images a search" in text
     assert "no gradient attack did. The figure is 0.03419; values up to 0.02 are not a sign." in text
     assert (
@@ -155,7 +155,7 @@ def test_warnings_are_named_with_their_figures_for_every_model():
 
 
 def test_what_lies_beyond_the_threat_model_is_shown_for_every_model():
-    page = Page(render_report(ReportData.from_json(measured_record())))
+    page = Page(render_report(BuildRecord.from_json(measured_record())))
     assert page.tags.count("svg") == 6
     assert "Severity clean 1 2 3 4 5 mean twin 97.5% 94.2% 90.8% 87.5% 84.2% 80.8% 87.5% (79.0 to 93.1)" in page.text
     assert "Each corruption: onnx-cpu Severity 1 2 3 4 5 mean gaussian_noise 91.7% 88.3% 85.0% 81.7% 78.3% 85.0%" in (
@@ -189,11 +189,11 @@ def test_what_was_not_measured_leaves_no_heading(name, heading):
     engines["onnx-cpu"]["measures"] = None
     whole = twin["measures"]
     twin["measures"] = {name: whole[name]}
-    text = Page(render_report(ReportData.from_json(changed))).text
+    text = Page(render_report(BuildRecord.from_json(changed))).text
     assert "Beyond the threat model" in text
     assert heading in text
     twin["measures"] = {other: figures for other, figures in whole.items() if other != name}
-    text = Page(render_report(ReportData.from_json(changed))).text
+    text = Page(render_report(BuildRecord.from_json(changed))).text
     assert heading not in text
 
 
@@ -201,7 +201,7 @@ def test_what_was_not_measured_leaves_no_heading(name, heading):
 def test_without_measures_there_is_no_section(measures):
     changed = record()
     changed["evaluations"]["twin"]["measures"] = measures
-    assert "Beyond the threat model" not in Page(render_report(ReportData.from_json(changed))).text
+    assert "Beyond the threat model" not in Page(render_report(BuildRecord.from_json(changed))).text
 
 
 def test_a_record_of_an_earlier_version_is_shown():
@@ -209,7 +209,7 @@ def test_a_record_of_an_earlier_version_is_shown():
     for evaluation in (earlier["evaluations"]["twin"], earlier["evaluations"]["engines"]["onnx-cpu"]):
         for key in ("warnings", "measures", "queries"):
             del evaluation[key]
-    text = Page(render_report(ReportData.from_json(earlier))).text
+    text = Page(render_report(BuildRecord.from_json(earlier))).text
     assert "No signs of masked gradients were found on dense." in text
     assert "Beyond the threat model" not in text
 
@@ -223,7 +223,7 @@ def test_every_figure_of_a_measure_may_be_missing():
         "lipschitz": {},
         "smoothing": {},
     }
-    page = Page(render_report(ReportData.from_json(bare)))
+    page = Page(render_report(BuildRecord.from_json(bare)))
     assert "None" not in page.text
     assert "Local Lipschitz constants" in page.text
 
@@ -250,7 +250,7 @@ def complete():
 def test_each_part_may_be_missing(complete, missing, shown):
     bare = record()
     del bare[missing]
-    text = Page(render_report(ReportData.from_json(bare))).text
+    text = Page(render_report(BuildRecord.from_json(bare))).text
     assert shown in complete
     assert shown not in text
     assert "What is not claimed" in text
@@ -267,14 +267,14 @@ def test_every_figure_may_be_missing():
     holes["latency"] = {"engines": {"a": {}, "b": {"median_ms": 0.0}}}
     for key in ("multiply_adds", "multiply_adds_left", "multiply_add_sparsity"):
         holes["model"][key] = None
-    holes["evaluations"] = {"dense": {}, "engines": {"a": {}, "b": {"parity": {}, "comparison": {}}}}
-    page = Page(render_report(ReportData.from_json(holes)))
+    holes["evaluations"] = {"dense": {}, "engines": {"a": {}, "b": {"parity": {"passed": False}, "comparison": None}}}
+    page = Page(render_report(BuildRecord.from_json(holes)))
     assert "None" not in page.text
     assert "nan" not in page.text.split()
 
 
 def test_latencies_are_shown_beside_the_dense_network():
-    page = Page(render_report(ReportData.from_json(record())))
+    page = Page(render_report(BuildRecord.from_json(record())))
     assert "1 image, 1 thread, on A processor: 30 calls of each engine" in page.text
     assert "sparse-cpu avx512 0.5 0.375 3" in page.text
 
@@ -283,7 +283,7 @@ def hostile(value: object, text: str) -> object:
     """The record with every string replaced that is free."""
     if isinstance(value, dict):
         return {
-            key if key in KEYS else key + text: item if key in ("norm",) else hostile(item, text)
+            key if key in KEYS else key + text: item if key in ("norm", "schema") else hostile(item, text)
             for key, item in value.items()
         }
     if isinstance(value, list):
@@ -302,8 +302,8 @@ KEYS = keys_of(measured_record()) - {"onnx-cpu", "pgd-20", "torch", "python", "l
 
 @pytest.mark.parametrize("text", ['"><script>alert(1)</script>', "' onload='x", "{{ 7*7 }}", "</style><b>", "-->]]>"])
 def test_nothing_of_a_record_becomes_markup(text):
-    expected = Page(render_report(ReportData.from_json(measured_record())))
-    page = Page(render_report(ReportData.from_json(hostile(measured_record(), text))))
+    expected = Page(render_report(BuildRecord.from_json(measured_record())))
+    page = Page(render_report(BuildRecord.from_json(hostile(measured_record(), text))))
     assert set(page.tags) == set(expected.tags)
     assert {name for name, _ in page.attributes} == {name for name, _ in expected.attributes}
     assert text in "".join(page.words)

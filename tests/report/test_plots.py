@@ -8,14 +8,14 @@ import matplotlib
 import pytest
 
 from tests.report.records import record, report_data
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report import plots
-from tscnc_deploy.report.data import ReportData
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</svg><script>alert(1)</script>-->&$\\frac$"
 
 
-def figures(data: ReportData) -> dict[str, str]:
+def figures(data: BuildRecord) -> dict[str, str]:
     return {
         "accuracy": plots.accuracy_plot(data),
         "sparsity": plots.sparsity_plot(data.layers),
@@ -88,7 +88,7 @@ def test_the_figures_over_time_name_the_stages():
 
 def test_nothing_to_draw_is_an_empty_text():
     bare = record() | {"evaluations": {}, "layers": [{"name": "fc"}], "history": [{"stage": "train", "epoch": 1}]}
-    assert figures(ReportData.from_json(bare)) == {"accuracy": "", "sparsity": "", "kappa": "", "training": ""}
+    assert figures(BuildRecord.from_json(bare)) == {"accuracy": "", "sparsity": "", "kappa": "", "training": ""}
 
 
 def test_gaps_and_single_points_are_drawn():
@@ -97,7 +97,7 @@ def test_gaps_and_single_points_are_drawn():
     sparse["history"][0]["kappa"] = {"a": None, "b": 3.0, "c": 0.0, "d": -1.0}
     sparse["history"][0]["robust"] = None
     sparse["layers"] = sparse["layers"][:1]
-    assert all(figures(ReportData.from_json(sparse)).values())
+    assert all(figures(BuildRecord.from_json(sparse)).values())
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "$x_1$", "_underscore", "名前", "\x1b", "a" * 256])
@@ -109,7 +109,7 @@ def test_names_are_text_and_nothing_else(name):
     hostile["history"][0]["kappa"] = {name: 2.0}
     hostile["evaluations"]["engines"] = {name: hostile["evaluations"]["engines"]["onnx-cpu"]}
     hostile["evaluations"]["twin"]["attacks"] = {name: hostile["evaluations"]["twin"]["clean"]}
-    for svg in figures(ReportData.from_json(hostile)).values():
+    for svg in figures(BuildRecord.from_json(hostile)).values():
         assert "<script" not in svg
         assert svg.count("</svg>") == 1
         assert svg.endswith("</svg>")

@@ -4,11 +4,8 @@ import pytest
 
 from tests.report.records import measured_record, record, report_data
 from tscnc_deploy import robustness
-from tscnc_deploy.bundle import ThreatModel
+from tscnc_deploy.record import Accuracy, BuildRecord, Quantile, ThreatModel
 from tscnc_deploy.report import wording
-from tscnc_deploy.report.data import ReportData
-from tscnc_deploy.report.measures import Quantile
-from tscnc_deploy.report.parts import Accuracy
 
 
 def test_an_accuracy_comes_with_counts_and_interval():
@@ -109,13 +106,13 @@ def test_the_verdict_of_one_engine():
 def test_the_verdict_names_the_gates_that_failed():
     failed = record()
     failed["gates"][3]["passed"] = False
-    assert wording.verdict(ReportData.from_json(failed)).endswith(
+    assert wording.verdict(BuildRecord.from_json(failed)).endswith(
         "1 of 5 gates failed: onnx-cpu: robust accuracy, lower end."
     )
 
 
 def test_the_verdict_names_the_signs_of_masked_gradients():
-    assert wording.verdict(ReportData.from_json(measured_record())).endswith(
+    assert wording.verdict(BuildRecord.from_json(measured_record())).endswith(
         "Robust accuracy may be overstated: onnx-cpu (gradient-free-stronger)."
     )
 
@@ -123,4 +120,6 @@ def test_the_verdict_names_the_signs_of_masked_gradients():
 def test_the_verdict_without_an_engine():
     bare = record() | {"evaluations": {}}
     bare["model"]["multiply_add_sparsity"] = None
-    assert wording.verdict(ReportData.from_json(bare)) == "resnet18 at 95.0% sparsity: no exported engine was attacked."
+    assert (
+        wording.verdict(BuildRecord.from_json(bare)) == "resnet18 at 95.0% sparsity: no exported engine was attacked."
+    )

@@ -28,7 +28,7 @@ def assert_same_evaluation(found: Evaluation, expected: Evaluation) -> None:
     assert list(found.robust_by_attack) == list(expected.robust_by_attack)
     for name, mask in expected.robust_by_attack.items():
         assert found.robust_by_attack[name].tolist() == mask.tolist(), name
-    assert found.to_json() == expected.to_json()
+    assert found.record == expected.record
     assert_same_points(found.adversarial, expected.adversarial, expected.threat.epsilon)
 
 

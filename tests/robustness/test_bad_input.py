@@ -174,7 +174,7 @@ def test_a_model_that_was_put_into_train_mode_is_refused(run):
     [
         (0.0, "epsilon = 0 is not a radius"),
         (-0.1, "epsilon = -0.1 is not a radius"),
-        (8, r"write 8/255 = 0.0313725, not 8"),
+        (8, r"epsilon = 8 is not a radius .*; write 0.0313725 for 8/255"),
         (float("nan"), "epsilon = nan is not a radius"),
     ],
 )
@@ -205,7 +205,8 @@ def test_a_batch_of_no_images_is_refused(run):
 def figures(result):
     if isinstance(result, list):
         return [warning.to_json() for warning in result]
-    return {key: value for key, value in json.loads(json.dumps(result.to_json())).items() if key != "queries"}
+    document = result.to_json() if hasattr(result, "to_json") else result.record.to_json()
+    return {key: value for key, value in json.loads(json.dumps(document)).items() if key != "queries"}
 
 
 @every_evaluation

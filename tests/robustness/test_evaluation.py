@@ -43,9 +43,9 @@ def test_the_worst_case_is_counted_over_all_images():
 
 def test_json_is_what_the_command_line_prints():
     model, images, labels, _ = linear(2, 6)
-    document = evaluate(ModelVictim(model), images, labels, THREAT, [FGSM(), Square(5)], seed=3).to_json()
+    document = evaluate(ModelVictim(model), images, labels, THREAT, [FGSM(), Square(5)], seed=3).record.to_json()
     document = json.loads(json.dumps(document))
-    assert list(document) == ["clean", "robust", "attacks", "epsilon", "norm", "cascade", "settings", "queries"]
+    assert list(document) == ["clean", "robust", "attacks", "settings", "cascade", "epsilon", "norm", "queries"]
     assert list(document["attacks"]) == ["fgsm", "square-5"]
     assert list(document["robust"]) == ["correct", "total", "accuracy", "low", "high"]
     assert document["settings"]["square-5"] == {"queries": 5, "loss": "margin", "p_init": 0.8, "seed": 3}

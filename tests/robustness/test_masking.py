@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from tests.robustness.victims import ModuleEngine, Quantised, linear
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import MaskingWarning
 from tscnc_deploy.robustness import (
     FGSM,
     PGD,
     BlackBoxVictim,
     EngineVictim,
     EOTVictim,
-    MaskingWarning,
     ModelVictim,
     Replay,
     Square,
@@ -203,4 +203,9 @@ def test_an_evaluation_of_other_images_is_refused():
 
 
 def test_a_warning_is_its_figure_its_limit_and_what_it_means():
-    assert MaskingWarning("n", 0.5, 0.1, "m").to_json() == {"name": "n", "figure": 0.5, "limit": 0.1, "message": "m"}
+    assert MaskingWarning(name="n", figure=0.5, limit=0.1, message="m").to_json() == {
+        "name": "n",
+        "figure": 0.5,
+        "limit": 0.1,
+        "message": "m",
+    }

@@ -16,7 +16,10 @@ def test_epsilon_outside_0_to_1_is_refused(epsilon):
 
 
 def test_epsilon_in_steps_of_255_says_what_to_write():
-    with pytest.raises(InputError, match=r"write 8/255 = 0\.0313725, not 8"):
+    with pytest.raises(
+        InputError,
+        match=r"epsilon = 8 is not a radius in \(0, 1\], the range of the pixels; write 0\.0313725 for 8/255",
+    ):
         Threat(norm="Linf", epsilon=8)
 
 

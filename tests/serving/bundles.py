@@ -12,6 +12,7 @@ from tests.bundle.folders import contents, evidence, write_files
 from tscnc_deploy.bundle import seal
 from tscnc_deploy.bundle.evidence import Evidence
 from tscnc_deploy.engines.target import Target, write_target
+from tscnc_deploy.record import SCHEMA, BuildRecord
 
 CLASSES = ("zero", "one", "two")
 SHAPE = (1, 8, 8)
@@ -44,9 +45,10 @@ def write_engine(folder: Path, *, name: str = "onnx-cpu", batch_max: int = 16, w
     write_target(Target(name=name, batch_max=batch_max, tolerance=1e-3), folder / "target.json")
 
 
-def record(*, passed: bool = True, milliseconds: dict[str, float] | None = None) -> dict[str, object]:
+def record(*, passed: bool = True, milliseconds: dict[str, float] | None = None) -> BuildRecord:
     share = {"correct": 3, "total": 4, "accuracy": 0.75, "low": 0.2, "high": 0.99}
-    return {
+    document = {
+        "schema": SCHEMA,
         "name": "tiny",
         "model": contents().model.model_dump(mode="json"),
         "threat": {"norm": "Linf", "epsilon": 0.1},
@@ -55,6 +57,7 @@ def record(*, passed: bool = True, milliseconds: dict[str, float] | None = None)
         "passed": passed,
         "latency": {"engines": {name: {"median_ms": median} for name, median in (milliseconds or {}).items()}},
     }
+    return BuildRecord.from_json(document)
 
 
 def attacked_evidence() -> Evidence:
@@ -73,6 +76,7 @@ def attacked_evidence() -> Evidence:
         labels=np.array([0, 1, 2, 0]),
         adversarial={"onnx-cpu": adversarial},
         outcomes={f"onnx-cpu.{attack}": np.array(of) for attack, of in right.items()},
+        record=record(),
     )
 
 

@@ -1,6 +1,6 @@
 """The bundle: the directory that ships, and how to open one that may come from anyone."""
 
-from tscnc_deploy.bundle.manifest import Contents, EngineEntry, FileEntry, Manifest, ModelFacts, ThreatModel
+from tscnc_deploy.bundle.manifest import Contents, EngineEntry, FileEntry, Manifest
 from tscnc_deploy.bundle.opening import open_bundle
 from tscnc_deploy.bundle.reader import Bundle
 from tscnc_deploy.bundle.writer import seal
@@ -11,8 +11,6 @@ __all__ = [
     "EngineEntry",
     "FileEntry",
     "Manifest",
-    "ModelFacts",
-    "ThreatModel",
     "open_bundle",
     "seal",
 ]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.paths import check_path, parents
-from tscnc_deploy.recipe.values import Epsilon, Norm
-from tscnc_deploy.text import escaped, quoted
+from tscnc_deploy.record import ModelFacts, ThreatModel
+from tscnc_deploy.record.facts import Count, Entry
+from tscnc_deploy.record.limits import MAX_MANIFEST_ITEMS, MAX_RECORD_BYTES
+from tscnc_deploy.record.parts import Text
+from tscnc_deploy.record.problems import first_problem
+from tscnc_deploy.text import quoted
 
 MANIFEST = "manifest.json"
 SCHEMAS = ("tscnc-bundle/1",)
-MAX_MANIFEST_BYTES = 1 << 20
 
 RECIPE = "recipe.toml"
 TWIN = "twin.safetensors"
@@ -29,21 +32,12 @@ SCRIPT = "reproduce.sh"
 REQUIRED = (RECIPE, TWIN, RECORD, ARRAYS, REPORT, CARD)
 
 # Bounds on the time and the memory that an opened bundle can cost; JSON takes up to forty times its length.
-MAX_BYTES = {RECIPE: 1 << 16, RECORD: 4 << 20, PROVENANCE: 1 << 20, SBOM: 4 << 20}
+MAX_BYTES = {RECIPE: 1 << 16, RECORD: MAX_RECORD_BYTES, PROVENANCE: 1 << 20, SBOM: 4 << 20}
 MAX_FILE_BYTES = 4 << 30
 MAX_BUNDLE_BYTES = 16 << 30
 
 BundlePath = Annotated[str, AfterValidator(check_path)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Text = Annotated[str, Field(max_length=256)]
-Size = Annotated[int, Field(ge=1, le=1 << 20)]
-Count = Annotated[int, Field(ge=0, le=1 << 60)]
-
-
-class Entry(BaseModel):
-    """A part of the manifest: unknown keys, wrong types and values out of range are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class FileEntry(Entry):
@@ -51,46 +45,6 @@ class FileEntry(Entry):
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: Count
-
-
-class ModelFacts(Entry):
-    """The network that every engine computes.
-
-    Attributes:
-        arch: Name of the architecture, such as "resnet18".
-        parameters: Number of all its parameters.
-        prunable: Number of its conv and linear weights.
-        nonzero: How many of the prunable weights are not zero.
-        sparsity: Share of zeros among the prunable weights, in [0, 1].
-        multiply_adds: Of all prunable weights for one image; None where the file's shapes do not tell.
-        multiply_adds_left: Of those that are not zero.
-        multiply_add_sparsity: Share of the multiply-adds that zeros save, in [0, 1].
-        input_shape: (channels, height, width) of one image.
-        classes: Names of the classes in the order of the logits.
-    """
-
-    arch: Text
-    parameters: Count
-    prunable: Count
-    nonzero: Count
-    sparsity: float = Field(ge=0, le=1)
-    multiply_adds: Count | None = None
-    multiply_adds_left: Count | None = None
-    multiply_add_sparsity: float | None = Field(None, ge=0, le=1)
-    input_shape: tuple[Size, Size, Size] = Field(strict=False)
-    classes: tuple[Text, ...] = Field(strict=False, min_length=1, max_length=10_000)
-
-
-class ThreatModel(Entry):
-    """What the attacker may do to an image in [0, 1]: move every pixel by at most epsilon, or all of it by that length.
-
-    Attributes:
-        norm: "Linf" or "L2".
-        epsilon: Above 0; for Linf at most 1.
-    """
-
-    norm: Norm = "Linf"
-    epsilon: Epsilon
 
 
 class EngineBuild(Entry):
@@ -206,7 +160,7 @@ def parse_manifest(data: bytes) -> Manifest:
         ValueError: Not JSON of one meaning, a schema that this version does not know, a missing, unknown or wrong
             key, or a path that could leave the bundle. The message continues a sentence that names the manifest.
     """
-    document = strict_json.loads(data)
+    document = strict_json.loads(data, max_items=MAX_MANIFEST_ITEMS)
     if not isinstance(document, dict):
         msg = "is not a JSON object"
         raise ValueError(msg)
@@ -219,17 +173,6 @@ def parse_manifest(data: bytes) -> Manifest:
     except ValidationError as error:
         msg = f"has a wrong entry: {first_problem(error)}"
         raise ValueError(msg) from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first of pydantic's findings on one line: the key, what is wrong, and the value when it is short."""
-    problem = error.errors(include_url=False)[0]
-    reason = problem["msg"].removeprefix("Value error, ")
-    place, value = [str(part) for part in problem["loc"]], problem["input"]
-    if place[-1:] == ["[key]"]:
-        return f"{place[0]} has the key {quoted(str(value))}: {reason}"
-    shown = f" = {quoted(str(value))}" if isinstance(value, str | int | float) else ""
-    return f"{escaped('.'.join(place))}{shown}: {reason}" if place else reason
 
 
 def _refuse_huge(files: Mapping[str, FileEntry]) -> None:

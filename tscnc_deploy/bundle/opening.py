@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from tscnc_deploy.bundle.errors import bundle_errors
-from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from tscnc_deploy.bundle.manifest import MANIFEST, Manifest, parse_manifest
 from tscnc_deploy.bundle.reader import Bundle
 from tscnc_deploy.bundle.tree import check_file, check_tree, open_regular
 from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.errors import BundleError
+from tscnc_deploy.record.limits import MAX_MANIFEST_BYTES
 
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
 

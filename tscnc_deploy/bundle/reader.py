@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.engines.base import Engine
     from tscnc_deploy.engines.target import Target
     from tscnc_deploy.recipe import Recipe
+    from tscnc_deploy.record import BuildRecord
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,11 @@ class Bundle:
 
     @cached_property
     def _stored(self) -> Evidence | WithheldEvidence:
-        from tscnc_deploy.bundle.evidence import parse_evidence
+        from tscnc_deploy.bundle.evidence_files import parse_evidence
 
+        record = self.record
         with bundle_errors(self.path):
-            return parse_evidence(self.read(ARRAYS), self.read(RECORD), self.manifest.model)
+            return parse_evidence(self.read(ARRAYS), record, self.manifest.model)
 
     def with_images(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Bundle:
         """The same bundle with the evidence images that it withholds, of which the digests are compared.
@@ -222,9 +224,13 @@ class Bundle:
             return replace(self, supplied=withheld.complete(images, labels))
 
     @cached_property
-    def record(self) -> dict[str, Any]:
-        """The record of the build alone, without the arrays of the evidence."""
-        from tscnc_deploy.bundle.evidence import parse_record
+    def record(self) -> BuildRecord:
+        """The record of the build alone, without the arrays of the evidence.
+
+        Raises:
+            BundleError: It is damaged, does not fit its schema, or has a schema that this version does not know.
+        """
+        from tscnc_deploy.bundle.evidence_files import parse_record
 
         with bundle_errors(self.path):
             return parse_record(self.read(RECORD))

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tscnc_deploy.bundle.evidence import OUTCOME, Evidence, check_vector, read_flags, refuse, write_evidence
+from tscnc_deploy.bundle.arrays import DIGESTS, INDEX, OUTCOME, check_vector, read_flags, refuse, write_evidence
+from tscnc_deploy.bundle.evidence import Evidence
 from tscnc_deploy.bundle.manifest import ARRAYS
 from tscnc_deploy.errors import BundleError
-
-INDEX, DIGESTS = "index", "digests"
+from tscnc_deploy.record import BuildRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class WithheldEvidence:
     index: NDArray[np.int64]
     digests: NDArray[np.uint8]
     outcomes: Mapping[str, NDArray[np.bool_]]
-    record: Mapping[str, Any]
+    record: BuildRecord
 
     def __post_init__(self) -> None:
         count = len(self.index) if self.index.ndim else 0
@@ -74,7 +74,7 @@ class WithheldEvidence:
         if len(self.index) and self.index.max() >= len(labels):
             msg = f"{ARRAYS}: names test image {self.index.max()}; the data set given has {len(labels)}"
             raise BundleError(msg)
-        found = Evidence(images[self.index], labels[self.index], {}, self.outcomes, self.record)
+        found = Evidence(images[self.index], labels[self.index], {}, self.outcomes, record=self.record)
         wrong = np.flatnonzero((digest_images(found.images, found.labels) != self.digests).any(axis=1))
         if len(wrong):
             msg = (
@@ -94,12 +94,12 @@ def digest_images(images: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), 32)
 
 
-def parse_withheld(tensors: dict[str, NDArray[Any]], record: dict[str, Any]) -> WithheldEvidence:
+def parse_withheld(tensors: dict[str, NDArray[Any]], record: BuildRecord) -> WithheldEvidence:
     """Reads evidence without images that may come from anyone.
 
     Args:
         tensors: Of the safetensors file.
-        record: The parsed JSON file.
+        record: Of the build.
 
     Raises:
         BundleError: An array is missing or has the wrong type, shape or values.

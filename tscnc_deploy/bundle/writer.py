@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tscnc_deploy.bundle.manifest import MANIFEST, MAX_MANIFEST_BYTES, Contents, FileEntry, Manifest, first_problem
+from tscnc_deploy.bundle.manifest import MANIFEST, Contents, FileEntry, Manifest
 from tscnc_deploy.bundle.tree import SIGNATURE, describe, walk
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.files import write_atomic
+from tscnc_deploy.record.limits import MAX_MANIFEST_BYTES
+from tscnc_deploy.record.problems import first_problem
 from tscnc_deploy.versions import own_version
 
 

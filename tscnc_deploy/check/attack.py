@@ -12,7 +12,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.policy import Policy
-    from tscnc_deploy.robustness import Comparison
+    from tscnc_deploy.record import Comparison
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.run import VerifyResult
 

@@ -24,9 +24,8 @@ _ROUNDING = 1e-4
 
 def check_environment(bundle: Bundle) -> CheckResult:
     """Names the versions on this machine that differ from the build's; a difference alone fails nothing."""
-    from tscnc_deploy.report.data import ReportData
 
-    recorded = ReportData.from_json(bundle.record).environment
+    recorded = bundle.record.environment
     here = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     here |= {name: _version(name) for name in _DISTRIBUTIONS if name in recorded}
     differing = [f"{name} {recorded[name]} -> {now}" for name, now in here.items() if recorded.get(name, now) != now]
@@ -42,11 +41,21 @@ def _version(distribution: str) -> str:
     return f"{other} {version}" if version else "not installed"
 
 
+def check_schema(bundle: Bundle) -> CheckResult:
+    """Whether the record is of this version's schema; what an older one cannot show is named, and fails nothing."""
+    from tscnc_deploy.record import SCHEMA
+    from tscnc_deploy.record.migrate import MISSING
+
+    name, schema = "record: of this version's schema", bundle.record.schema_name
+    if schema == SCHEMA:
+        return CheckResult(name, "passed")
+    return CheckResult(name, "note", f"written by an older version ({schema}): {MISSING[schema]}")
+
+
 def check_record(bundle: Bundle) -> Iterator[CheckResult]:
     """Whether recipe, record and manifest agree, and whether they say that the build passed its gates."""
-    from tscnc_deploy.report.data import ReportData
 
-    record = ReportData.from_json(bundle.record)
+    record = bundle.record
     recipe = bundle.load_recipe()
     changed = list(_changed(record.recipe, recipe))
     yield pass_or_fail("recipe: matches the record", not changed, "; ".join(changed))
@@ -73,14 +82,13 @@ def check_evidence(bundle: Bundle) -> Iterator[CheckResult]:
     """Whether there is evidence for every engine that is listed as attacked, and whether it is valid."""
     import torch
 
-    from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.robustness import Threat
 
     # If the bundle withholds its images, their indices and outcomes can still be counted.
     withheld, manifest = bundle.withheld, bundle.manifest
     stored = withheld or bundle.evidence
     adversarial = {} if withheld else bundle.evidence.adversarial
-    twin = ReportData.from_json(bundle.record).evaluations.twin
+    twin = bundle.record.evaluations.twin
     evaluated = twin.clean.total if twin and twin.clean else 0
     wanted = min(bundle.load_recipe().verify.evidence_images, evaluated) or 1
     count = len(withheld.index if withheld else bundle.evidence.labels)

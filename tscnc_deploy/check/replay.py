@@ -93,8 +93,9 @@ def _compare_with_twin(
     twin = ModelVictim(bundle.twin_of(engine.spec.name))
     limit = _tolerance(bundle, engine.spec.name)
     parity = compare_logits(clean, _logits(twin, bundle.evidence.images), attacked, _logits(twin, adversarial), limit)
+    largest = "infinity" if parity.max_abs_diff is None else f"{parity.max_abs_diff:.3g}"
     message = (
-        f"its logits differ from the twin's by up to {parity.max_abs_diff:.3g}, the target allows {limit:g}; "
+        f"its logits differ from the twin's by up to {largest}, the target allows {limit:g}; "
         f"{len(parity.flips_clean) + len(parity.flips_adversarial)} labels differ: it was not exported from this twin"
     )
     name = f"{engine.spec.name}: largest difference of a logit from the twin"

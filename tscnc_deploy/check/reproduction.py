@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from tscnc_deploy.bundle.manifest import ARRAYS, RECIPE, TWIN
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.report.data import ReportData
 from tscnc_deploy.text import escaped, quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
 
-# Parts of the record that differ between two equal builds.
-_NOT_COMPARED = {"seconds", "environment", "latency"}
+# Parts of the record that differ between two equal builds; the schema is that of the version that wrote it.
+_NOT_COMPARED = {"seconds", "environment", "latency", "schema"}
 # These builders choose kernels by timing them, so no two of their engines are the same file.
 _TIMED = "tensorrt"
 
@@ -99,7 +98,7 @@ def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
 
 
 def _record(bundle: Bundle, rebuilt: Bundle) -> str:
-    names = sorted(_unequal(bundle.record, rebuilt.record, ""))
+    names = sorted(_unequal(bundle.record.to_json(), rebuilt.record.to_json(), ""))
     return f"{len(names)} entries of the record differ: {_few(names)}" if names else ""
 
 
@@ -128,7 +127,7 @@ def _engines(bundle: Bundle, rebuilt: Bundle, environment: str) -> Iterator[Chec
 
 def _environment(bundle: Bundle, rebuilt: Bundle) -> str:
     """The end of a message: how the two environments differ."""
-    was, now = (ReportData.from_json(each.record).environment for each in (bundle, rebuilt))
+    was, now = (each.record.environment for each in (bundle, rebuilt))
     differing = [
         f"{escaped(name)} {escaped(was.get(name, 'none'))} -> {escaped(now.get(name, 'none'))}"
         for name in sorted({*was, *now})

@@ -46,7 +46,7 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task
-    from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record
+    from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record, check_schema
     from tscnc_deploy.check.images import images_missing, lacks_images, supply_images
     from tscnc_deploy.check.policy import choose_policy, compare_policy
     from tscnc_deploy.check.provenance import check_provenance, check_signature
@@ -78,7 +78,7 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     report.policy = policy.name
     collect("provenance", lambda: check_provenance(bundle))
     collect("environment", lambda: [check_environment(bundle)])
-    collect("record", lambda: check_record(bundle))
+    collect("record", lambda: [check_schema(bundle), *check_record(bundle)])
     collect("gates", lambda: compare_policy(bundle, policy))
     collect("evidence", lambda: check_evidence(bundle))
     collect("structure", lambda: check_structure(bundle, policy))

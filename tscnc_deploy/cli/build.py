@@ -127,7 +127,7 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
     """The JSON of a build, read from the bundle it made."""
     from tscnc_deploy.bundle import open_bundle
 
-    record = open_bundle(folder / "bundle").record
+    record = open_bundle(folder / "bundle").record.to_json()
     return {
         "run": str(folder),
         "bundle": str(folder / "bundle"),
@@ -234,7 +234,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
 
 
 def _show_latency(latency: dict[str, Any]) -> None:
-    from tscnc_deploy.report.data import Latency
+    from tscnc_deploy.record import Latency
     from tscnc_deploy.report.wording import figure
 
     known = Latency.model_validate(latency)

@@ -10,19 +10,34 @@ from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 
 
+def _print_schema(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from tscnc_deploy.record.schema import schema_text
+
+        click.echo(schema_text(), nl=False)
+        context.exit()
+
+
 @click.command()
 @bundle_argument
 @json_option
+@click.option(
+    "--schema",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_schema,
+    help="Print the JSON Schema of evidence/evidence.json, the record of a build, and exit; needs no BUNDLE.",
+)
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show what a bundle contains.
 
     Checks every file against the manifest first; exit status 2 if a file is missing, changed or not listed.
     """
     from tscnc_deploy.bundle.opening import open_given
-    from tscnc_deploy.report.data import ReportData
 
     opened = open_given(bundle)
-    manifest, record = opened.manifest, ReportData.from_json(opened.record)
+    manifest, record = opened.manifest, opened.record
     if as_json:
         facts = {"bundle": str(opened.path), "manifest": manifest.model_dump(mode="json", by_alias=True)}
         print_json(facts | record.to_json())

@@ -51,7 +51,6 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str |
 
 def _report(bundle: Path, out: Path) -> None:
     from tscnc_deploy.bundle.opening import open_given
-    from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.report.html import render_report
 
-    write_page(render_report(ReportData.from_json(open_given(bundle).record)), out)
+    write_page(render_report(open_given(bundle).record), out)

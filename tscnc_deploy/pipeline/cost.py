@@ -77,11 +77,15 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
     """
     from tscnc_deploy import data, models, tscnc
     from tscnc_deploy.engines import check_architecture
+    from tscnc_deploy.record import ModelFacts, ThreatModel
+    from tscnc_deploy.record.limits import check_classes, check_size
+    from tscnc_deploy.robustness import parse_attacks
     from tscnc_deploy.training.balls import check_radius
 
     check_architecture(recipe.model.arch, recipe.export.targets)
     dataset = data.load(recipe.data)
     check_radius(recipe.threat.norm, recipe.threat.epsilon, dataset.input_shape)
+    check_classes(dataset.classes)
     mean, std = dataset.channel_statistics()
     model = models.build(
         recipe.model.arch,
@@ -95,6 +99,26 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
     shapes = {name: weight.shape for name, weight in tscnc.prunable_weights(model).items()}
     tscnc.check_budget(shapes, recipe.prune.sparsity, floor=recipe.prune.floor, pattern=recipe.prune.pattern)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    prunable = sum(shape.numel() for shape in shapes.values())
+    check_size(
+        name=recipe.name,
+        recipe=recipe.model_dump(mode="json", by_alias=True),
+        threat=ThreatModel(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon),
+        model=ModelFacts(
+            arch=recipe.model.arch,
+            parameters=parameters,
+            prunable=prunable,
+            nonzero=prunable,
+            sparsity=0.0,
+            input_shape=dataset.input_shape,
+            classes=tuple(dataset.classes),
+        ),
+        layers=list(shapes),
+        epochs=recipe.train.epochs + recipe.prune.epochs + recipe.finetune.epochs,
+        engines=len(recipe.export.targets),
+        # An engine also faces the replay of its twin's examples.
+        attacks=max(len(parse_attacks(recipe.verify.attacks)), 1 + len(parse_attacks(recipe.verify.engine_attacks))),
+    )
     per_image = models.multiply_adds(model)
     images = (len(dataset.train), len(dataset.validation), len(dataset.test))
     channels, height, width = dataset.input_shape

@@ -20,11 +20,9 @@ from tscnc_deploy.recipe.values import (
     Attacks,
     Count,
     DatasetName,
-    Epsilon,
     License,
     Limit,
     Measures,
-    Norm,
     OptionalCount,
     OptionalPositive,
     OptionalShare,
@@ -36,6 +34,7 @@ from tscnc_deploy.recipe.values import (
     Targets,
     Text,
 )
+from tscnc_deploy.record.facts import Epsilon, Norm
 from tscnc_deploy.text import any_of
 
 __all__ = [

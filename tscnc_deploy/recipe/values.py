@@ -5,18 +5,10 @@ A message completes a sentence that begins with the key and the value: "prune.sp
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat
 
 from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES, Measure
 from tscnc_deploy.recipe.licenses import LICENSES
@@ -42,20 +34,6 @@ def _share(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < 1:
         hint = f"; write {value / 100:g} for {value:g}%" if 1 < value < 100 else "; write 0.95 for 95%"
         msg = f"is not a share from 0 up to but not including 1{hint}"
-        raise ValueError(msg)
-    return value
-
-
-def _epsilon(value: object, others: ValidationInfo) -> object:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return value
-    # Written so that NaN, which compares false with everything, is refused too.
-    if others.data.get("norm") == "L2" and not 0 < value < math.inf:
-        msg = "is not a radius above 0, the L2 length of a perturbation"
-        raise ValueError(msg)
-    if others.data.get("norm") == "Linf" and not 0 < value <= 1:
-        hint = f"; write {value / 255:.6g} for {value:g}/255" if 1 < value <= 255 else ""
-        msg = f"is not a radius in (0, 1], the range of the pixels{hint}"
         raise ValueError(msg)
     return value
 
@@ -138,9 +116,6 @@ DatasetName = Annotated[str, AfterValidator(_dataset)]
 RecipeName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]
 Share = Annotated[float, BeforeValidator(_share)]
-Norm = Literal["Linf", "L2"]
-# Of a model whose field `norm`, a Norm, stands before it.
-Epsilon = Annotated[float, BeforeValidator(_epsilon)]
 # Not pydantic's PositiveInt, as of a whole number a message says "at least 1" and not "above 0".
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Epochs = Annotated[NonNegativeInt, Field(lt=2**31)]

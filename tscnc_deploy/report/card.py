@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from tscnc_deploy.report.data import ReportData
+from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 
@@ -14,7 +14,7 @@ from tscnc_deploy.report.wording import verdict
 _MARKUP = re.compile(r"([\\`*_\[\]|<>&~$])")
 
 
-def render_card(data: ReportData) -> str:
+def render_card(data: BuildRecord) -> str:
     """The model card as Markdown with YAML front matter; equal data gives equal text.
 
     Raises:
@@ -34,7 +34,7 @@ def render_card(data: ReportData) -> str:
     )
 
 
-def _of_recipe(data: ReportData, section: str, key: str, default: str | bool) -> Any:
+def _of_recipe(data: BuildRecord, section: str, key: str, default: str | bool) -> Any:
     """A setting of the build; the default where an older record does not have it."""
     settings = data.recipe.get(section)
     found = settings.get(key, default) if isinstance(settings, dict) else default

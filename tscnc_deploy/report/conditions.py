@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tscnc_deploy.report.measures import Corruptions, Curve, Lipschitz, SmallestEpsilons, Smoothing
-from tscnc_deploy.report.parts import Scalar
+from tscnc_deploy.record import Corruptions, Curve, Lipschitz, Measure, SmallestEpsilons, Smoothing
+from tscnc_deploy.record.parts import Setting
 from tscnc_deploy.report.wording import count, figure, setting
-
-Measure = Corruptions | Curve | SmallestEpsilons | Lipschitz | Smoothing
 
 
 def conditions(results: Mapping[str, Measure]) -> str:
@@ -37,5 +35,5 @@ def _of(result: Measure) -> str:
             return f"σ = {figure(result.sigma)}; {copies}; {wrong}; seed {setting(result.seed)}"
 
 
-def _listed(values: Mapping[str, Scalar]) -> str:
+def _listed(values: Mapping[str, Setting]) -> str:
     return " · ".join(f"{key} {setting(value)}" for key, value in values.items())

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tscnc_deploy.record import Accuracy, BuildRecord
 from tscnc_deploy.report import svg
 from tscnc_deploy.report.axes import LOOKS, legend, new_drawing, percent_axis, short
-from tscnc_deploy.report.data import ReportData
-from tscnc_deploy.report.parts import Accuracy
 from tscnc_deploy.report.wording import figure, percent
 
 # A curve that lies on another one lets it show through.
 _LINES = ["-", "--", ":", "-."]
 
 
-def curve_plot(data: ReportData) -> str:
+def curve_plot(data: BuildRecord) -> str:
     """Worst-case accuracy of every model over epsilon, with bands of the 95% intervals and the threat's epsilon."""
     curves = {name: found.curve.points for name, found in data.evaluations.measures.items() if found.curve}
     norms = {found.curve.norm for found in data.evaluations.measures.values() if found.curve}
@@ -24,14 +23,14 @@ def curve_plot(data: ReportData) -> str:
     )
 
 
-def certified_plot(data: ReportData) -> str:
+def certified_plot(data: BuildRecord) -> str:
     """Certified accuracy of every model, smoothed, over the L2 radius, with bands of the 95% intervals."""
     curves = {name: found.smoothing.points for name, found in data.evaluations.measures.items() if found.smoothing}
     return _plot(data, curves, "certified", "Certified accuracy over the radius", "radius (L2)", "certified accuracy")
 
 
 def _plot(
-    data: ReportData,
+    data: BuildRecord,
     curves: Mapping[str, Mapping[float, Accuracy]],
     name: str,
     title: str,

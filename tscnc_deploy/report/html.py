@@ -7,10 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tscnc_deploy.record import BuildRecord, Evaluations, Measures
 from tscnc_deploy.report import curves, plots
-from tscnc_deploy.report.data import ReportData
-from tscnc_deploy.report.evaluations import Evaluations
-from tscnc_deploy.report.measures import Measures
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 from tscnc_deploy.versions import own_version
@@ -25,7 +23,7 @@ class AttackRow:
     settings: tuple[tuple[str, object], ...]
 
 
-def render_report(data: ReportData) -> str:
+def render_report(data: BuildRecord) -> str:
     """The report as one HTML page with its styles and figures inside; equal data gives equal text.
 
     Everything from the record is escaped, and the page forbids itself scripts and outside resources, so a report of a

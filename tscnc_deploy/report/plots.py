@@ -10,15 +10,15 @@ from statistics import median
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from tscnc_deploy.record import BuildRecord, Epoch, Layer
 from tscnc_deploy.report import svg
 from tscnc_deploy.report.axes import BLUE, GREY, LOOKS, RED, legend, new_drawing, percent_axis, short
-from tscnc_deploy.report.data import Epoch, Layer, ReportData
 from tscnc_deploy.report.wording import figure, percent
 
 SHADES = {"train": "#f4f6f7", "prune": "#e3ebf1", "finetune": "#f1f4ee"}
 
 
-def accuracy_plot(data: ReportData) -> str:
+def accuracy_plot(data: BuildRecord) -> str:
     """Accuracy of every model on clean images, under each attack and in the worst case, with 95% intervals."""
     named, rows = data.evaluations.named, data.evaluations.rows
     if not rows:

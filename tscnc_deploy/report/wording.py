@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tscnc_deploy.bundle.manifest import ThreatModel
-from tscnc_deploy.report.data import ReportData
-from tscnc_deploy.report.measures import Mean, Quantile
-from tscnc_deploy.report.parts import Accuracy
+from tscnc_deploy.record import Accuracy, BuildRecord, Mean, Quantile, ThreatModel
 
 ABSENT = "–"
 
@@ -119,7 +116,7 @@ def perturbation(threat: ThreatModel) -> str:
     return f"The whole image may move by a length of at most {figure(threat.epsilon)} ({threat.norm})"
 
 
-def verdict(data: ReportData) -> str:
+def verdict(data: BuildRecord) -> str:
     """The whole report in a sentence, and one each about engines not measured, gates that failed, and warnings."""
     weakest, unmeasured = data.evaluations.weakest, data.evaluations.unavailable
     engines = len(data.evaluations.engines) - len(unmeasured)

@@ -20,20 +20,19 @@ from tscnc_deploy.robustness.case import CaseResult, EvalCase, Reference, evalua
 from tscnc_deploy.robustness.classifier import Classifier
 from tscnc_deploy.robustness.eot import EOTVictim
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
-from tscnc_deploy.robustness.gates import Gate, at_least, at_most, loses_at_most
-from tscnc_deploy.robustness.masking import MaskingWarning, check_masking
+from tscnc_deploy.robustness.gates import at_least, at_most, loses_at_most
+from tscnc_deploy.robustness.masking import check_masking
 from tscnc_deploy.robustness.measures.corruptions import CORRUPTIONS, CorruptionResult, corrupt, evaluate_corruptions
 from tscnc_deploy.robustness.measures.curves import AccuracyCurve, accuracy_curve
 from tscnc_deploy.robustness.measures.lipschitz import LocalLipschitz, local_lipschitz
 from tscnc_deploy.robustness.measures.registry import measure
-from tscnc_deploy.robustness.measures.smallest_epsilon import SmallestEpsilons, smallest_epsilons
+from tscnc_deploy.robustness.measures.smallest_epsilon import SmallestEpsilonsResult, smallest_epsilons
 from tscnc_deploy.robustness.measures.smoothing import SmoothingResult, certify
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.parity import Parity, compare_logits
+from tscnc_deploy.robustness.parity import compare_logits
 from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
-from tscnc_deploy.robustness.statistics.comparison import Comparison, compare
+from tscnc_deploy.robustness.statistics.comparison import compare
 from tscnc_deploy.robustness.statistics.intervals import (
-    Accuracy,
     accuracy,
     clopper_pearson,
     hoeffding_interval,
@@ -42,7 +41,7 @@ from tscnc_deploy.robustness.statistics.intervals import (
     mcnemar_exact,
     tango_upper_bound,
 )
-from tscnc_deploy.robustness.statistics.quantiles import Quantile, quantiles
+from tscnc_deploy.robustness.statistics.quantiles import quantiles
 from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim
@@ -59,31 +58,25 @@ __all__ = [
     "FGSM",
     "MEASURES",
     "PGD",
-    "Accuracy",
     "AccuracyCurve",
     "Attack",
     "BlackBoxVictim",
     "CaseResult",
     "Classifier",
-    "Comparison",
     "CorruptionResult",
     "EOTVictim",
     "EngineVictim",
     "EvalCase",
     "Evaluation",
     "Gap",
-    "Gate",
     "GateTest",
     "HopSkipJump",
     "LocalLipschitz",
-    "MaskingWarning",
     "ModelVictim",
     "Noise",
-    "Parity",
-    "Quantile",
     "Reference",
     "Replay",
-    "SmallestEpsilons",
+    "SmallestEpsilonsResult",
     "SmoothingResult",
     "Square",
     "Threat",

@@ -13,16 +13,17 @@ from torch import Tensor
 from tscnc_deploy.data.sampling import stratified
 from tscnc_deploy.devices import deterministic
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Comparison, MaskingWarning, Measure, Parity
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation
 from tscnc_deploy.robustness.gates import at_least
-from tscnc_deploy.robustness.masking import MaskingWarning, check_masking, masking_queries
+from tscnc_deploy.robustness.masking import check_masking, masking_queries
 from tscnc_deploy.robustness.measures.registry import measure
-from tscnc_deploy.robustness.parity import Parity, compare_logits
+from tscnc_deploy.robustness.parity import compare_logits
 from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
 from tscnc_deploy.robustness.sharding.work import ShardProgress
 from tscnc_deploy.robustness.sharding.workers import InProcess, Workers
-from tscnc_deploy.robustness.statistics.comparison import Comparison, compare
+from tscnc_deploy.robustness.statistics.comparison import compare
 from tscnc_deploy.robustness.statistics.intervals import images_to_settle
 from tscnc_deploy.robustness.statistics.sequential import Decision
 from tscnc_deploy.robustness.stronger import STRONGER_QUERIES, merge, stronger_attacks
@@ -167,7 +168,7 @@ class CaseResult:
     gates: list[dict[str, Any]]
     warnings: list[MaskingWarning] | None
     stronger: tuple[str, ...]
-    measures: dict[str, dict[str, object]]
+    measures: dict[str, Measure]
     predictions: Tensor
     adversarial_predictions: Tensor
     parity: Parity | None
@@ -302,7 +303,7 @@ def _gates(case: EvalCase, evaluation: Evaluation, decisions: Mapping[Share, Gat
     for what, limit in case.gates.items():
         share, decision = getattr(evaluation, what), decisions.get(what)
         if decision:
-            share = replace(share, low=decision.low, high=decision.high)
+            share = share.model_copy(update={"low": decision.low, "high": decision.high})
         gate = at_least(f"{what} accuracy, lower end", share, limit)
         more: dict[str, Any] = {"decided_after": decision.images} if decision else {}
         if gate.inconclusive:
@@ -311,7 +312,7 @@ def _gates(case: EvalCase, evaluation: Evaluation, decisions: Mapping[Share, Gat
     return gates
 
 
-def _measure(name: str, case: EvalCase, progress: ShardProgress | None) -> dict[str, object]:
+def _measure(name: str, case: EvalCase, progress: ShardProgress | None) -> Measure:
     def report(what: str, done: int, total: int) -> None:
         if progress:
             progress(f"{name}: {what}", done, total, None)

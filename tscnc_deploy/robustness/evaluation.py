@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from tscnc_deploy import record
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Accuracy
+from tscnc_deploy.record.parts import Settings
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, Best
 from tscnc_deploy.robustness.eot import check_repeatable
@@ -17,7 +21,8 @@ from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.folding import folded
 from tscnc_deploy.robustness.losses import is_misclassified, margin
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy
+from tscnc_deploy.robustness.settings import recorded_settings
+from tscnc_deploy.robustness.statistics.intervals import accuracy, check_confidence
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
@@ -29,63 +34,117 @@ _ASKED_TWICE = 16
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured of a victim under attack; tensors are on the CPU, in the order of the images.
+    """How robust a victim is: the figures, which a record takes, and what they count, image by image.
+
+    Tensors are on the CPU, in the order of the images. Made by `Evaluation.of`.
 
     Attributes:
+        record: Every figure and setting; its accuracies are also attributes of this.
         threat: How far images were moved.
-        clean: Accuracy on the images as they are.
-        robust: Share of all images that no attack flipped.
-        attacks: Share of all images that each attack left robust; with cascade, that it and all before it left.
-        settings: What determined each attack, with the seed.
-        cascade: Whether attacks only saw what earlier ones left robust.
         correct: bool [N], classified correctly as they are.
         robust_by_attack: Per attack bool [N], what `attacks` counts.
         robust_mask: bool [N], what `robust` counts.
         adversarial: float32 [N, C, H, W], per image the example of highest margin loss over all attacks, a
             misclassified one where there is any; the clean image where that is misclassified or nothing was worse.
         seconds: Per attack, and for "clean".
-        queries: Images that the victim answered for, likewise.
     """
 
+    record: record.Evaluation
     threat: Threat
-    clean: Accuracy
-    robust: Accuracy
-    attacks: dict[str, Accuracy]
-    settings: dict[str, dict[str, object]]
-    cascade: bool
     correct: Tensor
     robust_by_attack: dict[str, Tensor]
     robust_mask: Tensor
     adversarial: Tensor
     seconds: dict[str, float]
-    queries: dict[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        threat: Threat,
+        correct: Tensor,
+        robust_by_attack: dict[str, Tensor],
+        adversarial: Tensor,
+        *,
+        settings: Mapping[str, Settings],
+        cascade: bool,
+        seconds: dict[str, float],
+        queries: Mapping[str, int],
+        confidence: float = 0.95,
+    ) -> Evaluation:
+        """Counts what each attack left robust, and what all of them did.
+
+        Args:
+            threat: How far images were moved.
+            correct: bool [N], see the attributes, on the CPU like all tensors.
+            robust_by_attack: Per attack bool [N].
+            adversarial: float32 [N, C, H, W].
+            settings: What determined each attack.
+            cascade: Whether attacks only saw the images that earlier ones had left robust.
+            seconds: Per attack, and for "clean".
+            queries: Images that the victim answered for, likewise.
+            confidence: Of the intervals, in (0, 1).
+
+        Raises:
+            InputError: Confidence out of range.
+        """
+        robust_mask = correct
+        for mask in robust_by_attack.values():
+            robust_mask = robust_mask & mask
+        figures = record.Evaluation(
+            clean=_count(correct, confidence),
+            robust=_count(robust_mask, confidence),
+            attacks={name: _count(mask, confidence) for name, mask in robust_by_attack.items()},
+            settings=dict(settings),
+            cascade=cascade,
+            epsilon=threat.epsilon,
+            norm=threat.norm,
+            queries=dict(queries),
+        )
+        return cls(figures, threat, correct, robust_by_attack, robust_mask, adversarial, seconds)
+
+    @property
+    def clean(self) -> Accuracy:
+        """Accuracy on the images as they are."""
+        return cast(Accuracy, self.record.clean)
+
+    @property
+    def robust(self) -> Accuracy:
+        """Share of all images that no attack flipped."""
+        return cast(Accuracy, self.record.robust)
+
+    @property
+    def attacks(self) -> dict[str, Accuracy]:
+        """Share of all images that each attack left robust; with cascade, that it and all before it did."""
+        return self.record.attacks
+
+    @property
+    def settings(self) -> dict[str, Settings]:
+        """What determined each attack, with the seed."""
+        return self.record.settings
+
+    @property
+    def cascade(self) -> bool:
+        """Whether attacks only saw the images that earlier ones had left robust."""
+        return self.record.cascade
+
+    @property
+    def queries(self) -> dict[str, int]:
+        """Images that the victim answered for, per attack and for "clean"."""
+        return cast(dict[str, int], self.record.queries)
 
     def select(self, rows: Tensor, confidence: float = 0.95) -> Evaluation:
         """The evaluation of some of the images, an int64 index; settings, seconds and queries are those of all."""
-        robust_by_attack = {name: mask[rows] for name, mask in self.robust_by_attack.items()}
-        return replace(
-            self,
-            clean=_count(self.correct[rows], confidence),
-            robust=_count(self.robust_mask[rows], confidence),
-            attacks={name: _count(mask, confidence) for name, mask in robust_by_attack.items()},
-            correct=self.correct[rows],
-            robust_by_attack=robust_by_attack,
-            robust_mask=self.robust_mask[rows],
-            adversarial=self.adversarial[rows],
+        return Evaluation.of(
+            self.threat,
+            self.correct[rows],
+            {name: mask[rows] for name, mask in self.robust_by_attack.items()},
+            self.adversarial[rows],
+            settings=self.settings,
+            cascade=self.cascade,
+            seconds=self.seconds,
+            queries=self.queries,
+            confidence=confidence,
         )
-
-    def to_json(self) -> dict[str, object]:
-        """Every figure and setting, without the outcomes per image."""
-        return {
-            "clean": self.clean.to_json(),
-            "robust": self.robust.to_json(),
-            "attacks": {name: share.to_json() for name, share in self.attacks.items()},
-            "epsilon": self.threat.epsilon,
-            "norm": self.threat.norm,
-            "cascade": self.cascade,
-            "settings": self.settings,
-            "queries": self.queries,
-        }
 
 
 # Inside somebody's inference mode no gradient could be taken.
@@ -135,6 +194,8 @@ def evaluate(
     if batch_size < 1:
         msg = f"batch_size = {batch_size} is not a number of images from 1 up"
         raise InputError(msg)
+    check_confidence(confidence, above=0)
+    settings = {attack.name: recorded_settings(attack, seed=seed) for attack in attacks}
     images, labels = images.detach().cpu(), labels.cpu()
     check_repeatable(victim, images[: min(batch_size, _ASKED_TWICE)])
     checks.check_twin(victim, images[: min(batch_size, _ASKED_TWICE)])
@@ -148,7 +209,6 @@ def evaluate(
     seconds = {"clean": time.perf_counter() - started}
     queries = {"clean": victim.queries - before}
     correct = robust_mask = ~clean.misclassified
-    clean_accuracy = _count(correct, confidence)
     worst, robust_by_attack = clean, {}
     for attack in attacks:
         started, before = time.perf_counter(), _asked(victim, attacked)
@@ -167,19 +227,16 @@ def evaluate(
         seconds[attack.name] = time.perf_counter() - started
         queries[attack.name] = _asked(victim, attacked) - before
 
-    return Evaluation(
-        threat=threat,
-        clean=clean_accuracy,
-        robust=_count(robust_mask, confidence),
-        attacks={name: _count(survives, confidence) for name, survives in robust_by_attack.items()},
-        settings={attack.name: {**attack.settings(), "seed": seed} for attack in attacks},
+    return Evaluation.of(
+        threat,
+        correct,
+        robust_by_attack,
+        worst.points,
+        settings=settings,
         cascade=cascade,
-        correct=correct,
-        robust_by_attack=robust_by_attack,
-        robust_mask=robust_mask,
-        adversarial=worst.points,
         seconds=seconds,
         queries=queries,
+        confidence=confidence,
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import MaskingWarning
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDT
 from tscnc_deploy.robustness.attacks.base import gradient, require_count
@@ -30,28 +30,6 @@ _LIMITS = {
     "epsilon-whole": 0.01,
     "transfer-stronger": 0.02,
 }
-
-
-@dataclass(frozen=True)
-class MaskingWarning:
-    """One sign that robust accuracy is overstated.
-
-    Attributes:
-        name: Which check found it: "random-logits", "zero-gradients", "gradient-free-stronger", "epsilon-doubled",
-            "epsilon-whole" or "transfer-stronger".
-        figure: What was measured.
-        limit: The largest figure that would have been no sign.
-        message: What it means, with the figure.
-    """
-
-    name: str
-    figure: float
-    limit: float
-    message: str
-
-    def to_json(self) -> dict[str, object]:
-        """All fields by name."""
-        return asdict(self)
 
 
 # Inside somebody's inference mode no gradient could be taken.
@@ -101,7 +79,7 @@ def check_masking(
         msg = f"the evaluation is of {len(evaluation.correct)} images, and {len(images)} are to be checked"
         raise InputError(msg)
     if evaluation is not None and evaluation.threat != threat:
-        msg = f"the evaluation is of {evaluation.threat}, and {threat} is to be checked"
+        msg = f"the evaluation is of {evaluation.threat!r}, and {threat!r} is to be checked"
         raise InputError(msg)
     require_count("check_masking", "batch_size", batch_size)
     checks.check_logits(victim.logits(images[:batch_size].to(victim.device)).cpu(), labels[:batch_size])
@@ -110,7 +88,8 @@ def check_masking(
         # Written so that NaN, which compares false with everything, is a sign too.
         if not difference <= REPEATABLE:
             what = f"logits differ between two calls on the same images, by {difference:.3g} of the largest one"
-            return [MaskingWarning("random-logits", difference, REPEATABLE, f"{what}; evaluate EOTVictim instead")]
+            message = f"{what}; evaluate EOTVictim instead"
+            return [MaskingWarning(name="random-logits", figure=difference, limit=REPEATABLE, message=message)]
     if not victim.has_gradient:
         return []
 
@@ -129,11 +108,11 @@ def check_masking(
     # Every image of [0, 1] is that near to every other.
     whole = 1.0 if threat.norm == "Linf" else math.sqrt(images[0].numel())
     if threat.epsilon < whole:
-        doubled = run(replace(threat, epsilon=min(2 * threat.epsilon, whole)), [cheap])
+        doubled = run(Threat(norm=threat.norm, epsilon=min(2 * threat.epsilon, whole)), [cheap])
         losses = [_losses(victim, result.adversarial, labels, batch_size) for result in (near, doubled)]
         flat = losses[1] <= losses[0]
         signs["epsilon-doubled"] = doubled.robust_mask & (flat | ~near.robust_mask)
-    signs["epsilon-whole"] = run(replace(threat, epsilon=whole), [cheap]).robust_mask
+    signs["epsilon-whole"] = run(Threat(norm=threat.norm, epsilon=whole), [cheap]).robust_mask
 
     if surrogate is not None:
         foreign = evaluate(surrogate, images, labels, threat, [cheap], seed=seed, batch_size=batch_size).adversarial
@@ -141,7 +120,7 @@ def check_masking(
         signs["transfer-stronger"] = near.correct & transferred & ~by_gradients
 
     found = (_warning(name, int(sign.sum()), int(near.correct.sum())) for name, sign in signs.items())
-    return [warning for warning in found if warning.figure > warning.limit]
+    return [warning for warning in found if warning is not None]
 
 
 def masking_queries(evaluation: Evaluation, steps: int = 20, queries: int = 500) -> int:
@@ -160,10 +139,14 @@ _MEANINGS = {
 }
 
 
-def _warning(name: str, count: int, total: int) -> MaskingWarning:
-    message = f"on {count} of {total} correctly classified images {_MEANINGS[name]}"
+def _warning(name: str, count: int, total: int) -> MaskingWarning | None:
+    """What a sign on so many of the correctly classified images says; None if it is within its limit."""
     most = max(total, 1)
-    return MaskingWarning(name, count / most, max(_LIMITS[name], 1 / most), message)
+    figure, limit = count / most, max(_LIMITS[name], 1 / most)
+    if figure <= limit:
+        return None
+    message = f"on {count} of {total} correctly classified images {_MEANINGS[name]}"
+    return MaskingWarning(name=name, figure=figure, limit=limit, message=message)
 
 
 def _misclassified(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
@@ -12,41 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Parity
 
 Logits = Tensor | NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The difference between an engine and its twin.
-
-    Attributes:
-        max_abs_diff: Largest difference of a logit, over clean and adversarial images; infinite if a logit is not
-            finite.
-        flips_clean: Indices of the clean images that the two classify differently.
-        flips_adversarial: The same for the adversarial images.
-        tolerance: Largest difference that is allowed.
-        smallest_tolerance: Smallest tolerance with two significant digits that would have passed.
-        passed: Whether the largest difference is within the tolerance.
-    """
-
-    max_abs_diff: float
-    flips_clean: list[int]
-    flips_adversarial: list[int]
-    tolerance: float
-    smallest_tolerance: float
-    passed: bool
-
-    def to_json(self) -> dict[str, object]:
-        """All fields by name; an infinite difference is null."""
-        return {
-            "max_abs_diff": _finite(self.max_abs_diff),
-            "flips_clean": self.flips_clean,
-            "flips_adversarial": self.flips_adversarial,
-            "tolerance": self.tolerance,
-            "smallest_tolerance": _finite(self.smallest_tolerance),
-            "passed": self.passed,
-        }
 
 
 def compare_logits(
@@ -69,8 +36,8 @@ def compare_logits(
     largest = max(clean_diff, adversarial_diff)
     return Parity(
         max_abs_diff=largest,
-        flips_clean=flips_clean,
-        flips_adversarial=flips_adversarial,
+        flips_clean=tuple(flips_clean),
+        flips_adversarial=tuple(flips_adversarial),
         tolerance=tolerance,
         smallest_tolerance=_round_up(largest),
         passed=math.isfinite(largest) and largest <= tolerance,
@@ -96,7 +63,3 @@ def _round_up(value: float) -> float:
         return value
     exact = Decimal(value)
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 1), rounding=ROUND_CEILING))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
@@ -14,7 +14,6 @@ from tscnc_deploy.robustness.attacks.base import Attack, per_image
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
-from tscnc_deploy.robustness.statistics.intervals import accuracy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
@@ -71,22 +70,20 @@ def merge(evaluation: Evaluation, rows: Tensor, found: Evaluation, confidence: f
     by_attack = dict(evaluation.robust_by_attack)
     for name, robust in found.robust_by_attack.items():
         by_attack[name] = _put(evaluation.robust_mask, rows, robust)
-    robust_mask = _put(evaluation.robust_mask, rows, found.robust_mask)
     misclassified = per_image(~found.robust_mask)
     adversarial = _put(
         evaluation.adversarial, rows, torch.where(misclassified, found.adversarial, evaluation.adversarial[rows])
     )
-    return replace(
-        evaluation,
-        robust=accuracy(int(robust_mask.sum()), len(robust_mask), confidence),
-        attacks=evaluation.attacks
-        | {name: accuracy(int(by_attack[name].sum()), len(robust_mask), confidence) for name in found.attacks},
+    return Evaluation.of(
+        evaluation.threat,
+        evaluation.correct,
+        by_attack,
+        adversarial,
         settings=evaluation.settings | found.settings,
-        robust_by_attack=by_attack,
-        robust_mask=robust_mask,
-        adversarial=adversarial,
+        cascade=evaluation.cascade,
         seconds=_sum(evaluation.seconds, found.seconds),
         queries=_sum(evaluation.queries, found.queries),
+        confidence=confidence,
     )
 
 

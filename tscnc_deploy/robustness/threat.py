@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import cast
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import ThreatModel
+from tscnc_deploy.record.facts import Norm
 from tscnc_deploy.robustness.projections import onto_l2_ball
 
-NORMS = ("Linf", "L2")
 
+class Threat(ThreatModel):
+    """The record's threat model with what follows from it for images.
 
-@dataclass(frozen=True, kw_only=True)
-class Threat:
-    """Pixels stay in [0, 1], and the perturbation has at most the length epsilon.
+    Pixels stay in [0, 1], and the perturbation has at most the length epsilon.
 
     Attributes:
         norm: "Linf", every pixel may move by epsilon, or "L2", the root of the sum of squares over the whole image.
@@ -26,23 +28,11 @@ class Threat:
         InputError: Unknown norm, or an epsilon out of range.
     """
 
-    norm: str = "Linf"
-    epsilon: float
-
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            msg = f"norm = {self.norm!r} is not known; the norm of the perturbation is 'Linf' or 'L2'"
-            raise InputError(msg)
-        # Written so that NaN, which compares false with everything, is refused too.
-        if self.norm == "L2" and not 0 < self.epsilon < math.inf:
-            msg = f"epsilon = {self.epsilon:g} is not a radius above 0, the L2 length of a perturbation"
-            raise InputError(msg)
-        if self.norm == "Linf" and not 0 < self.epsilon <= 1:
-            hint = ""
-            if 1 < self.epsilon <= 255:
-                hint = f"; write {self.epsilon:g}/255 = {self.epsilon / 255:.6g}, not {self.epsilon:g}"
-            msg = f"epsilon = {self.epsilon:g} is not a radius in (0, 1], the range of the pixels{hint}"
-            raise InputError(msg)
+    def __init__(self, *, norm: str = "Linf", epsilon: float) -> None:
+        try:
+            super().__init__(norm=cast(Norm, norm), epsilon=epsilon)
+        except ValidationError as error:
+            raise InputError(_told(error)) from None
 
     def bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Smallest and largest value that each pixel may take; for L2, if no other pixel moves.
@@ -102,3 +92,11 @@ def _round_up(values: Tensor) -> Tensor:
     rounded = values.float()
     above = torch.nextafter(rounded, torch.full_like(rounded, math.inf))
     return torch.where(rounded.double() < values, above, rounded)
+
+
+def _told(error: ValidationError) -> str:
+    """The first problem: "epsilon = 8 is not a radius in (0, 1], ..."."""
+    problem = error.errors(include_url=False)[0]
+    value, reason = problem["input"], problem["msg"].removeprefix("Value error, ")
+    shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
+    return f"{problem['loc'][0]} = {shown}{'' if reason.startswith('is ') else ':'} {reason}"

@@ -79,7 +79,6 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
         BundleError: The engine does not exist, or the bundle contains none.
         GateFailedError: The bundle failed its gates, or the engine was never attacked.
     """
-    from tscnc_deploy.report.data import ReportData
 
     names = list(bundle.engines) if engine is None else [engine]
     entries = {name: bundle.entry(name) for name in names}
@@ -89,7 +88,7 @@ def choose_engines(bundle: Bundle, engine: str | None, *, allow_failed: bool) ->
     if allow_failed:
         return names
     if not bundle.manifest.passed:
-        failed = [gate.name for gate in ReportData.from_json(bundle.record).gates if not gate.passed]
+        failed = [gate.name for gate in bundle.record.gates if not gate.passed]
         which = f" ({', '.join(failed)})" if failed else ""
         msg = f"{bundle.path}: the bundle failed its gates{which}; use --allow-failed to accept it anyway"
         raise GateFailedError(msg)
@@ -116,9 +115,8 @@ def _signed(bundle: Bundle, signer: Path | Identity, allow_unsigned: bool) -> bo
 
 def fastest_first(bundle: Bundle, names: list[str]) -> list[str]:
     """Engines by their time in the record; those without one, which did not run during the build, last and by name."""
-    from tscnc_deploy.report.data import ReportData
 
-    latency = ReportData.from_json(bundle.record).latency
+    latency = bundle.record.latency
     times = {name: call.median_ms for name, call in latency.engines.items()} if latency else {}
 
     def milliseconds(name: str) -> float:
@@ -139,9 +137,8 @@ def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> E
 
 
 def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:
-    from tscnc_deploy.report.data import ReportData
 
-    manifest, record = bundle.manifest, ReportData.from_json(bundle.record)
+    manifest, record = bundle.manifest, bundle.record
     found = record.evaluations.engines.get(engine) if record.evaluations else None
     measured = found.model_dump(mode="json", include={"clean", "robust", "attacks"}) if found else {}
     return {

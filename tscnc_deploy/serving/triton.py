@@ -105,9 +105,8 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
 
 def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
     """The values that the Triton and KServe templates share."""
-    from tscnc_deploy.report.data import ReportData
 
-    found = ReportData.from_json(bundle.record).evaluations.engines.get(engine)
+    found = bundle.record.evaluations.engines.get(engine)
     return {
         "bundle": bundle.manifest.name,
         "engine": engine,

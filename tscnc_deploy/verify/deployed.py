@@ -37,7 +37,6 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact
     """
     import numpy as np
 
-    from tscnc_deploy.report.data import ReportData
     from tscnc_deploy.robustness import compare_logits
 
     engine = source.engine()
@@ -54,7 +53,7 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact
     twin = [_logits(bundle, name, images) for images in (artifact.images, examples)]
     parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
-    evaluations = ReportData.from_json(bundle.record).evaluations
+    evaluations = bundle.record.evaluations
     recorded = evaluations.twin if name == "twin" else evaluations.engines.get(name)
     return {
         "bundle_sha256": said if isinstance(said, str) else None,

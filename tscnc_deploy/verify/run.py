@@ -67,13 +67,14 @@ class VerifyResult:
         """Every figure, without the outcomes per image."""
         warnings = self.measured.warnings
         document = {
-            **self.evaluation.to_json(),
+            **self.evaluation.record.to_json(),
             "gates": self.measured.gates,
             "passed": self.passed,
             "warnings": None if warnings is None else [sign.to_json() for sign in warnings],
             "gradient": self.gradient,
         }
-        optional = {"measures": self.measured.measures, "stopped": self.measured.stopped}
+        measures = {name: measured.to_json() for name, measured in self.measured.measures.items()}
+        optional = {"measures": measures, "stopped": self.measured.stopped}
         return document | {key: value for key, value in optional.items() if value}
 
 

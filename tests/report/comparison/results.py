@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from tscnc_deploy.report.comparison import Result
-from tscnc_deploy.report.parts import Accuracy
 from tscnc_deploy.robustness import accuracy
 
 
 def share(correct):
-    return Accuracy(**accuracy(correct, 360).to_json())
+    return accuracy(correct, 360)
 
 
 def result(name, seed, *, robust=300, clean=350, constraint="tscnc", sparsity=0.95, size=400_000, milliseconds=None):

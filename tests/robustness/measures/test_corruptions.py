@@ -142,14 +142,14 @@ def test_engines_are_classifiers_and_get_images_they_accept(digits):
     engine = BlackBoxVictim(ModuleEngine(model, (1, 8, 8), 10))
     from_engine = evaluate_corruptions(engine.logits, images[:20], labels[:20], severities=[5])
     from_model = evaluate_corruptions(model, images[:20], labels[:20], severities=[5])
-    assert from_engine.to_json() == from_model.to_json()
+    assert from_engine.record.to_json() == from_model.record.to_json()
 
 
 def test_json_holds_counts_and_intervals():
     result = evaluate_corruptions(
         Constant([0.0, 3.0]), IMAGES[1], torch.ones(5).long(), ["jpeg_compression"], [1, 5], seed=4
     )
-    document = json.loads(json.dumps(result.to_json()))
+    document = json.loads(json.dumps(result.record.to_json()))
     assert document == {
         "clean": {"correct": 5, "total": 5, "accuracy": 1.0, "low": pytest.approx(0.478176), "high": 1.0},
         "mean": {"accuracy": 1.0, "total": 5, "low": pytest.approx(0.478176), "high": 1.0},

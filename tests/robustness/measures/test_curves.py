@@ -59,10 +59,10 @@ def test_json_holds_one_point_per_epsilon():
     curve = accuracy_curve(
         ModelVictim(model), images, labels, [0.01, 0.5], [FGSM()], seed=4, progress=lambda *step: steps.append(step)
     )
-    document = json.loads(json.dumps(curve.to_json()))
+    document = json.loads(json.dumps(curve.record.to_json()))
     assert list(document) == ["norm", "clean", "curve", "settings"]
     assert [list(point) for point in document["curve"]] == [
-        ["epsilon", "correct", "total", "accuracy", "low", "high"]
+        ["correct", "total", "accuracy", "low", "high", "epsilon"]
     ] * 2
     assert document["curve"][1]["correct"] == 0
     assert document["settings"] == {"fgsm": {"loss": "cross-entropy", "seed": 4}}

@@ -85,7 +85,7 @@ def test_json_has_mean_and_quantiles():
     result = local_lipschitz(
         ModelVictim(model), images, 0.1, seed=3, batch_size=5, progress=lambda *step: steps.append(step)
     )
-    document = json.loads(json.dumps(result.to_json()))
+    document = json.loads(json.dumps(result.record.to_json()))
     assert list(document) == [
         "norm",
         "epsilon",
@@ -101,7 +101,7 @@ def test_json_has_mean_and_quantiles():
     assert document["mean"] == pytest.approx(exact(model.weight), rel=1e-3)
     assert [quantile["share"] for quantile in document["quantiles"]] == [0.05, 0.25, 0.5, 0.75, 0.95]
     assert steps == [("lipschitz", 5, 8), ("lipschitz", 8, 8)]
-    assert local_lipschitz(ModelVictim(model), images[:1], 0.1).to_json()["standard_error"] is None
+    assert local_lipschitz(ModelVictim(model), images[:1], 0.1).record.to_json()["standard_error"] is None
 
 
 def test_what_would_give_a_wrong_number_is_refused():

@@ -85,7 +85,7 @@ def test_json_has_counts_and_quantiles_with_intervals():
         ModelVictim(model), images, labels, FGSM(), distances.median().item() * 1.0001, halvings=1, seed=2,
         progress=lambda *step: steps.append(step),
     )  # fmt: skip
-    document = json.loads(json.dumps(result.to_json()))
+    document = json.loads(json.dumps(result.record.to_json()))
     assert list(document) == ["norm", "largest", "total", "misclassified", "robust", "quantiles", "settings"]
     assert (document["total"], document["misclassified"], document["robust"]["correct"]) == (40, 0, 20)
     assert [quantile["share"] for quantile in document["quantiles"]] == [0.05, 0.25, 0.5, 0.75, 0.95]

@@ -62,7 +62,7 @@ def test_on_the_boundary_nothing_is_certified():
     assert result.predictions.tolist() == [-1] * 50
     assert result.radii.tolist() == [0.0] * 50
     assert result.certified_accuracy(0.0).correct == 0
-    assert result.to_json()["abstained"] == 50
+    assert result.record.to_json()["abstained"] == 50
 
 
 def test_certificates_are_wrong_as_seldom_as_alpha_says():
@@ -94,13 +94,13 @@ def test_engines_get_noisy_images_that_they_accept():
     engine = BlackBoxVictim(ModuleEngine(model, (1, 4, 4), 2))
     labels = torch.tensor([1, 0])
     from_engine = certify(engine.logits, images, labels, 1.0, n0=10, n=100)
-    assert from_engine.to_json() == certify(model, images, labels, 1.0, n0=10, n=100).to_json()
+    assert from_engine.record.to_json() == certify(model, images, labels, 1.0, n0=10, n=100).record.to_json()
 
 
 def test_json_has_the_curve_with_counts_and_intervals():
     images = torch.rand(4, 1, 2, 2)
     result = certify(Constant([1.0, -1.0]), images, torch.zeros(4).long(), 0.5, n0=5, n=100, seed=2)
-    document = json.loads(json.dumps(result.to_json()))
+    document = json.loads(json.dumps(result.record.to_json()))
     assert list(document) == [
         "sigma",
         "n0",

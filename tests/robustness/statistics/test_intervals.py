@@ -9,8 +9,8 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import multinomial, norm
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Accuracy
 from tscnc_deploy.robustness import (
-    Accuracy,
     accuracy,
     clopper_pearson,
     hoeffding_interval,
@@ -200,7 +200,7 @@ def test_images_to_halve_halve(total, share, confidence):
 
 
 def test_figures_of_another_confidence_than_asked_for_do_not_mislead():
-    narrow = Accuracy(500, 1000, 0.49, 0.51)
+    narrow = Accuracy.counted(500, 1000, 0.49, 0.51)
     assert images_to_halve(narrow) == 3945
 
 

@@ -43,11 +43,12 @@ def _show_one(name: str, result: VerifyResult) -> None:
     if not result.gradient:
         notes.append("attacked as a black box: with its PyTorch model (--twin) it may prove weaker")
     for warning in result.measured.warnings or []:
-        notes.append(f"WARNING {warning.name} ({warning.figure:.3g}, limit {warning.limit:.3g}): {warning.message}")
+        figure = "not finite" if warning.figure is None else f"{warning.figure:.3g}"
+        notes.append(f"WARNING {warning.name} ({figure}, limit {warning.limit:.3g}): {warning.message}")
     for note in notes:
         click.echo(f"  {note}")
     for what, figures in result.measured.measures.items():
-        click.echo(f"  {what}: {_gist(what, figures)}")
+        click.echo(f"  {what}: {_gist(what, figures.to_json())}")
 
 
 def _gist(name: str, figures: dict[str, Any]) -> str:

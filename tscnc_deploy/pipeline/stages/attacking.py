@@ -73,7 +73,8 @@ def evaluate(context: Context, who: str, case: EvalCase) -> CaseResult:
 def beyond_attacks(result: CaseResult) -> dict[str, Any]:
     """The entries "warnings" and "measures" of the record."""
     warnings = [sign.to_json() for sign in result.warnings or []]
-    return {"warnings": warnings} | ({"measures": result.measures} if result.measures else {})
+    measures = {name: measured.to_json() for name, measured in result.measures.items()}
+    return {"warnings": warnings} | ({"measures": measures} if measures else {})
 
 
 def outcomes_of(who: str, evaluation: Evaluation) -> dict[str, Tensor]:

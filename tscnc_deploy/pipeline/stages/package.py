@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tscnc_deploy.bundle.evidence import Evidence
-    from tscnc_deploy.robustness import Gate
+    from tscnc_deploy.record import BuildRecord, Gate
 
 _COUNTED = ("prunable", "nonzero", "sparsity", "multiply_adds", "multiply_adds_left", "multiply_add_sparsity")
 
@@ -47,8 +47,8 @@ class Package(Stage):
         from tscnc_deploy import bundle
         from tscnc_deploy.bundle.withheld import WithheldEvidence
         from tscnc_deploy.models import load_model
+        from tscnc_deploy.record import SCHEMA, BuildRecord
         from tscnc_deploy.report.card import render_card
-        from tscnc_deploy.report.data import ReportData
         from tscnc_deploy.report.html import render_report
 
         recipe, inputs, out = context.recipe, context.inputs, context.out
@@ -71,8 +71,9 @@ class Package(Stage):
             "classes": read_json(inputs["train"] / "classes.json"),
         }
         gates = [gate.to_json() for gate in _gates(recipe, structure, verified, engines, layers)]
-        record = ReportData.from_json(
+        record = BuildRecord.from_json(
             {
+                "schema": SCHEMA,
                 "name": recipe.name,
                 "recipe": shipped.model_dump(mode="json", by_alias=True),
                 "model": model,
@@ -101,7 +102,7 @@ class Package(Stage):
         (out / "recipe.toml").write_text(to_toml(shipped), encoding="utf-8")
         shutil.copyfile(inputs["finetune"] / "model.safetensors", out / "twin.safetensors")
         shutil.copytree(inputs["export"] / "engines", out / "engines")
-        evidence, index = _evidence(context, record.to_json())
+        evidence, index = _evidence(context, record)
         (evidence if recipe.verify.ship_images else WithheldEvidence.of(evidence, index)).write(out)
         (out / "report.html").write_text(render_report(record), encoding="utf-8")
         (out / "README.md").write_text(render_card(record), encoding="utf-8")
@@ -193,7 +194,8 @@ def _gates(
     layers: list[dict[str, Any]],
 ) -> list[Gate]:
     """Every bound of the recipe on every figure that there is."""
-    from tscnc_deploy.robustness import Accuracy, Comparison, Gate, at_least, at_most, loses_at_most
+    from tscnc_deploy.record import Accuracy, Comparison, Gate
+    from tscnc_deploy.robustness import at_least, at_most, loses_at_most
 
     limits = recipe.gates
     gates = []
@@ -204,12 +206,11 @@ def _gates(
         # not add up to the number asked for.
         exact = _holds_the_twins_weights(counted) and recipe.prune.pattern != "filters"
         right = zeros == wanted if exact else zeros >= wanted
-        gates.append(Gate(f"{name}: zeros counted in the file", zeros, wanted, right))
+        gates.append(Gate(name=f"{name}: zeros counted in the file", value=zeros, limit=wanted, passed=right))
     measured = {"twin": verified["twin"]} | {name: e for name, e in engines.items() if "unavailable" not in e}
     for name, evaluation in measured.items():
         for what, limit in (("clean", limits.clean), ("robust", limits.robust)):
-            figures = evaluation[what]
-            share = Accuracy(figures["correct"], figures["total"], figures["low"], figures["high"])
+            share = Accuracy.model_validate(evaluation[what])
             gates.append(at_least(f"{name}: {what} accuracy, lower end", share, limit))
         if name == "twin":
             continue
@@ -217,12 +218,12 @@ def _gates(
         largest = float("inf") if parity["max_abs_diff"] is None else parity["max_abs_diff"]
         gates.append(at_most(f"{name}: largest difference of a logit", largest, parity["tolerance"]))
         if limits.engine_loss is not None:
-            beside = Comparison(**evaluation["comparison"])
+            beside = Comparison.model_validate(evaluation["comparison"])
             gates.append(
                 loses_at_most(f"{name}: robust accuracy lost to the twin, upper bound", beside, limits.engine_loss)
             )
     if limits.pruning_loss is not None:
-        pruned = Comparison(**verified["comparison"])
+        pruned = Comparison.model_validate(verified["comparison"])
         gates.append(loses_at_most("robust accuracy lost by pruning, upper bound", pruned, limits.pruning_loss))
     if limits.median_kappa is not None:
         kappas = [layer["kappa"] for layer in layers if layer["kappa"] is not None]
@@ -230,7 +231,7 @@ def _gates(
     return gates
 
 
-def _evidence(context: Context, record: dict[str, Any]) -> tuple[Evidence, NDArray[np.int64]]:
+def _evidence(context: Context, record: BuildRecord) -> tuple[Evidence, NDArray[np.int64]]:
     """A class-balanced part of the evaluated images with every adversarial example and outcome, and its places."""
     import torch
     from safetensors.torch import load_file

@@ -110,7 +110,7 @@ def _entry(result: CaseResult) -> dict[str, Any]:
     assert parity is not None
     assert comparison is not None
     return {
-        **result.evaluation.to_json(),
+        **result.evaluation.record.to_json(),
         "parity": parity.to_json(),
         "flips": len(parity.flips_clean) + len(parity.flips_adversarial),
         "max_abs_diff": parity.to_json()["max_abs_diff"],

@@ -60,8 +60,8 @@ class Verify(Stage):
         after = evaluate(context, "twin", replace(twin, surrogate=dense.victim, reference=reference))
         assert after.comparison is not None
         record = {
-            "dense": before.evaluation.to_json(),
-            "twin": after.evaluation.to_json() | beyond_attacks(after),
+            "dense": before.evaluation.record.to_json(),
+            "twin": after.evaluation.record.to_json() | beyond_attacks(after),
             "comparison": after.comparison.to_json(),
         }
         write_json(context.out / "evaluation.json", record)

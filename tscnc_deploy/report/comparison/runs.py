@@ -11,8 +11,7 @@ from typing import Any
 
 from tscnc_deploy.bundle import open_bundle
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.report.data import ReportData
-from tscnc_deploy.report.parts import Accuracy
+from tscnc_deploy.record import Accuracy, BuildRecord
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def read_run(folder: Path) -> Result:
     """
     inside = folder / "bundle"
     at = inside if (inside / "manifest.json").exists() else folder
-    data = ReportData.from_json(open_bundle(at).record)
+    data = open_bundle(at).record
     weakest = data.evaluations.weakest
     clean = weakest and weakest[1].clean
     if weakest is None or clean is None:
@@ -117,7 +116,7 @@ def read_run(folder: Path) -> Result:
     )
 
 
-def _fastest(data: ReportData) -> float | None:
+def _fastest(data: BuildRecord) -> float | None:
     times = data.latency.engines if data.latency else {}
     calls = [call.median_ms for name, call in times.items() if name in data.evaluations.engines and call.median_ms]
     return min(calls, default=None)

@@ -12,7 +12,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from tscnc_deploy import record
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Accuracy
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.classifier import Classifier, classify, classify_clean
 from tscnc_deploy.robustness.error_context import error_context
@@ -20,7 +22,7 @@ from tscnc_deploy.robustness.evaluation import Progress
 from tscnc_deploy.robustness.losses import is_misclassified
 from tscnc_deploy.robustness.measures import distortions
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy, check_confidence, hoeffding_interval
+from tscnc_deploy.robustness.statistics.intervals import accuracy, check_confidence, hoeffding_interval
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -97,18 +99,19 @@ class CorruptionResult:
     outcomes: dict[str, dict[int, Tensor]]
     seed: int
 
-    def to_json(self) -> dict[str, object]:
+    @property
+    def record(self) -> record.Corruptions:
         """Every figure, without the outcomes per image."""
         low, high = self.mean_interval
-        return {
-            "clean": self.clean.to_json(),
-            "mean": {"accuracy": self.mean, "total": self.clean.total, "low": low, "high": high},
-            "corruptions": {
-                name: [{"severity": severity, **share.to_json()} for severity, share in shares.items()]
+        return record.Corruptions(
+            clean=self.clean,
+            mean=record.Mean(accuracy=self.mean, total=self.clean.total, low=low, high=high),
+            corruptions={
+                name: tuple(record.Severity(severity=severity, **dict(share)) for severity, share in shares.items())
                 for name, shares in self.accuracies.items()
             },
-            "seed": self.seed,
-        }
+            seed=self.seed,
+        )
 
 
 def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, indices: Tensor | None = None) -> Tensor:

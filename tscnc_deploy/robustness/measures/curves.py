@@ -9,12 +9,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from tscnc_deploy import record
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Accuracy
+from tscnc_deploy.record.parts import Settings
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.evaluation import Progress, evaluate
-from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy
+from tscnc_deploy.robustness.settings import recorded_settings
+from tscnc_deploy.robustness.statistics.intervals import accuracy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
@@ -35,16 +39,17 @@ class AccuracyCurve:
     clean: Accuracy
     robust: dict[float, Accuracy]
     masks: dict[float, Tensor]
-    settings: dict[str, dict[str, object]]
+    settings: dict[str, Settings]
 
-    def to_json(self) -> dict[str, object]:
+    @property
+    def record(self) -> record.Curve:
         """Every figure and setting, without the outcomes per image."""
-        return {
-            "norm": self.norm,
-            "clean": self.clean.to_json(),
-            "curve": [{"epsilon": epsilon, **share.to_json()} for epsilon, share in self.robust.items()],
-            "settings": self.settings,
-        }
+        return record.Curve(
+            norm=self.norm,
+            clean=self.clean,
+            curve=tuple(record.CurvePoint(epsilon=epsilon, **dict(share)) for epsilon, share in self.robust.items()),
+            settings=self.settings,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +120,7 @@ def accuracy_curve(
         clean=evaluation.clean,
         robust={epsilon: accuracy(int(mask.sum()), len(mask), confidence) for epsilon, mask in masks.items()},
         masks=masks,
-        settings={attack.name: {**attack.settings(), "seed": seed} for attack in attacks},
+        settings={attack.name: recorded_settings(attack, seed=seed) for attack in attacks},
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tscnc_deploy import record
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import evaluate_points, gradient
@@ -39,19 +40,20 @@ class LocalLipschitz:
     settings: dict[str, int]
     confidence: float
 
-    def to_json(self) -> dict[str, object]:
-        """Mean with its standard error (null for one image), largest, quantiles with intervals, and every setting."""
+    @property
+    def record(self) -> record.Lipschitz:
+        """Mean with its standard error (None for one image), largest, quantiles with intervals, and every setting."""
         total = len(self.constants)
-        return {
-            "norm": "Linf",
-            "epsilon": self.epsilon,
-            "total": total,
-            "mean": self.constants.mean().item(),
-            "standard_error": self.constants.std().item() / math.sqrt(total) if total > 1 else None,
-            "largest": self.constants.max().item(),
-            "quantiles": [quantile.to_json() for quantile in quantiles(self.constants, confidence=self.confidence)],
+        return record.Lipschitz(
+            norm="Linf",
+            epsilon=self.epsilon,
+            total=total,
+            mean=self.constants.mean().item(),
+            standard_error=self.constants.std().item() / math.sqrt(total) if total > 1 else None,
+            largest=self.constants.max().item(),
+            quantiles=tuple(quantiles(self.constants, confidence=self.confidence)),
             **self.settings,
-        }
+        )
 
 
 # Inside somebody's inference mode no gradient could be taken.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.names import MEASURES
+from tscnc_deploy.record import Measure
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.apgd import APGDCE
 from tscnc_deploy.robustness.attacks.base import Attack
@@ -51,8 +52,8 @@ def measure(
     seed: int = 0,
     batch_size: int = 256,
     progress: Progress | None = None,
-) -> dict[str, object]:
-    """One measure of `MEASURES`, as JSON: every figure with its 95% interval, and every setting.
+) -> Measure:
+    """One measure of `MEASURES`, as the record takes it: every figure with its 95% interval, and every setting.
 
     - "corruptions": accuracy under 14 corruptions of CIFAR-10-C at five severities, and its mean; 70 passes an image.
     - "curve": worst-case accuracy at 1/4 to 4 times the threat's epsilon, in its norm, under APGD-CE of 20 steps, or
@@ -75,7 +76,8 @@ def measure(
         progress: Called with what is being done, steps done and steps to do.
 
     Returns:
-        `to_json` of `CorruptionResult`, `AccuracyCurve`, `SmallestEpsilons`, `LocalLipschitz` or `SmoothingResult`.
+        The class of `tscnc_deploy.record` for it: `Corruptions`, `Curve`, `SmallestEpsilons`, `Lipschitz` or
+        `Smoothing`.
 
     Raises:
         InputError: Unknown name; "lipschitz" of a victim without gradients; images, labels or logits that would give a
@@ -97,13 +99,13 @@ def measure(
         return victim.logits(batch.to(victim.device))
 
     if name == "corruptions":
-        return evaluate_corruptions(classifier, images, labels, **options).to_json()
+        return evaluate_corruptions(classifier, images, labels, **options).record
     if name == "curve":
-        return accuracy_curve(victim, images, labels, epsilons, [attack], norm=threat.norm, **options).to_json()
+        return accuracy_curve(victim, images, labels, epsilons, [attack], norm=threat.norm, **options).record
     if name == "smallest-epsilon":
-        return smallest_epsilons(victim, images, labels, attack, epsilons[-1], norm=threat.norm, **options).to_json()
+        return smallest_epsilons(victim, images, labels, attack, epsilons[-1], norm=threat.norm, **options).record
     if name == "lipschitz":
         radius = min(threat.epsilon, whole) / (1 if threat.norm == "Linf" else root)
-        return local_lipschitz(victim, images, radius, steps=STEPS, **options).to_json()
+        return local_lipschitz(victim, images, radius, steps=STEPS, **options).record
     sigma = LINF_SIGMA if threat.norm == "Linf" else threat.epsilon / 2
-    return certify(classifier, images, labels, sigma, **options).to_json()
+    return certify(classifier, images, labels, sigma, **options).record

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tscnc_deploy import record
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Accuracy
+from tscnc_deploy.record.parts import Settings
 from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack, per_image
 from tscnc_deploy.robustness.classifier import classify, classify_clean
@@ -17,7 +20,8 @@ from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.evaluation import Progress
 from tscnc_deploy.robustness.losses import is_misclassified
 from tscnc_deploy.robustness.noise import Noise
-from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy, check_confidence
+from tscnc_deploy.robustness.settings import recorded_settings
+from tscnc_deploy.robustness.statistics.intervals import accuracy, check_confidence
 from tscnc_deploy.robustness.statistics.quantiles import quantiles
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
@@ -26,7 +30,7 @@ WALK_HALVINGS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class SmallestEpsilons:
+class SmallestEpsilonsResult:
     """How far each image has to be moved to be misclassified, at most.
 
     Attributes:
@@ -43,24 +47,25 @@ class SmallestEpsilons:
     adversarial: Tensor
     largest: float
     norm: str
-    settings: dict[str, object]
+    settings: Settings
     confidence: float
 
     def robust_at(self, epsilon: float) -> Accuracy:
         """Share of images without a known example up to this epsilon, for epsilons up to `largest`."""
         return accuracy(int((self.epsilons > epsilon).sum()), len(self.epsilons), self.confidence)
 
-    def to_json(self) -> dict[str, object]:
+    @property
+    def record(self) -> record.SmallestEpsilons:
         """Counts, the quantiles with their intervals, and every setting."""
-        return {
-            "norm": self.norm,
-            "largest": self.largest,
-            "total": len(self.epsilons),
-            "misclassified": int((self.epsilons == 0).sum()),
-            "robust": self.robust_at(self.largest).to_json(),
-            "quantiles": [quantile.to_json() for quantile in quantiles(self.epsilons, confidence=self.confidence)],
-            "settings": self.settings,
-        }
+        return record.SmallestEpsilons(
+            norm=self.norm,
+            largest=self.largest,
+            total=len(self.epsilons),
+            misclassified=int((self.epsilons == 0).sum()),
+            robust=self.robust_at(self.largest),
+            quantiles=tuple(quantiles(self.epsilons, confidence=self.confidence)),
+            settings=self.settings,
+        )
 
 
 # Inside somebody's inference mode no gradient could be taken.
@@ -78,7 +83,7 @@ def smallest_epsilons(
     batch_size: int = 256,
     confidence: float = 0.95,
     progress: Progress | None = None,
-) -> SmallestEpsilons:
+) -> SmallestEpsilonsResult:
     """Bisects the epsilon of each image with an attack, then walks from its last example back towards the image.
 
     The attack runs at `largest` on every image, then `halvings` times more on those it broke, each at the middle of the
@@ -137,12 +142,12 @@ def smallest_epsilons(
         with error_context("the walk back to the images"):
             adversarial[batch] = _walk_back(victim, images[batch], adversarial[batch], labels[batch])
     lengths = threat.length(adversarial.double() - images.double())
-    return SmallestEpsilons(
+    return SmallestEpsilonsResult(
         epsilons=torch.where(misclassified, lengths, math.inf),
         adversarial=adversarial,
         largest=largest,
         norm=norm,
-        settings={"attack": attack.name, **attack.settings(), "halvings": halvings, "seed": seed},
+        settings={"attack": attack.name, **recorded_settings(attack, halvings=halvings, seed=seed)},
         confidence=confidence,
     )
 

@@ -10,13 +10,15 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from tscnc_deploy import record
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Accuracy
 from tscnc_deploy.robustness.classifier import Classifier, classify, classify_clean
 from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.evaluation import Progress
 from tscnc_deploy.robustness.losses import is_misclassified
 from tscnc_deploy.robustness.noise import Noise, gaussian
-from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy, check_confidence, clopper_pearson
+from tscnc_deploy.robustness.statistics.intervals import accuracy, check_confidence, clopper_pearson
 
 ABSTAINED = -1
 
@@ -52,18 +54,19 @@ class SmoothingResult:
         certified = (self.predictions == self.labels) & (self.radii >= radius)
         return accuracy(int(certified.sum()), len(certified), self.confidence)
 
-    def to_json(self) -> dict[str, object]:
+    @property
+    def record(self) -> record.Smoothing:
         """Every figure and setting, with the certified accuracy at every quarter of sigma that can be certified."""
         step = self.settings["sigma"] / 4
         radii = [place * step for place in range(math.floor(self.largest_radius / step) + 1)]
-        return {
+        return record.Smoothing(
             **self.settings,
-            "norm": "L2",
-            "base": self.base.to_json(),
-            "abstained": int((self.predictions == ABSTAINED).sum()),
-            "largest_radius": self.largest_radius,
-            "curve": [{"radius": radius, **self.certified_accuracy(radius).to_json()} for radius in radii],
-        }
+            norm="L2",
+            base=self.base,
+            abstained=int((self.predictions == ABSTAINED).sum()),
+            largest_radius=self.largest_radius,
+            curve=tuple(record.Certified(radius=radius, **dict(self.certified_accuracy(radius))) for radius in radii),
+        )
 
 
 def certify(

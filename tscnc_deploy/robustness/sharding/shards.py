@@ -22,7 +22,6 @@ from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
 from tscnc_deploy.robustness.sharding.store import ShardStore, evaluation_key
 from tscnc_deploy.robustness.sharding.work import ShardProgress, Work
 from tscnc_deploy.robustness.sharding.workers import InProcess, Workers
-from tscnc_deploy.robustness.statistics.intervals import Accuracy, accuracy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
@@ -115,24 +114,16 @@ def evaluate_in_shards(
 def join(parts: Sequence[Evaluation], confidence: float = 0.95) -> Evaluation:
     """One evaluation from those of consecutive parts of a set of images, which faced the same attacks."""
     first = parts[0]
-    correct = torch.cat([part.correct for part in parts])
-    robust_mask = torch.cat([part.robust_mask for part in parts])
-    robust_by_attack = {
-        name: torch.cat([part.robust_by_attack[name] for part in parts]) for name in first.robust_by_attack
-    }
-    return Evaluation(
-        threat=first.threat,
-        clean=_count(correct, confidence),
-        robust=_count(robust_mask, confidence),
-        attacks={name: _count(mask, confidence) for name, mask in robust_by_attack.items()},
+    return Evaluation.of(
+        first.threat,
+        torch.cat([part.correct for part in parts]),
+        {name: torch.cat([part.robust_by_attack[name] for part in parts]) for name in first.robust_by_attack},
+        torch.cat([part.adversarial for part in parts]),
         settings=first.settings,
         cascade=first.cascade,
-        correct=correct,
-        robust_by_attack=robust_by_attack,
-        robust_mask=robust_mask,
-        adversarial=torch.cat([part.adversarial for part in parts]),
         seconds={name: sum(part.seconds[name] for part in parts) for name in first.seconds},
         queries={name: sum(part.queries[name] for part in parts) for name in first.queries},
+        confidence=confidence,
     )
 
 
@@ -140,7 +131,3 @@ def _shard(victim: Victim, **settings: object) -> Evaluation:
     """A module's function, so that it can be sent to other processes."""
     with error_context(f"from image {settings['first']} on"):
         return evaluate(victim, **settings)  # type: ignore[arg-type]
-
-
-def _count(mask: Tensor, confidence: float) -> Accuracy:
-    return accuracy(int(mask.sum()), len(mask), confidence)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.files import write_atomic
 from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation
-from tscnc_deploy.robustness.statistics.intervals import accuracy
 from tscnc_deploy.robustness.threat import Threat
 
 
@@ -40,12 +38,12 @@ class ShardStore:
         Raises:
             StorageError: It cannot be written.
         """
-        tensors = {"correct": shard.correct, "robust": shard.robust_mask, "adversarial": shard.adversarial}
+        tensors = {"correct": shard.correct, "adversarial": shard.adversarial}
         tensors |= {f"robust.{name}": mask for name, mask in shard.robust_by_attack.items()}
         plain = {name: (t.to(torch.uint8) if t.dtype == torch.bool else t).contiguous() for name, t in tensors.items()}
         facts: dict[str, Any] = {
             "key": self._key,
-            "threat": asdict(shard.threat),
+            "threat": shard.threat.model_dump(),
             "settings": shard.settings,
             "cascade": shard.cascade,
             "seconds": shard.seconds,
@@ -88,18 +86,13 @@ class ShardStore:
 
     def _read(self, facts: dict[str, Any], tensors: dict[str, Tensor]) -> Evaluation:
         robust_by_attack = {name: tensors[f"robust.{name}"].bool() for name in facts["attacks"]}
-        correct, robust = tensors["correct"].bool(), tensors["robust"].bool()
-        return Evaluation(
-            threat=Threat(**facts["threat"]),
-            clean=accuracy(int(correct.sum()), len(correct)),
-            robust=accuracy(int(robust.sum()), len(robust)),
-            attacks={name: accuracy(int(mask.sum()), len(mask)) for name, mask in robust_by_attack.items()},
+        return Evaluation.of(
+            Threat(**facts["threat"]),
+            tensors["correct"].bool(),
+            robust_by_attack,
+            tensors["adversarial"],
             settings=facts["settings"],
             cascade=facts["cascade"],
-            correct=correct,
-            robust_by_attack=robust_by_attack,
-            robust_mask=robust,
-            adversarial=tensors["adversarial"],
             seconds=facts["seconds"],
             queries=facts["queries"],
         )
@@ -123,7 +116,7 @@ def evaluation_key(
     names = [[attack.name, attack.settings()] for attack in attacks]
     parts = (images, labels, *(value for attack in attacks for value in _tensors(attack)))
     content = (part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
-    return digest_of_chunks((*content, json.dumps([asdict(threat), names, settings], sort_keys=True).encode()))
+    return digest_of_chunks((*content, json.dumps([threat.model_dump(), names, settings], sort_keys=True).encode()))
 
 
 def _tensors(attack: Attack) -> list[Tensor]:

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.record import Comparison
 from tscnc_deploy.robustness.statistics.intervals import mcnemar_exact, tango_upper_bound
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the second classifier loses relative to the first.
-
-    Attributes:
-        lost: Images that only the first has right.
-        gained: Images that only the second has right.
-        total: All images.
-        difference: (lost - gained) / total; above 0 where the second is worse.
-        upper_bound: One-sided upper bound of the difference (Tango's score interval); what a gate looks at.
-        mcnemar_p: p-value of the exact McNemar test, to be read beside it.
-    """
-
-    lost: int
-    gained: int
-    total: int
-    difference: float
-    upper_bound: float
-    mcnemar_p: float
-
-    def to_json(self) -> dict[str, float]:
-        """All fields by name."""
-        return asdict(self)
 
 
 def compare(first_outcomes: Tensor, second_outcomes: Tensor, confidence: float = 0.95) -> Comparison:
@@ -57,5 +31,12 @@ def compare(first_outcomes: Tensor, second_outcomes: Tensor, confidence: float =
     total = len(first_outcomes)
     lost = int((first_outcomes & ~second_outcomes).sum())
     gained = int((~first_outcomes & second_outcomes).sum())
-    upper_bound = tango_upper_bound(lost, gained, total, confidence)
-    return Comparison(lost, gained, total, (lost - gained) / total, upper_bound, mcnemar_exact(lost, gained))
+    upper_bound = tango_upper_bound(lost, gained, total, confidence)  # refuses a total of 0
+    return Comparison(
+        lost=lost,
+        gained=gained,
+        total=total,
+        difference=(lost - gained) / total,
+        upper_bound=upper_bound,
+        mcnemar_p=mcnemar_exact(lost, gained),
+    )

@@ -4,45 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
 
 from scipy.optimize import brentq
 from scipy.special import rel_entr
 from scipy.stats import beta, binomtest, norm
 
 from tscnc_deploy.errors import InputError
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A share of images with its confidence interval.
-
-    Attributes:
-        correct: Number of images classified correctly.
-        total: Number of all images.
-        low: Lower end of the interval, in [0, 1].
-        high: Upper end of the interval, in [0, 1].
-    """
-
-    correct: int
-    total: int
-    low: float
-    high: float
-
-    @property
-    def accuracy(self) -> float:
-        """correct / total."""
-        return self.correct / self.total
-
-    def to_json(self) -> dict[str, float]:
-        """The counts, the share and its interval."""
-        return {
-            "correct": self.correct,
-            "total": self.total,
-            "accuracy": self.accuracy,
-            "low": self.low,
-            "high": self.high,
-        }
+from tscnc_deploy.record import Accuracy
 
 
 def accuracy(correct: int, total: int, confidence: float = 0.95) -> Accuracy:
@@ -52,7 +20,7 @@ def accuracy(correct: int, total: int, confidence: float = 0.95) -> Accuracy:
         InputError: See `clopper_pearson`.
     """
     low, high = clopper_pearson(correct, total, confidence)
-    return Accuracy(correct, total, low, high)
+    return Accuracy.counted(correct, total, low, high)
 
 
 def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.report.data import Gate, ReportData
-from tscnc_deploy.report.evaluations import Evaluations
+from tscnc_deploy.record import Evaluations, Gate
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 from tscnc_deploy.serving.page.content import TEMPLATE, Page
@@ -14,7 +13,7 @@ from tscnc_deploy.versions import own_version
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.report.parts import Accuracy
+    from tscnc_deploy.record import Accuracy
     from tscnc_deploy.serving.model import Model
 
 
@@ -29,7 +28,7 @@ def render_page(bundle: Bundle, model: Model) -> Page:
         BundleError: The record is damaged.
         UnavailableError: The templates are missing from the installation.
     """
-    data = ReportData.from_json(bundle.record)
+    data = bundle.record
     examples = choose_examples(bundle, model.spec.name)
     html = fill(
         TEMPLATE,

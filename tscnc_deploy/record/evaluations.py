@@ -1,4 +1,4 @@
-"""What the record of a build says of the dense network, the twin and every engine under attack.
+"""What the record says of the dense network, the twin and every engine under attack.
 
 As everywhere in the record, what may be missing is None, and lists and texts are bounded.
 """
@@ -9,13 +9,22 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tscnc_deploy.bundle.manifest import Text
-from tscnc_deploy.report.measures import Measures
-from tscnc_deploy.report.parts import Accuracy, Figure, Number, Part, Settings
+from tscnc_deploy.record.measures import Measures
+from tscnc_deploy.record.parts import Accuracy, Figure, Images, Number, Part, Settings, Text
+
+MAX_ATTACKS = MAX_ENGINES = 100
 
 
 class MaskingWarning(Part):
-    """A sign that robust accuracy is overstated; the form of `robustness.MaskingWarning.to_json`."""
+    """A sign that robust accuracy is overstated, see `robustness.check_masking`.
+
+    Attributes:
+        name: Which check found it: "random-logits", "zero-gradients", "gradient-free-stronger", "epsilon-doubled",
+            "epsilon-whole" or "transfer-stronger".
+        figure: What was measured; None if it is not finite.
+        limit: The largest figure that would have been no sign.
+        message: What it means, with the figure.
+    """
 
     name: Text
     figure: Figure = None
@@ -24,14 +33,14 @@ class MaskingWarning(Part):
 
 
 class Evaluation(Part):
-    """What one model or engine stood; the form of `robustness.Evaluation.to_json`.
+    """How robust one model or engine is, see `robustness.evaluate`.
 
     Attributes:
         clean: On the images as they are.
         robust: Under all attacks together: the worst case per image.
         attacks: Under each attack.
         settings: What determined each attack.
-        cascade: Whether attacks only saw what earlier ones left standing.
+        cascade: Whether attacks only saw the images that earlier ones had left robust.
         epsilon: Radius of the perturbations.
         norm: Their norm.
         queries: Images that were classified, or differentiated, for each attack.
@@ -41,12 +50,12 @@ class Evaluation(Part):
 
     clean: Accuracy | None = None
     robust: Accuracy | None = None
-    attacks: dict[Text, Accuracy] = Field({}, max_length=100)
-    settings: dict[Text, Settings] = Field({}, max_length=100)
+    attacks: dict[Text, Accuracy] = Field({}, max_length=MAX_ATTACKS)
+    settings: dict[Text, Settings] = Field({}, max_length=MAX_ATTACKS)
     cascade: bool = False
     epsilon: Figure = None
     norm: Text | None = None
-    queries: dict[Text, Number] = Field({}, max_length=100)
+    queries: dict[Text, Number] = Field({}, max_length=MAX_ATTACKS + 1)
     warnings: Annotated[tuple[MaskingWarning, ...], Field(max_length=100)] | None = None
     measures: Measures | None = None
 
@@ -58,29 +67,48 @@ class Evaluation(Part):
 
 
 class Parity(Part):
-    """How far an engine's logits are from the twin's; the form of `robustness.Parity.to_json`."""
+    """How far an engine's logits are from its twin's, see `robustness.compare_logits`.
+
+    Attributes:
+        max_abs_diff: Largest difference of a logit, over clean and adversarial images; None if a logit is not finite.
+        flips_clean: Indices of the clean images that the two classify differently.
+        flips_adversarial: The same for the adversarial images.
+        tolerance: Largest difference that is allowed; None if any is.
+        smallest_tolerance: Smallest tolerance with two significant digits that would have passed; None if there is
+            none.
+        passed: Whether the largest difference is within the tolerance.
+    """
 
     max_abs_diff: Figure = None
     flips_clean: tuple[int, ...] = ()
     flips_adversarial: tuple[int, ...] = ()
     tolerance: Figure = None
     smallest_tolerance: Figure = None
-    passed: bool | None = None
+    passed: bool
 
 
 class Comparison(Part):
-    """What one network loses relative to another; the form of `robustness.Comparison.to_json`."""
+    """What one network loses relative to another, see `robustness.compare`.
 
-    lost: Number = None
-    gained: Number = None
-    total: Number = None
-    difference: Figure = None
-    upper_bound: Figure = None
-    mcnemar_p: Figure = None
+    Attributes:
+        lost: Images that only the first has right.
+        gained: Images that only the second has right.
+        total: All images.
+        difference: (lost - gained) / total; above 0 where the second is worse.
+        upper_bound: One-sided upper bound of the difference (Tango's score interval); what a gate looks at.
+        mcnemar_p: p-value of the exact McNemar test, to be read beside it.
+    """
+
+    lost: Images
+    gained: Images
+    total: Images
+    difference: Annotated[float, Field(ge=-1, le=1)]
+    upper_bound: Annotated[float, Field(ge=-1, le=1)]
+    mcnemar_p: Annotated[float, Field(ge=0, le=1)]
 
 
 class EngineLayer(Part):
-    """A layer as the runtime computes it; the form of `engines.trt.facts.LayerFacts`.
+    """A layer as the runtime computes it; see `engines.tensorrt.facts.LayerFacts`.
 
     Attributes:
         name: Of its weight.
@@ -96,7 +124,7 @@ class EngineLayer(Part):
 
 
 class Completion(Part):
-    """What a layer lost to the 2:4 pattern; the form of `tscnc.LayerCompletion.to_json`."""
+    """What a layer lost to the 2:4 pattern; see `tscnc.LayerCompletion`."""
 
     name: Text
     completed: bool = False
@@ -109,7 +137,7 @@ class Completion(Part):
 
 
 class EngineEvaluation(Evaluation):
-    """What an exported engine stood, and how it compares with the twin.
+    """How robust an exported engine is, and how it compares with the twin.
 
     Attributes:
         kind: What runs it, such as "onnxruntime".
@@ -143,7 +171,7 @@ class Evaluations(Part):
 
     dense: Evaluation | None = None
     twin: Evaluation | None = None
-    engines: dict[Text, EngineEvaluation] = Field({}, max_length=100)
+    engines: dict[Text, EngineEvaluation] = Field({}, max_length=MAX_ENGINES)
 
     @property
     def named(self) -> dict[str, Evaluation]:

@@ -1,24 +1,35 @@
-"""What a report shows: the record of a build, in exactly the form of evidence/evidence.json.
-
-Everything that may be missing is None: not measured, or not a finite number. A record that was read from a bundle may
-come from anyone, so lists and texts are bounded and keys that this version does not know are dropped.
-"""
+"""The record of a build: all of evidence/evidence.json."""
 
 from __future__ import annotations
 
 from statistics import median
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError
 
-from tscnc_deploy.bundle.manifest import ModelFacts, Text, ThreatModel, first_problem
+from tscnc_deploy import strict_json
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.report.evaluations import Comparison, Evaluations
-from tscnc_deploy.report.parts import Figure, Number, Part
+from tscnc_deploy.record.evaluations import MAX_ENGINES, Comparison, Evaluations
+from tscnc_deploy.record.facts import ModelFacts, ThreatModel
+from tscnc_deploy.record.migrate import SCHEMA, migrate
+from tscnc_deploy.record.parts import Figure, Number, Part, Text
+from tscnc_deploy.record.problems import first_problem
+
+MAX_LAYERS = 2000
+MAX_EPOCHS = 20_000
+MAX_GATES = 1000
 
 
 class Gate(Part):
-    """A bound and what was measured; the form of `robustness.Gate.to_json`."""
+    """One bound and what was measured.
+
+    Attributes:
+        name: Which figure of which engine, such as "onnx-cpu: robust accuracy, lower end".
+        value: The figure that is held against the limit; None if it is not finite.
+        limit: The bound.
+        passed: Whether the value keeps it; a value or limit of NaN never does.
+        inconclusive: Whether it failed only because the interval straddles the limit: more images would settle it.
+    """
 
     name: Text
     value: Figure = None
@@ -35,7 +46,7 @@ class Gate(Part):
 
 
 class Layer(Part):
-    """Sparsity and conditioning of a layer's weight at the end; the form of `tscnc.LayerCondition.to_json`.
+    """Sparsity and conditioning of a layer's weight at the end; see `tscnc.LayerCondition`.
 
     The multiply-adds are those of one image, counted in the exported file.
     """
@@ -75,11 +86,11 @@ class Epoch(Part):
     lr: Figure = None
     weight: Figure = Field(None, alias="lambda")
     seconds: Figure = None
-    kappa: dict[Text, Figure] = Field({}, max_length=2000)
+    kappa: dict[Text, Figure] = Field({}, max_length=MAX_LAYERS)
 
 
 class Size(Part):
-    """Length in bytes of one form of the model, and how many times smaller than the dense one that is."""
+    """Length in bytes of the model in one format, and how many times smaller than the dense one that is."""
 
     name: Text
     bytes: Number = None
@@ -101,7 +112,7 @@ class Latency(Part):
     batch: Number = None
     rounds: Number = None
     processor: Text | None = None
-    engines: dict[Text, CallTime] = Field({}, max_length=101)
+    engines: dict[Text, CallTime] = Field({}, max_length=MAX_ENGINES + 1)
 
     def times_dense(self, name: str) -> float | None:
         """How many times shorter an engine's median call is than the dense network's."""
@@ -109,10 +120,13 @@ class Latency(Part):
         return dense / own if dense and own else None
 
 
-class ReportData(Part):
-    """The record of a build.
+class BuildRecord(Part):
+    """Everything that a build measured.
+
+    What may be missing is None: not measured, or not a finite number.
 
     Attributes:
+        schema_name: The schema that it was written in; the key "schema" in the file, see `record.migrate`.
         name: Names the bundle.
         recipe: The recipe as it was resolved, by section and key.
         model: The pruned network.
@@ -129,15 +143,16 @@ class ReportData(Part):
         passed: Whether every gate was passed.
     """
 
+    schema_name: Literal["tscnc-record/0", "tscnc-record/1"] = Field(SCHEMA, alias="schema")
     name: Text
     recipe: dict[Text, Any] = Field({})
     model: ModelFacts
     threat: ThreatModel
     evaluations: Evaluations = Evaluations()
     pruning: Comparison | None = None
-    gates: tuple[Gate, ...] = Field((), max_length=1000)
-    layers: tuple[Layer, ...] = Field((), max_length=2000)
-    history: tuple[Epoch, ...] = Field((), max_length=20_000)
+    gates: tuple[Gate, ...] = Field((), max_length=MAX_GATES)
+    layers: tuple[Layer, ...] = Field((), max_length=MAX_LAYERS)
+    history: tuple[Epoch, ...] = Field((), max_length=MAX_EPOCHS)
     sizes: tuple[Size, ...] = Field((), max_length=100)
     environment: dict[Text, Text] = Field({})
     seconds: dict[Text, Figure] = Field({})
@@ -152,17 +167,25 @@ class ReportData(Part):
 
     @classmethod
     def from_json(cls, record: object) -> Self:
-        """Reads a record, such as `Bundle.record`.
+        """Reads the parsed JSON of a record of any schema that `record.migrate` knows.
 
         Raises:
-            BundleError: It is not of this form; names the key.
+            BundleError: It does not fit its schema; names the key.
         """
         try:
-            return cls.model_validate(record)
+            return cls.model_validate(migrate(record))
         except ValidationError as error:
             msg = f"the record of the build has a wrong entry: {first_problem(error)}"
             raise BundleError(msg) from None
+        except ValueError as error:
+            msg = f"the record of the build {error}"
+            raise BundleError(msg) from None
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON takes it; `from_json` gives the same data back."""
+        """The whole record as JSON takes it, null for what is missing; `from_json` gives the same record back."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def to_bytes(self) -> bytes:
+        """The record as a bundle holds it; the same record always gives the same bytes. NaN and infinity are null."""
+        # Stages and attacks are in the order in which they were run.
+        return strict_json.dumps(self.to_json(), sort_keys=False)

@@ -1,4 +1,4 @@
-"""The part of the record on what lies beyond the threat model: the forms of what `robustness.measure` gives."""
+"""The part of the record on what lies beyond the threat model: what `robustness.measure` gives."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tscnc_deploy.bundle.manifest import Text
-from tscnc_deploy.report.parts import Accuracy, Figure, Number, Part, Settings
+from tscnc_deploy.record.parts import Accuracy, Figure, Number, Part, Settings, Text
 
 # Bounded because axes are drawn from it.
 Radius = Annotated[float, Field(ge=0, le=1e6)]
@@ -29,7 +28,7 @@ class Severity(Accuracy):
 
 
 class Corruptions(Part):
-    """Accuracy under common corruptions; the form of `robustness.CorruptionResult.to_json`."""
+    """Accuracy under common corruptions, see `robustness.evaluate_corruptions`."""
 
     clean: Accuracy | None = None
     mean: Mean | None = None
@@ -57,18 +56,18 @@ class Corruptions(Part):
         return max((max(share.high - share.accuracy, share.accuracy - share.low) for share in found), default=0.0)
 
 
-class Standing(Accuracy):
-    """Share of images that stand at an epsilon."""
+class CurvePoint(Accuracy):
+    """Share of images that are robust at an epsilon."""
 
     epsilon: Radius
 
 
 class Curve(Part):
-    """Worst-case accuracy over epsilon; the form of `robustness.AccuracyCurve.to_json`."""
+    """Worst-case accuracy over epsilon, see `robustness.accuracy_curve`."""
 
     norm: Text | None = None
     clean: Accuracy | None = None
-    curve: tuple[Standing, ...] = Field((), max_length=1000)
+    curve: tuple[CurvePoint, ...] = Field((), max_length=1000)
     settings: dict[Text, Settings] = Field({}, max_length=100)
 
     @property
@@ -79,7 +78,14 @@ class Curve(Part):
 
 
 class Quantile(Part):
-    """The value that a share of the images does not exceed, with its 95% interval; None is infinite."""
+    """The value that a share of the images does not exceed, with its 95% interval; None is infinite.
+
+    Attributes:
+        share: In (0, 1); 0.5 is the median.
+        value: The smallest of the values that at least this share of all does not exceed.
+        low: Lower end of the confidence interval.
+        high: Upper end; None where there are too few images for one.
+    """
 
     share: Annotated[float, Field(ge=0, le=1)]
     value: Figure = None
@@ -88,7 +94,7 @@ class Quantile(Part):
 
 
 class SmallestEpsilons(Part):
-    """Smallest adversarial epsilons; the form of `robustness.SmallestEpsilons.to_json`."""
+    """Smallest adversarial epsilons, see `robustness.smallest_epsilons`; None is infinite."""
 
     norm: Text | None = None
     largest: Figure = None
@@ -100,7 +106,7 @@ class SmallestEpsilons(Part):
 
 
 class Lipschitz(Part):
-    """Local Lipschitz constants; the form of `robustness.LocalLipschitz.to_json`."""
+    """Local Lipschitz constants, see `robustness.local_lipschitz`."""
 
     norm: Text | None = None
     epsilon: Figure = None
@@ -121,7 +127,7 @@ class Certified(Accuracy):
 
 
 class Smoothing(Part):
-    """Certificates of the smoothed classifier; the form of `robustness.SmoothingResult.to_json`."""
+    """Certificates of the smoothed classifier, see `robustness.certify`."""
 
     sigma: Figure = None
     n0: Number = None
@@ -138,6 +144,9 @@ class Smoothing(Part):
     def points(self) -> dict[float, Accuracy]:
         """Every certified accuracy by its radius, rising."""
         return {point.radius: point for point in sorted(self.curve, key=lambda point: point.radius)}
+
+
+Measure = Corruptions | Curve | SmallestEpsilons | Lipschitz | Smoothing
 
 
 class Measures(Part):

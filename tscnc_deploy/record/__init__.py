@@ -1,0 +1,70 @@
+"""The record: everything that a build or a check measured, in the one schema that bundles are written and read by.
+
+`robustness` computes these classes, the stages of a build write them, a bundle carries them as `BuildRecord`
+(evidence/evidence.json), and reports, servers and checks read them. Importing this package loads pydantic and neither
+numpy nor torch.
+"""
+
+from tscnc_deploy.record.build import BuildRecord, CallTime, Epoch, Gate, Latency, Layer, Size
+from tscnc_deploy.record.evaluations import (
+    Comparison,
+    Completion,
+    EngineEvaluation,
+    EngineLayer,
+    Evaluation,
+    Evaluations,
+    MaskingWarning,
+    Parity,
+)
+from tscnc_deploy.record.facts import ModelFacts, ThreatModel
+from tscnc_deploy.record.measures import (
+    Certified,
+    Corruptions,
+    Curve,
+    CurvePoint,
+    Lipschitz,
+    Mean,
+    Measure,
+    Measures,
+    Quantile,
+    Severity,
+    SmallestEpsilons,
+    Smoothing,
+)
+from tscnc_deploy.record.migrate import SCHEMA, SCHEMAS
+from tscnc_deploy.record.parts import Accuracy
+
+__all__ = [
+    "SCHEMA",
+    "SCHEMAS",
+    "Accuracy",
+    "BuildRecord",
+    "CallTime",
+    "Certified",
+    "Comparison",
+    "Completion",
+    "Corruptions",
+    "Curve",
+    "CurvePoint",
+    "EngineEvaluation",
+    "EngineLayer",
+    "Epoch",
+    "Evaluation",
+    "Evaluations",
+    "Gate",
+    "Latency",
+    "Layer",
+    "Lipschitz",
+    "MaskingWarning",
+    "Mean",
+    "Measure",
+    "Measures",
+    "ModelFacts",
+    "Parity",
+    "Quantile",
+    "Severity",
+    "Size",
+    "SmallestEpsilons",
+    "Smoothing",
+    "ThreatModel",
+]

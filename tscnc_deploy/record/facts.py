@@ -1,0 +1,81 @@
+"""What a bundle says of its network and of the attacker, in its manifest and in its record alike."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from tscnc_deploy.record.parts import Text
+
+# Names of classes; ImageNet-21k has 21,841.
+MAX_CLASSES = 100_000
+
+Side = Annotated[int, Field(ge=1, le=1 << 20)]
+Count = Annotated[int, Field(ge=0, le=1 << 60)]
+
+
+def _epsilon(value: object, others: ValidationInfo) -> object:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return value
+    # Written so that NaN, which compares false with everything, is refused too.
+    if others.data.get("norm") == "L2" and not 0 < value < math.inf:
+        msg = "is not a radius above 0, the L2 length of a perturbation"
+        raise ValueError(msg)
+    if others.data.get("norm") == "Linf" and not 0 < value <= 1:
+        hint = f"; write {value / 255:.6g} for {value:g}/255" if 1 < value <= 255 else ""
+        msg = f"is not a radius in (0, 1], the range of the pixels{hint}"
+        raise ValueError(msg)
+    return value
+
+
+Norm = Literal["Linf", "L2"]
+# Of a model whose field `norm`, a Norm, stands before it.
+Epsilon = Annotated[float, BeforeValidator(_epsilon)]
+
+
+class Entry(BaseModel):
+    """A part of the manifest: unknown keys, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelFacts(Entry):
+    """The network that every engine computes.
+
+    Attributes:
+        arch: Name of the architecture, such as "resnet18".
+        parameters: Number of all its parameters.
+        prunable: Number of its conv and linear weights.
+        nonzero: How many of the prunable weights are not zero.
+        sparsity: Share of zeros among the prunable weights, in [0, 1].
+        multiply_adds: Of all prunable weights for one image; None where the file's shapes do not tell.
+        multiply_adds_left: Of those that are not zero.
+        multiply_add_sparsity: Share of the multiply-adds that zeros save, in [0, 1].
+        input_shape: (channels, height, width) of one image.
+        classes: Names of the classes in the order of the logits.
+    """
+
+    arch: Text
+    parameters: Count
+    prunable: Count
+    nonzero: Count
+    sparsity: float = Field(ge=0, le=1)
+    multiply_adds: Count | None = None
+    multiply_adds_left: Count | None = None
+    multiply_add_sparsity: float | None = Field(None, ge=0, le=1)
+    input_shape: tuple[Side, Side, Side] = Field(strict=False)
+    classes: tuple[Text, ...] = Field(strict=False, min_length=1, max_length=MAX_CLASSES)
+
+
+class ThreatModel(Entry):
+    """What the attacker may do to an image in [0, 1]: move every pixel by at most epsilon, or all of it by that length.
+
+    Attributes:
+        norm: "Linf" or "L2".
+        epsilon: Above 0; for Linf at most 1.
+    """
+
+    norm: Norm = "Linf"
+    epsilon: Epsilon
