@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from tscnc_deploy.cli import main
 from tscnc_deploy.engines.tensorrt.library import gpu_capability, library_problem
+from tscnc_deploy.threads import find_cores
 
 # A whole build in seconds: a ResNet-18 of eighth width on 250 digits.
 TINY = {
@@ -47,9 +48,10 @@ MOST_WORKERS = 8
 
 
 def pytest_xdist_auto_num_workers():
-    """One for each core that this process may use; 0, which means no other process, where that is only one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if cores > 1 else 0
+    """One for each hardware thread that this process may use; 0, which means no other process, for only one."""
+    cores = find_cores()
+    granted = cores.affinity if cores.quota is None else min(cores.affinity, round(cores.quota))
+    return min(granted, MOST_WORKERS) if granted > 1 else 0
 
 
 def chromium():
