@@ -221,7 +221,7 @@ def test_a_random_model_is_refused_unless_its_mean_is_asked_for(tmp_path, files)
         ([], "on which images? Give --dataset"),
         (["--dataset", "digit"], "did you mean digits"),
         (["--dataset", "digits", "--engine", "twin"], "one file and not a bundle"),
-        (["--dataset", "digits", "--epsilon", "8"], "write 8/255"),
+        (["--dataset", "digits", "--epsilon", "8"], "write 0.0313725 for 8/255"),
         (["--dataset", "digits", "--budget", "90"], "has no unit"),
         (["--dataset", "digits", "--norm", "L2"], "give --epsilon too"),
         (["--dataset", "digits", "--measure", "corruption"], "did you mean corruptions"),
