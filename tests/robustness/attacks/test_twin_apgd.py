@@ -120,7 +120,7 @@ def test_its_settings_are_what_determines_it():
     assert TwinAPGD(20, starts=torch.zeros(3, 1, 4, 4)).settings() == {
         "steps": 20,
         "restarts": 1,
-        "losses": ("cross-entropy", "dlr (margin below 4 classes)"),
+        "losses": ["cross-entropy", "dlr (margin below 4 classes)"],
         "starts": 3,
     }
 
