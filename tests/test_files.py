@@ -141,7 +141,7 @@ def test_a_user_without_a_home_evaluates_without_a_cache(tmp_path):
         """
         from types import SimpleNamespace
         from tscnc_deploy.verify.share import shard_store
-        with shard_store(SimpleNamespace(digest=lambda: "0" * 64), SimpleNamespace(store=None)) as folder:
+        with shard_store(SimpleNamespace(digest=lambda: "0" * 64), SimpleNamespace(store=None), leads=True) as folder:
             print(folder)
         """,
         tmp_path,

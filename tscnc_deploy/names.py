@@ -23,6 +23,10 @@ EngineKind = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "sparse-cpu"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
 """What runs an exported file, see `engines.registry`."""
 
+Norm = Literal["Linf", "L2"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+"""How the size of a perturbation is measured."""
+
 Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 """What is measured besides attacks, see `robustness.measures`."""

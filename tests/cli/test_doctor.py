@@ -62,7 +62,7 @@ def test_it_says_on_how_many_cores_it_may_compute_and_with_how_many_threads(monk
 
 
 def test_a_missing_tensorrt_comes_with_the_command(monkeypatch):
-    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("no_such_tensorrt", "tensorrt", (10, 12)))
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("no_such_tensorrt", "tensorrt", "10.12"))
     library.load.cache_clear()
     found = json.loads(doctor("--json").stdout)
     problem = "tensorrt is not installed; run: pip install --upgrade 'tscnc-deploy[tensorrt]'"

@@ -44,5 +44,5 @@ def test_an_engine_that_does_not_run_here_is_named_with_the_reason_and_stops_not
 def test_alone_it_is_refused_before_anything_is_trained(foreign_target, tmp_path):
     result = invoke("build", *tiny_options(), "--target", foreign_target, "--out", tmp_path / "run")
     assert result.exit_code == 3
-    assert "no engine could be attacked here" in result.stderr
+    assert "no engine can be attacked here" in result.stderr
     assert not (tmp_path / "run" / "stages").exists()

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from tscnc_deploy.names import ARCHITECTURES, ATTACKS_ON_PAIRS, DATASETS, ENSEMBLES
+from tscnc_deploy.names import ARCHITECTURES, ATTACKS_ON_PAIRS, DATASETS, ENSEMBLES, Norm
 from tscnc_deploy.recipe.pruning import Prune, of_transformer
 from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.training import Constrain, Finetune, Train
@@ -34,7 +34,7 @@ from tscnc_deploy.recipe.values import (
     Targets,
     Text,
 )
-from tscnc_deploy.record.facts import Epsilon, Norm
+from tscnc_deploy.record.facts import Epsilon
 from tscnc_deploy.text import any_of
 
 __all__ = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
+from tscnc_deploy.names import Norm
 from tscnc_deploy.record.parts import Text
 
 # Names of classes; ImageNet-21k has 21,841.
@@ -30,7 +31,6 @@ def _epsilon(value: object, others: ValidationInfo) -> object:
     return value
 
 
-Norm = Literal["Linf", "L2"]
 # Of a model whose field `norm`, a Norm, stands before it.
 Epsilon = Annotated[float, BeforeValidator(_epsilon)]
 

@@ -15,7 +15,7 @@ from tscnc_deploy.text import quoted
 
 # Bounds on the time and the memory that an opened bundle can cost. An epoch of 54 layers takes about 3,500 bytes and 70
 # items, so there is room for some 3,600 of them.
-MAX_RECORD_BYTES, MAX_RECORD_ITEMS = 16 << 20, 1 << 20
+MAX_RECORD_BYTES, MAX_RECORD_ITEMS = 16 << 20, 1 << 19
 MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS = 8 << 20, 1 << 20
 
 # What evaluations, gates, sizes and the environment may take, and what an engine says of a layer.

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.names import Norm
 from tscnc_deploy.record import ThreatModel
-from tscnc_deploy.record.facts import Norm
 from tscnc_deploy.robustness.projections import onto_l2_ball
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.record.facts import Norm
+from tscnc_deploy.names import Norm
 
 _PIXELS = (1, 2, 3)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tscnc_deploy.record.facts import Norm
+from tscnc_deploy.names import Norm
 from tscnc_deploy.training.balls import ball
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tscnc_deploy.record.facts import Norm
+from tscnc_deploy.names import Norm
 from tscnc_deploy.training.inner import inner_attack
 
 

@@ -144,7 +144,7 @@ def test_progress_is_told_and_an_interrupt_stops_the_builder(tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_way_of_the_full_library_keeps_a_timing_cache_and_gives_its_digest(tmp_path, monkeypatch):
     # TensorRT itself needs a GPU to build; TensorRT-RTX has the same interface and keeps its caches empty.
-    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("tensorrt_rtx", "tensorrt", (1, 2)))
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("tensorrt_rtx", "tensorrt", "1.2"))
     library.load.cache_clear()
     export_onnx(pruned(), tmp_path / "dense.onnx", input_shape=SHAPE)
     cache = tmp_path / "timing.cache"

@@ -91,7 +91,7 @@ def test_an_engine_of_the_other_library_is_refused(folder):
 
 @needs_rtx
 def test_an_engine_whose_library_is_missing_says_what_it_is_and_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(library._LIBRARIES, "tensorrt-rtx", ("no_such_tensorrt", "tensorrt-rtx", (1, 2)))
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt-rtx", ("no_such_tensorrt", "tensorrt-rtx", "1.2"))
     library.load.cache_clear()
     expected = r"built for SM80, SM89 with tensorrt-rtx 1\..*, not run here: tensorrt-rtx is not installed; run: pip"
     with pytest.raises(UnavailableError, match=expected):
@@ -100,7 +100,7 @@ def test_an_engine_whose_library_is_missing_says_what_it_is_and_what_to_install(
 
 
 def test_a_missing_library_is_named_with_the_command(monkeypatch):
-    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("no_such_tensorrt", "tensorrt", (10, 12)))
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("no_such_tensorrt", "tensorrt", "10.12"))
     library.load.cache_clear()
     expected = "tensorrt is not installed; run: pip install --upgrade 'tscnc-deploy[tensorrt]'"
     assert can_run(load_target("tensorrt-fp16")) == can_export(load_target("tensorrt-fp16")) == expected
@@ -121,7 +121,7 @@ def test_a_library_that_does_not_do_is_named_with_the_reason(tmp_path, monkeypat
     name = f"tscnc_fake_tensorrt_{len(text)}"
     (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(library._LIBRARIES, "tensorrt", (name, "tensorrt", (10, 12)))
+    monkeypatch.setitem(library._LIBRARIES, "tensorrt", (name, "tensorrt", "10.12"))
     library.load.cache_clear()
     with pytest.raises(UnavailableError, match=message):
         library.load("tensorrt")

@@ -116,4 +116,4 @@ def test_options_of_a_server_go_with_an_address(tiny_build):
     done = invoke("verify", tiny_build.bundle, "--rate", "5")
     assert done.exit_code == 2
     assert "--rate: " in done.stderr
-    assert "no address of a live server" in done.stderr
+    assert "not an address of a live server" in done.stderr

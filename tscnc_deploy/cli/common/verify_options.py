@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tscnc_deploy.cli.common.options import Command, add_options, complete_dataset, complete_recipe
-from tscnc_deploy.names import DATASETS, MEASURES
+from tscnc_deploy.names import DATASETS, MEASURES, NORMS
 from tscnc_deploy.text import any_of
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ _DATA = (
         "these test images instead of its evidence; with one that holds none, where its evidence images are.",
     ),
     click.option("--data-root", metavar="DIR", type=click.Path(), help="Folder of the images, or the .npz file."),
-    click.option(
-        "--norm", type=click.Choice(["Linf", "L2"]), help="Norm of the perturbation.  [default: the recipe's]"
-    ),
+    click.option("--norm", type=click.Choice(NORMS), help="Norm of the perturbation.  [default: the recipe's]"),
     click.option(
         "--epsilon",
         metavar="RADIUS",
