@@ -40,7 +40,7 @@ def test_images_outside_the_range_are_still_refused():
     ("changes", "message"),
     [
         ({"mean": (0.1, 0.2)}, "--mean has 2 values"),
-        ({"std": (0.0,)}, "standard deviations are above 0"),
+        ({"std": (0.0,)}, "standard deviations must be above 0"),
         ({"order": (0, 3)}, "do not have"),
         ({"order": (1, 1)}, "one twice"),
     ],

@@ -49,20 +49,20 @@ def test_another_precision_than_the_targets_is_refused(tmp_path):
     half = helper.make_tensor("w", TensorProto.FLOAT16, [4, 2], [1.0] * 8)
     linear_onnx(half, tmp_path / "model.onnx", nodes=nodes)
     write_target(load_target("onnx-cpu"), tmp_path / "target.json")
-    with pytest.raises(InputError, match="computes in fp16, the target asks for fp32"):
+    with pytest.raises(InputError, match="computes in fp16, but the target asks for fp32"):
         open_engine(tmp_path)
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"target\.json: there is no such file"):
+    with pytest.raises(InputError, match=r"target\.json: file not found"):
         open_engine(tmp_path)
-    with pytest.raises(InputError, match=r"model\.onnx: there is no such file"):
+    with pytest.raises(InputError, match=r"model\.onnx: file not found"):
         open_engine(tmp_path, load_target("onnx-cpu"))
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "taken").touch()
-    with pytest.raises(StorageError, match="taken: cannot be made: File exists"):
+    with pytest.raises(StorageError, match="taken: cannot be created: File exists"):
         export_engine(small_net(), load_target("onnx-cpu"), tmp_path / "taken", input_shape=(1, 8, 8))
 
 

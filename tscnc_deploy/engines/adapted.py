@@ -1,4 +1,4 @@
-"""An engine made elsewhere, seen as one of ours: with its normalisation and its order of classes."""
+"""Adapts a third-party engine: applies its normalisation and reorders its classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tscnc_deploy.errors import InputError
 
 
 class AdaptedEngine(CheckedEngine):
-    """Takes images in [0, 1] and gives logits in the data set's order of classes.
+    """Takes images in [0, 1] and returns logits in the data set's class order.
 
     Args:
-        engine: A file of anybody's, whose own input is (images - mean) / std.
-        mean: Per channel, or one for all, for values in [0, 1].
-        std: Likewise, above 0.
-        order: For each class of the data set, the place of its logit in the engine's output; None keeps the order.
+        engine: A third-party engine that expects (images - mean) / std.
+        mean: One value per channel or one for all channels, for pixels in [0, 1].
+        std: The same for the standard deviation; above 0.
+        order: For each class of the data set, the index of its logit in the engine's output; None keeps the order.
 
     Raises:
-        InputError: Mean, std or order do not fit the engine.
+        InputError: `mean`, `std` or `order` does not match the engine.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class AdaptedEngine(CheckedEngine):
         channels = spec.input_shape[0]
         for name, values in (("mean", mean), ("std", std)):
             if len(values) not in (1, channels):
-                msg = f"--{name} has {len(values)} values; give one, or one per channel ({channels})"
+                msg = f"--{name} has {len(values)} values; give one value or one per channel ({channels})"
                 raise InputError(msg)
         if min(std) <= 0:
-            msg = f"--std {min(std):g}: standard deviations are above 0"
+            msg = f"--std {min(std):g}: standard deviations must be above 0"
             raise InputError(msg)
         if order is not None and (len(set(order)) != len(order) or not set(order) <= set(range(spec.classes))):
-            msg = f"the labels name classes that the engine's {spec.classes} logits do not have, or one twice"
+            msg = f"the labels name a class that is not among the engine's {spec.classes} logits, or name one twice"
             raise InputError(msg)
         super().__init__(replace(spec, classes=spec.classes if order is None else len(order)))
         self._engine = engine

@@ -1,8 +1,8 @@
-"""What an engine is: an opened artefact that turns images into logits, whatever runs it.
+"""The engine interface: an opened artefact that turns images into logits, whatever runs it.
 
-Attacks, parity checks, benchmarks and servers speak to the `Engine` protocol alone. `CheckedEngine` is the base of
-the engines in this package: it validates images once, splits them into batches that the artefact accepts, and leaves
-a subclass one method to write.
+Attacks, parity checks, benchmarks and servers use only the `Engine` protocol. `CheckedEngine` is the base class of
+the engines in this package: it validates images once and splits them into batches that the artefact accepts, so a
+subclass implements a single method.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """What a caller may ask of an engine.
+    """Describes an engine to its callers.
 
     Attributes:
-        name: Name of the target it was built for, or "twin".
-        kind: What runs it: "torch", "onnxruntime", "tensorrt", ...
+        name: Name of the target that it was built for, or "twin".
+        kind: The runtime: "torch", "onnxruntime", "tensorrt", ...
         input_shape: (channels, height, width) of one image.
         classes: Number of logits per image.
         precision: Precision of the arithmetic as read back from the artefact, such as "fp32".
-        provider: The device or execution provider that really runs it, such as "CPUExecutionProvider".
+        provider: The device or execution provider that actually runs it, such as "CPUExecutionProvider".
         batch_min: Smallest batch the artefact accepts.
         batch_max: Largest batch given to the artefact in one call; longer inputs are split.
     """
@@ -55,17 +55,18 @@ class Engine(Protocol):
 
 
 def check_images(images: object, input_shape: tuple[int, int, int]) -> Array:
-    """Returns the images unchanged if an engine may be given them.
+    """Returns the images unchanged if they are valid input for an engine.
 
     Args:
-        images: What the caller passed; must be a float32 array [N, C, H, W] with values in [0, 1].
+        images: Must be a float32 array [N, C, H, W] with values in [0, 1].
         input_shape: The (C, H, W) that the engine was built for.
 
     Raises:
-        EngineInputError: Wrong type, dtype, shape, a value outside [0, 1], NaN or infinity; names the first bad index.
+        EngineInputError: Wrong type, dtype or shape, or a value that is NaN, infinite or outside [0, 1]; the message
+        gives the first such index.
     """
     if not isinstance(images, np.ndarray):
-        msg = f"images must be a numpy array of float32, not {type(images).__name__}"
+        msg = f"images must be a float32 numpy array, not {type(images).__name__}"
         raise EngineInputError(msg)
     if images.dtype != np.float32:
         hint = "; divide uint8 pixels by 255 first" if images.dtype == np.uint8 else ""
@@ -75,7 +76,7 @@ def check_images(images: object, input_shape: tuple[int, int, int]) -> Array:
         expected = ", ".join(str(size) for size in input_shape)
         msg = f"images must have the shape [N, {expected}], not {list(images.shape)}"
         raise EngineInputError(msg)
-    # One comparison catches both bounds and NaN, which compares false with everything.
+    # One comparison catches both bounds and NaN, since NaN compares false with everything.
     inside = (images >= 0) & (images <= 1)
     if not inside.all():
         index = tuple(int(i) for i in np.argwhere(~inside)[0])
@@ -85,7 +86,7 @@ def check_images(images: object, input_shape: tuple[int, int, int]) -> Array:
 
 
 class CheckedEngine(ABC):
-    """Base of this package's engines: checks the images, splits them into batches, joins the logits."""
+    """Base class of this package's engines: checks images, splits them into batches and joins the logits."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -104,7 +105,7 @@ class CheckedEngine(ABC):
         return self.compute(check_images(images, self._spec.input_shape))
 
     def compute(self, images: Array) -> Array:
-        """Logits of images of the right shape and type whatever their values: for a caller that normalised them."""
+        """Logits of images of the right shape and dtype; values are not checked, as the caller normalised them."""
         step = self._spec.batch_max
         parts = [self._padded(images[start : start + step]) for start in range(0, len(images), step)]
         if not parts:
@@ -120,4 +121,4 @@ class CheckedEngine(ABC):
 
     @abstractmethod
     def _run(self, images: Array) -> Array:
-        """Logits of one batch of between batch_min and batch_max checked images."""
+        """Logits of one batch of checked images; the batch has batch_min to batch_max of them."""

@@ -1,4 +1,4 @@
-"""What an engine kind is: one module that writes its engine and opens it again."""
+"""The interface of an engine kind: a module that writes its engine and opens it again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineFiles:
-    """Where an export put its files; the folder that holds them can be moved.
+    """Paths of exported files; the folder that contains them can be moved.
 
     Attributes:
-        model: What the engine opens.
-        graph: The ONNX file that the engine computes, whose weights can be counted; may be `model` or `dense`.
-        dense: The twin's network as a dense float32 ONNX file, for tools that know no sparse initializers.
+        model: The file that the engine opens.
+        graph: The ONNX file that the engine computes, used to count its weights; may be `model` or `dense`.
+        dense: The twin's network as a dense float32 ONNX file, for tools that do not support sparse initializers.
     """
 
     model: Path
@@ -37,12 +37,12 @@ def no_progress(done: int, total: int, label: str) -> None:
 
 @dataclass(frozen=True)
 class ExportAids:
-    """What helps an export, and is not needed by every kind.
+    """Optional inputs of an export; not every kind uses them.
 
     Attributes:
-        calibration: Training images for engines in int8, float32 [N, C, H, W] in [0, 1]; others do not look at them.
-        timing_cache: File in which TensorRT keeps its measurements between builds; made if it is not there.
-        progress: Told the steps done, their number, and what is being done.
+        calibration: Training images for int8 engines, float32 [N, C, H, W] in [0, 1]; other engines ignore them.
+        timing_cache: File in which TensorRT keeps its measurements between builds; created if missing.
+        progress: Called with the number of steps done, the total and a description of the current step.
     """
 
     calibration: Array | None = None
@@ -50,7 +50,7 @@ class ExportAids:
     progress: Callable[[int, int, str], None] = no_progress
 
     def calibration_for(self, target: Target) -> Array:
-        """The calibration images of a target in int8.
+        """The calibration images of an int8 target.
 
         Raises:
             InputError: There are none.
@@ -62,7 +62,7 @@ class ExportAids:
 
 
 class EngineKind(Protocol):
-    """The functions of a module such as `onnx_runtime`; `registry` documents what callers rely on."""
+    """The functions that a module such as `onnx.kind` provides; `registry` documents them."""
 
     def export_engine(
         self, model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids

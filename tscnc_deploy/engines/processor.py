@@ -1,4 +1,4 @@
-"""The processor that engines run on: what a latency has to be read with."""
+"""The processor that engines run on; a latency means little without it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tscnc_deploy.threads import find_cores
 
-# Instruction sets that decide how fast convolutions and int8 or bf16 arithmetic are.
+# Instruction sets that determine the speed of convolutions and of int8 and bf16 arithmetic.
 _INSTRUCTIONS = (
     "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8",
     "asimd", "sve", "bf16", "i8mm",
@@ -17,7 +17,7 @@ _INSTRUCTIONS = (
 
 
 def processor() -> dict[str, Any]:
-    """Its "model", its "cores" and those that this process may use ("usable_cores"), and its "instructions"."""
+    """The processor's "model", "cores", "usable_cores" (those that this process may use) and "instructions"."""
     try:
         text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
     except OSError:  # not Linux

@@ -1,7 +1,7 @@
-"""Which engine kinds there are: the one place where a target becomes files, and files become an engine.
+"""The registry of engine kinds: exports a target to files and opens files as an engine.
 
-A new kind is a module that follows `EngineKind`, its name in `Target.engine`, and an entry in `_kind`. Modules are
-imported when they are asked for, as some need packages that are optional.
+To add a kind, write a module that implements `EngineKind`, add its name to `Target.engine` and an entry to `_kind`.
+Modules are imported on demand because some need optional packages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TARGET = "target.json"
-# What engines have no kernels for, by their kind and the architecture that needs them.
+# Missing kernels by engine kind and the architecture that needs them.
 _NO_KERNELS = {("sparse-cpu", "vit-tiny"): "attention and layer norms"}
 
 
@@ -32,25 +32,25 @@ def export_engine(
     input_shape: tuple[int, int, int],
     aids: ExportAids | None = None,
 ) -> EngineFiles:
-    """Writes the engine of a target, and the target itself, so that the folder opens without the user's TOML.
+    """Writes the engine of a target and the target itself, so that the folder opens without the user's TOML file.
 
     Args:
         model: Maps float32 images [N, C, H, W] in [0, 1] to logits [N, K]; not changed.
         target: What to write.
-        folder: Where; made if it is not there.
+        folder: Folder to write to; created if missing.
         input_shape: (C, H, W).
         aids: See `ExportAids`.
 
     Raises:
-        InputError: The model cannot be exported, or the precision of the written engine is not the target's.
+        InputError: The model cannot be exported, or the precision of the written engine differs from the target's.
         StorageError: The folder cannot be written.
-        UnavailableError: Writing it needs a package or hardware that is missing.
+        UnavailableError: A package or hardware that the export needs is missing.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{folder}: cannot be made: {error.strerror}"
+        msg = f"{folder}: cannot be created: {error.strerror}"
         raise StorageError(msg) from error
     files = _kind(target).export_engine(model, target, folder, input_shape=input_shape, aids=aids or ExportAids())
     write_target(target, folder / _TARGET)
@@ -69,14 +69,14 @@ def open_engine(
 
     Args:
         folder: What `export_engine` wrote.
-        target: What it was written for; by default what the folder itself says.
+        target: Target that it was written for; read from the folder by default.
         threads: CPU threads of one call; None leaves it to the runtime.
-        rebuild: An engine that was built for other GPUs or by another version is built anew from the ONNX file beside
-            it and compared with that file before it is used, as if its target were portable. TensorRT only.
-        read: Gives the content of every file that is used.
+        rebuild: Rebuild an engine that was built for other GPUs or by another version from the ONNX file beside it,
+        and compare the two before using it, as if its target were portable. TensorRT only.
+        read: Returns the content of a file; called for every file that is used.
 
     Raises:
-        InputError: A file is missing, damaged or hostile, or the precision read back from it is not the target's.
+        InputError: A file is missing, damaged or malicious, or its actual precision differs from the target's.
         UnavailableError: This machine cannot run it; the message says what to install.
     """
     folder = Path(folder)
@@ -84,20 +84,20 @@ def open_engine(
         target = read_exported_target(folder, read)
     engine = _kind(target).open_engine(folder, target, threads=threads, rebuild=rebuild, read=read)
     if engine.spec.precision != target.precision:
-        msg = f"{folder}: the engine computes in {engine.spec.precision}, the target asks for {target.precision}"
+        msg = f"{folder}: the engine computes in {engine.spec.precision}, but the target asks for {target.precision}"
         raise InputError(msg)
     return engine
 
 
 def check_architecture(arch: str, targets: Sequence[str]) -> None:
-    """Refuses targets whose engine does not run an architecture, which otherwise only its export would tell.
+    """Refuses targets whose engine cannot run an architecture, before the export would fail.
 
     Args:
         arch: One of `names.ARCHITECTURES`.
         targets: See `load_target`.
 
     Raises:
-        InputError: There are such targets; the message says how to leave them out.
+        InputError: An engine cannot run the architecture; the message says how to leave its target out.
     """
     reasons = {name: _NO_KERNELS.get((load_target(name).engine, arch)) for name in targets}
     refused = [
@@ -106,12 +106,14 @@ def check_architecture(arch: str, targets: Sequence[str]) -> None:
     if refused:
         others = [name for name, what in reasons.items() if not what] or ["onnx-cpu"]
         options, listed = (" ".join(f"--target {name}" for name in others), ", ".join(f'"{name}"' for name in others))
-        msg = "\n".join([*refused, f"name only those that do: {options}, or export.targets = [{listed}] in the recipe"])
+        msg = "\n".join(
+            [*refused, f"select only targets that support it: {options}, or export.targets = [{listed}] in the recipe"]
+        )
         raise InputError(msg)
 
 
 def can_export(target: Target) -> str | None:
-    """Why this machine cannot write engines of a target, with the command that would help; None if it can."""
+    """Why this machine cannot write engines of a target and which command fixes it; None if it can."""
     return _kind(target).can_export(target)
 
 
@@ -119,22 +121,22 @@ def read_exported_target(folder: Path, read: Read = read_file) -> Target:
     """The target that an exported engine was written for.
 
     Raises:
-        InputError: The folder holds none.
+        InputError: The folder does not contain a target.
     """
     return read_target(folder / _TARGET, read)
 
 
 def can_run(target: Target) -> str | None:
-    """Why this machine cannot run engines of a target, with the command that would help; None if it can."""
+    """Why this machine cannot run engines of a target and which command fixes it; None if it can."""
     return _kind(target).can_run(target)
 
 
 def engine_facts(folder: str | Path) -> dict[str, Any]:
-    """What an exported engine says about itself without being opened, for records: JSON.
+    """Facts about an exported engine, as JSON, without opening it.
 
     Returns:
         "kind", "precision" and "bytes" (of the file that the engine opens), and for TensorRT "made_for" (the GPUs)
-        and "build" (everything that is known of how it was built, see `tensorrt.facts.Facts`).
+        and "build" (how it was built, see `tensorrt.facts.Facts`).
 
     Raises:
         InputError: A file is missing or damaged.

@@ -1,4 +1,4 @@
-"""How long engines take: measured side by side, so that what the machine does meanwhile hits all of them alike."""
+"""Measures the latency of engines side by side, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ OnStep = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Timing:
-    """Calls of one engine with batches of one size.
+    """Timing of one engine at one batch size.
 
     Attributes:
-        name: The engine's key in what was measured.
+        name: The engine's key in the results.
         batch: Images per call.
-        calls: Calls that were timed, after the warm-up.
-        p50_ms: Half of the calls took at most so many milliseconds, from images in host memory to logits in it.
-        p95_ms: 95% of the calls.
-        p99_ms: 99% of the calls; with fewer than 100 calls, close to the slowest.
+        calls: Number of timed calls, warm-up excluded.
+        p50_ms: Median latency in milliseconds, from images in host memory to logits in host memory.
+        p95_ms: 95th percentile.
+        p99_ms: 99th percentile; with fewer than 100 calls, close to the slowest.
         min_ms: The fastest call, which other work on the machine disturbed least.
-        images_per_second: Images of all timed calls by the time that these took.
+        images_per_second: Images of all timed calls divided by the total time of these calls.
     """
 
     name: str
@@ -52,15 +52,15 @@ def time_engines(
     seed: int = 0,
     progress: OnStep = lambda done, total, label: None,
 ) -> list[Timing]:
-    """Times the engines at each batch size: in turns, one call each, every turn beginning with another engine.
+    """Times the engines at each batch size in turns: one call per engine, each turn starting with a different engine.
 
     Args:
-        engines: By name; all take images of one shape.
+        engines: By name; all take images of the same shape.
         batches: Images per call.
         repeats: Timed calls per engine and batch size.
-        warmup: Calls before them that are not timed: first calls choose kernels, allocate and record graphs.
-        seed: Of the images, which are uniform noise.
-        progress: Told the turns done, their number in all, and the batch size.
+        warmup: Untimed calls before them; first calls choose kernels, allocate memory and record graphs.
+        seed: Seed of the images, which are uniform noise.
+        progress: Called with the number of turns done, the total and the batch size.
 
     Returns:
         One entry per batch size and engine, in that order.

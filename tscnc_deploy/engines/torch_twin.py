@@ -1,4 +1,4 @@
-"""The PyTorch model behind the `Engine` protocol, so that it is attacked and compared like every export."""
+"""The PyTorch model as an `Engine`, so that it is attacked and compared like every export."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TwinEngine(CheckedEngine):
     """A module in eval mode that computes in float32.
 
     Args:
-        module: Maps float32 [N, C, H, W] in [0, 1] to logits [N, K]; used as it is and never changed.
+        module: Maps float32 [N, C, H, W] in [0, 1] to logits [N, K]; never changed.
         input_shape: (C, H, W).
         classes: K.
-        device: Where it runs; the module must be there already.
+        device: Device of the module, which must already be on it.
         batch_max: Largest batch given to the module in one call.
 
     Raises:
@@ -52,13 +52,13 @@ class TwinEngine(CheckedEngine):
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, enabled=False),
-            # PyTorch lets cuDNN round the inputs of convolutions to TF32 unless told otherwise.
+            # By default PyTorch lets cuDNN round the inputs of convolutions to TF32.
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
         ):
             logits: torch.Tensor = self._module(torch.tensor(images, device=self._device))
         if logits.shape != (len(images), self.spec.classes) or logits.dtype != torch.float32:
             expected = f"float32 [{len(images)}, {self.spec.classes}]"
-            msg = f"{type(self._module).__name__} gave {logits.dtype} {list(logits.shape)} instead of {expected}"
+            msg = f"{type(self._module).__name__} returned {logits.dtype} {list(logits.shape)} instead of {expected}"
             raise InputError(msg)
         return logits.cpu().numpy()
 

@@ -122,10 +122,10 @@ class _TwoOutputs(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (_FixedBatch(), r"_FixedBatch must give logits \[batch, classes\], but gives \[\[2, 4\]\]"),
-        (_NoExport(), "_NoExport cannot be exported to ONNX with a free batch size: .*data-dependent"),
-        (_TwoOutputs(), "_TwoOutputs must give logits"),
-        (nn.ReLU(), r"ReLU must give logits \[batch, classes\], but gives"),
+        (_FixedBatch(), r"_FixedBatch must return logits \[batch, classes\], but returns \[\[2, 4\]\]"),
+        (_NoExport(), "_NoExport cannot be exported to ONNX with a dynamic batch size: .*data-dependent"),
+        (_TwoOutputs(), "_TwoOutputs must return logits"),
+        (nn.ReLU(), r"ReLU must return logits \[batch, classes\], but returns"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 2).double()), r"1\.weight is torch\.float64"),
     ],
 )
@@ -143,6 +143,6 @@ def test_a_model_that_has_diverged_is_refused(tmp_path):
     model = sums_and_differences()
     with torch.no_grad():
         model[2].bias[0] = float("nan")
-    with pytest.raises(InputError, match=r"model\.onnx: initializer '2\.bias' holds values that are not finite"):
+    with pytest.raises(InputError, match=r"model\.onnx: initializer '2\.bias' contains values that are not finite"):
         export_onnx(model, tmp_path / "model.onnx", input_shape=(1, 2, 2))
     assert not (tmp_path / "model.onnx").exists()

@@ -93,7 +93,7 @@ def test_a_value_beyond_half_is_refused_by_name(tmp_path):
     with torch.no_grad():
         model[2].weight[0, 0] = 1e5
     export_onnx(model, tmp_path / "dense.onnx", input_shape=(1, 2, 2))
-    with pytest.raises(InputError, match=r"'2\.weight' holds 100000; float16 ends at 65504"):
+    with pytest.raises(InputError, match=r"'2\.weight' contains 100000; the largest float16 is 65504"):
         write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
 
 

@@ -41,20 +41,22 @@ def test_what_the_file_claims_of_shapes_does_not_count(tmp_path):
     pads = helper.make_tensor("pads", TensorProto.INT64, [8], [0, 0, 0, 0, 0, 0, 9000, 9000])
     model = chain(helper.make_node("Pad", ["images", "pads"], ["wide"], name="p"), FLATTEN, constants=[pads])
     model.graph.value_info.append(helper.make_tensor_value_info("wide", TensorProto.FLOAT, [1, 1, 8, 8]))
-    with pytest.raises(InputError, match=r"needs 81144064 numbers at once for one image; at most 67108864 are allowed"):
+    with pytest.raises(
+        InputError, match=r"needs 81144064 elements in memory for one image; at most 67108864 are allowed"
+    ):
         fits(model, tmp_path)
 
 
 def test_a_fixed_batch_counts_whole(tmp_path):
     assert fits(chain(FLATTEN, batch=16), tmp_path) == 16
     twice = [helper.make_node("Relu", ["images"], ["a"]), helper.make_node("Flatten", ["a"], ["logits"])]
-    with pytest.raises(InputError, match=r"numbers at once for its 40000 images; at most 536870911 are allowed"):
+    with pytest.raises(InputError, match=r"elements in memory for its 40000 images; at most 536870911 are allowed"):
         fits(chain(*twice, batch=40_000, shape=(3, 64, 64)), tmp_path)
 
 
 def test_a_size_that_images_decide_is_refused(tmp_path):
     node = helper.make_node("NonZero", ["images"], ["where"], name="n")
-    with pytest.raises(InputError, match=r"node 'n' \(NonZero\): its size cannot be known before it is run"):
+    with pytest.raises(InputError, match=r"node 'n' \(NonZero\): its size cannot be known before running it"):
         fits(chain(node, FLATTEN), tmp_path)
 
 

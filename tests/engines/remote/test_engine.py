@@ -60,7 +60,7 @@ def test_refusals_are_bad_input(address, scheme):
 def test_no_more_queries_than_allowed_are_sent(address):
     engine = RemoteEngine(address("http"), token="s3cret", max_queries=20)
     engine.logits(IMAGES[:16])
-    with pytest.raises(InputError, match="16 of 20 queries are spent, and the next request takes 5"):
+    with pytest.raises(InputError, match="16 of 20 queries are used, and the next request needs 5"):
         engine.logits(IMAGES[:5])
     assert len(engine.logits(IMAGES[:4])) == 4
 
@@ -81,7 +81,7 @@ def test_the_rate_is_kept(address):
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(InputError, match="is not the address of a model; write http://HOST:PORT/v2/models/NAME"):
+    with pytest.raises(InputError, match="not the address of a model; write http://HOST:PORT/v2/models/NAME"):
         Endpoint.parse(url)
 
 
@@ -163,20 +163,20 @@ def test_nobody_there(monkeypatch):
     monkeypatch.setattr("tscnc_deploy.engines.remote.engine._FIRST_PAUSE", 0.001)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(InputError, match=r"no answer after 6 attempts: .*refused"):
+    with pytest.raises(InputError, match=r"no response after 6 attempts: .*refused"):
         RemoteEngine(f"http://127.0.0.1:{port}/v2/models/m")
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((200, {}, b"<html>"), "something else than a JSON object"),
-        (said([1]), "something else than a JSON object"),
-        (said({}), "has not just one FP32"),
+        ((200, {}, b"<html>"), "the response is not a JSON object"),
+        (said([1]), "the response is not a JSON object"),
+        (said({}), "must have exactly one FP32"),
         (said(METADATA | {"inputs": METADATA["inputs"] * 2}), "among its inputs"),
         (said(METADATA | {"outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, -1]}]}), "among its outputs"),
-        ((404, {}, b"\x1b[31mno such model"), r"refused with 404: \\x1b\[31mno such model"),
-        ((200, {}, b" " * (2 << 20)), "answered with more than"),
+        ((404, {}, b"\x1b[31mno such model"), r"request failed with 404: \\x1b\[31mno such model"),
+        ((200, {}, b" " * (2 << 20)), "the response exceeds"),
     ],
 )
 def test_servers_of_another_kind_are_refused(scripted, answer, words):

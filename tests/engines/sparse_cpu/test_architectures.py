@@ -74,7 +74,7 @@ def test_norms_sums_and_clamps_are_fused(exported, arch):
 @pytest.mark.slow
 def test_attention_is_refused_by_the_lowering_and_before_a_build(exported):
     path = exported("vit-tiny", 8)
-    with pytest.raises(InputError, match="the engine sparse-cpu does not run it, use the target onnx-cpu"):
+    with pytest.raises(InputError, match="the engine sparse-cpu does not support it, use the target onnx-cpu"):
         lower(read_onnx(path), path)
     with pytest.raises(InputError, match="target sparse-cpu: its engine has no kernels for the attention"):
         check_architecture("vit-tiny", ["onnx-cpu", "sparse-cpu"])

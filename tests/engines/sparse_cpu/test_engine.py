@@ -114,7 +114,7 @@ def test_bad_values_are_refused(small_files):
 
 
 def test_unknown_instructions_and_thread_counts_are_refused(small_files):
-    with pytest.raises(UnavailableError, match="does not have the instructions 'avx1024'"):
+    with pytest.raises(UnavailableError, match='does not support instructions = "avx1024"'):
         SparseCpuEngine(small_files.model, instructions="avx1024")
     with pytest.raises(InputError, match=r"model\.onnx: the number of threads must be from 1 to 256"):
         SparseCpuEngine(small_files.model, threads=257)
@@ -135,7 +135,7 @@ def test_activations_beyond_memory_are_an_error_and_no_crash(tmp_path):
     ]
     constants = {"w": sparse_array((300, 1, 1, 1), 1.0, 0)}
     path = write_graph(tmp_path / "large.onnx", nodes, constants, (1, 2048, 2048), 300)
-    with pytest.raises(InputError, match=r"large\.onnx: needs \d+ numbers at once"):
+    with pytest.raises(InputError, match=r"large\.onnx: needs \d+ elements in memory"):
         SparseCpuEngine(path)
 
 
@@ -167,5 +167,5 @@ def test_the_plan_is_described(small_files):
     assert actions == ["input", "conv", "conv", "max_pool", "mean", "conv"]
     assert plan["runs"] == 1
     assert all(step["nanoseconds"] > 0 for step in plan["steps"])
-    with pytest.raises(InputError, match="there is no plan for 3 images"):
+    with pytest.raises(InputError, match="cannot plan for 3 images"):
         engine.describe(3)

@@ -154,9 +154,9 @@ def test_pooling_and_joining_agree_with_onnxruntime(tmp_path):
 
 
 REFUSED = {
-    "Sigmoid": ([node("Sigmoid", ["images"], ["last"])], "there is no kernel for it"),
+    "Sigmoid": ([node("Sigmoid", ["images"], ["last"])], "it has no kernel"),
     "QuantizeLinear": ([node("QuantizeLinear", ["images", "s"], ["last"])], "it is quantised arithmetic"),
-    "Softmax": ([node("Softmax", ["images"], ["last"])], "there is no kernel for it"),
+    "Softmax": ([node("Softmax", ["images"], ["last"])], "it has no kernel"),
     "a second output": (
         [node("MaxPool", ["images"], ["a", "i"], kernel_shape=[2, 2]), node("Add", ["a", "i"], ["last"])],
         "its second output is read",
@@ -169,23 +169,23 @@ REFUSED = {
     "a weight for other images": ([node("Conv", ["images", "w5"], ["last"])], "does not fit 2 channels"),
     "a window larger than the image": (
         [node("MaxPool", ["images"], ["last"], kernel_shape=[9, 9])],
-        "no window of 9 fits into 8 pixels",
+        "a window of 9 does not fit into 8 pixels",
     ),
     "windows along one axis": ([node("MaxPool", ["images"], ["last"], kernel_shape=[2])], "do not have two axes"),
     "an average over channels": (
         [node("ReduceMean", ["images", "one"], ["last"])],
-        r"it averages the axes \[1\], not height and width",
+        r"it averages over the axes \[1\], not over height and width",
     ),
     "a map of constants": ([node("Mul", ["images", "map"], ["last"])], "is not one number, or one per channel"),
     "a division by images": ([node("Div", ["s", "images"], ["last"])], "it divides by activations"),
     "a division by zero": ([node("Div", ["images", "zero"], ["last"])], "factors that are not finite"),
-    "an order of axes": ([node("Transpose", ["images"], ["last"])], "there is no kernel for it"),
+    "an order of axes": ([node("Transpose", ["images"], ["last"])], "it has no kernel"),
     "another shape": ([node("Reshape", ["images", "one"], ["last"])], "neither the image's nor flat"),
     "uneven averages": (
         [node("AveragePool", ["images"], ["last"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
         "it averages windows of different sizes",
     ),
-    "a name that is not there": ([node("Identity", ["nothing"], ["last"])], "its input 'nothing' is not there"),
+    "a name that is not there": ([node("Identity", ["nothing"], ["last"])], "its input 'nothing' is not defined"),
     "activations that are not flat": ([node("MatMul", ["images", "m8"], ["last"])], "that are not flattened"),
 }
 
@@ -213,5 +213,5 @@ def test_what_is_not_run_is_named_with_what_to_use_instead(tmp_path, what):
 @pytest.mark.without_core
 def test_an_output_that_is_no_logits_is_refused(tmp_path):
     path = _graph(tmp_path, [node("Flatten", ["images"], ["logits"])], classes=3)
-    with pytest.raises(InputError, match="its output does not hold 3 logits an image"):
+    with pytest.raises(InputError, match="its output must be 3 logits per image"):
         lower(read_onnx(path), path)

@@ -89,10 +89,10 @@ def test_a_graph_of_another_precision_is_refused_with_its_layers(tmp_path):
     export_onnx(pruned(), tmp_path / "dense.onnx", input_shape=SHAPE)
     write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
     with pytest.raises(
-        InputError, match=r"asks for fp16, but tensorrt-rtx \S+ computes 19 of 21 layers otherwise: net"
+        InputError, match=r"asks for fp16, but tensorrt-rtx \S+ computes 19 of 21 layers in another precision: net"
     ):
         build_into(tmp_path, tmp_path / "dense.onnx", target(), ExportAids())
-    with pytest.raises(InputError, match=r"asks for fp32, .* computes 19 of 21 layers otherwise: .* in fp16"):
+    with pytest.raises(InputError, match=r"for fp32, .* computes 19 of 21 layers in another precision: .* in fp16"):
         build_into(tmp_path, tmp_path / "half.onnx", target("tensorrt-rtx-fp32"), ExportAids())
     assert not (tmp_path / "model.engine").exists()
 

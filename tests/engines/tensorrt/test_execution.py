@@ -104,9 +104,9 @@ def test_an_engine_of_another_gpu_or_version_is_3_and_is_rebuilt_on_demand(expor
     for changes, message in (
         (
             {"version": "1.0.0.0"},
-            r"with \S+ 1\.0\.0\.0, here is .*: another version does not open it; to build it anew",
+            r"with \S+ 1\.0\.0\.0, but .* is installed: another version does not open it; to rebuild it",
         ),
-        ({"made_for": ["SM61"]}, r"built for SM61 with .*, here is .* \(SM\d+\); to build it anew"),
+        ({"made_for": ["SM61"]}, r"built for SM61 with .*, but this machine has .* \(SM\d+\); to rebuild it"),
     ):
         (folder / "engine.json").write_text(json.dumps(facts | changes))
         with pytest.raises(UnavailableError, match=message):

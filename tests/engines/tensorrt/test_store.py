@@ -26,7 +26,7 @@ def test_without_a_gpu_it_says_what_it_was_built_for_and_needs(folder):
     with pytest.raises(UnavailableError, match=expected) as refused:
         open_engine(folder)
     assert refused.value.exit_status == 3
-    assert "torch sees none" in str(can_run(target()))
+    assert "torch finds none" in str(can_run(target()))
 
 
 @needs_rtx
@@ -62,8 +62,8 @@ def test_a_foreign_file_is_2_even_with_its_digest(folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("model.engine", r"model\.engine: there is no such file"),
-        ("engine.json", r"engine\.json: there is no such file"),
+        ("model.engine", r"model\.engine: file not found"),
+        ("engine.json", r"engine\.json: file not found"),
     ],
 )
 def test_a_missing_file_is_named(folder, name, message):
@@ -85,7 +85,7 @@ def test_a_damaged_description_is_refused(folder, changes):
 @needs_rtx
 def test_an_engine_of_the_other_library_is_refused(folder):
     change_facts(folder, library="tensorrt")
-    with pytest.raises(InputError, match="is of an engine for tensorrt, its target is for tensorrt-rtx"):
+    with pytest.raises(InputError, match="describes an engine for tensorrt, but its target is for tensorrt-rtx"):
         open_engine(folder)
 
 
@@ -131,5 +131,5 @@ def test_a_library_that_does_not_do_is_named_with_the_reason(tmp_path, monkeypat
 @needs_rtx
 @no_gpu
 def test_an_engine_for_this_machines_gpu_needs_one_to_build():
-    assert "there is none" in str(can_export(target(capabilities=())))
+    assert "no GPU is found" in str(can_export(target(capabilities=())))
     assert can_export(target()) is None

@@ -1,4 +1,4 @@
-"""How often the stored weights of an ONNX graph are applied to one image: what their multiply-adds follow from."""
+"""Counts how often the stored weights of an ONNX graph are applied per image, which determines the MACs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from onnx import ModelProto, ValueInfoProto, helper, shape_inference
 
 Shapes = Mapping[str, Sequence[int]]
 
-# Constants up to this many elements may be shapes, which shape inference has to see; of others the type is enough.
+# Constants up to this many elements may be shapes, whose values shape inference needs; others need only a type.
 _SHAPE_ELEMENTS = 64
 
 
 def applications(model: ModelProto, uses: Iterable[tuple[int, int, str]]) -> dict[str, int]:
     """For each stored weight, the pixels of its layer's output for one image; a linear layer has one.
 
-    Each weight of a layer is applied once to each of them, padding included, as `models.output_maps` counts. What
-    several layers share is applied by all of them.
+    Each weight of a layer is applied once per pixel, padding included, as in `models.output_maps`. For a weight that
+    several layers share, the counts of the layers are added.
 
     Args:
-        model: What `onnx_file` has read.
+        model: A model that `onnx.file` has read.
         uses: See `structure.weight_uses`.
 
     Returns:
-        Counts by the weight's name; a weight is missing if the shapes of its layers do not follow from the graph.
+        Counts by weight name; a weight is missing if shape inference does not determine the shapes of its layers.
     """
     skeleton = _skeleton(model)
     images = [value.type.tensor_type.shape.dim for value in skeleton.graph.input[:1]]
-    if not (images and images[0]):  # it takes nothing that has a size
+    if not (images and images[0]):  # no input has a size
         return {}
     batch = images[0][0].dim_value
     shapes = _shapes(skeleton)
@@ -44,13 +44,13 @@ def applications(model: ModelProto, uses: Iterable[tuple[int, int, str]]) -> dic
         elif node.op_type in ("Conv", "ConvTranspose"):
             counts[name] += math.prod(sizes[2:])
         else:
-            # All axes but the one that the weight brings: the last, or the one before it for a weight on the left.
+            # All axes but the one that comes from the weight: the last, or the one before it for a weight on the left.
             counts[name] += math.prod(sizes) // ((sizes[-1 if position == 1 else -2] or 1) * batch)
     return {name: count for name, count in counts.items() if name not in unknown}
 
 
 def _shapes(model: ModelProto) -> Shapes:
-    """Sizes of the tensors whose sizes follow from the graph."""
+    """Sizes of the tensors whose shapes can be inferred."""
     try:
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
     except (shape_inference.InferenceError, RuntimeError, ValueError):
@@ -64,7 +64,7 @@ def _shapes(model: ModelProto) -> Shapes:
 
 
 def _skeleton(model: ModelProto) -> ModelProto:
-    """The graph for one image, or its fixed batch, with the types of the weights in place of their values."""
+    """The graph for one image, or its fixed batch, with weights replaced by their types."""
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     images = [_for_one_image(value) for value in graph.input if value.name not in stored]
@@ -78,7 +78,7 @@ def _skeleton(model: ModelProto) -> ModelProto:
         helper.make_tensor_value_info(tensor.values.name, tensor.values.data_type, tensor.dims)
         for tensor in graph.sparse_initializer
     ]
-    # What the file says of its outputs may name another batch.
+    # The outputs that the file declares may have another batch size.
     outputs = [
         helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, None) for value in graph.output
     ]

@@ -1,9 +1,9 @@
 """Exports a PyTorch model as one plain ONNX file, weight for weight.
 
-The graph stays close to the model on purpose: every convolution and linear layer keeps its weight bit for bit and under
-its own name, and batch norms are left as they are, so that a reader can compare the file with the model and the zeros
-are those of the masks. Folding a norm into a convolution could add zeros (a gain of 0, an underflow); every runtime
-folds them when it opens the file.
+The graph stays close to the model on purpose: every convolution and linear layer keeps the name and the exact bits of
+its weight, and batch norms are not folded. So a reader can compare the file with the model, and the zeros are those of
+the masks. Folding a norm into a convolution could add zeros (a gain of 0, an underflow); every runtime folds norms when
+it opens the file.
 """
 
 from __future__ import annotations
@@ -30,33 +30,34 @@ from tscnc_deploy.engines.torch_twin import TwinEngine
 from tscnc_deploy.errors import InputError
 
 OPSET = 20
-# Came with opset 20 in ONNX 1.15. Newer ones add nothing to such a file and shut out older runtimes.
+# Introduced with opset 20 in ONNX 1.15. A newer version adds nothing useful here and excludes older runtimes.
 IR_VERSION = 9
-# Far above rounding and far below what a wrong graph gives; the target's own tolerance is checked on real images later.
+# Far above rounding errors and far below the error of a wrong graph; the target's own tolerance is checked later, on
+# real images.
 _WRONG = 1e-2
 
 
 def export_onnx(
     model: nn.Module, path: str | Path, *, input_shape: tuple[int, int, int], batch_example: int = 2
 ) -> None:
-    """Exports a model to one ONNX file with input "images" [batch, C, H, W] and output "logits" [batch, K].
+    """Exports a model to an ONNX file with input "images" [batch, C, H, W] and output "logits" [batch, K].
 
-    The same model gives the same bytes. The model itself is not changed: a copy on the CPU, in eval mode, is exported.
+    The same model gives the same bytes. The model is not changed: a copy on the CPU, in eval mode, is exported.
     The file is checked by `onnx.checker` and run by onnxruntime at batches 1, 2, 3 and `batch_example`.
 
     Args:
         model: Maps float32 images [N, C, H, W] in [0, 1] to logits [N, K]; parameters in float32.
         path: The file to write.
         input_shape: (C, H, W).
-        batch_example: Images that the model is traced with; at least 2, as a batch of 1 would become a constant.
+        batch_example: Batch size that the model is traced with; at least 2, as a batch of 1 would become a constant.
 
     Raises:
-        InputError: The model cannot be exported with a free batch size, holds values that are not finite, or the file
-            does not compute what the model computes.
+        InputError: The model cannot be exported with a dynamic batch size or contains values that are not finite, or
+        the file does not compute the same logits as the model.
         StorageError: The file cannot be written.
     """
     if batch_example < 2:
-        msg = f"batch_example = {batch_example}: at least 2 images are needed to keep the batch size free"
+        msg = f"batch_example = {batch_example}: a dynamic batch size needs at least 2"
         raise InputError(msg)
     path = Path(path)
     twin = copy.deepcopy(model).cpu().eval()
@@ -94,7 +95,7 @@ def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: i
             )
         except torch.onnx.OnnxExporterError as error:
             cause = str(error.__cause__ or error).strip().splitlines()[0]
-            msg = f"{_name(model)} cannot be exported to ONNX with a free batch size: {cause}"
+            msg = f"{_name(model)} cannot be exported to ONNX with a dynamic batch size: {cause}"
             raise InputError(msg) from error
         if program is None:
             msg = "torch.onnx.export returned no program"
@@ -123,15 +124,15 @@ def _classes(traced: ModelProto, model: nn.Module) -> int:
     shapes = [output.type.tensor_type.shape.dim for output in traced.graph.output]
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0].dim_value or not shapes[0][1].dim_value:
         sizes = [[dim.dim_param or dim.dim_value for dim in shape] for shape in shapes]
-        msg = f"{_name(model)} must give logits [batch, classes], but gives {sizes}"
+        msg = f"{_name(model)} must return logits [batch, classes], but returns {sizes}"
         raise InputError(msg)
     return int(shapes[0][1].dim_value)
 
 
 def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
-    """The traced model built anew from what determines its logits.
+    """The traced model, rebuilt from only what determines its logits.
 
-    Left behind are stack traces, paths of this machine, names of producers and symbolic shapes.
+    This drops stack traces, paths of this machine, producer names and symbolic shapes.
     """
     _fix_shapes(traced.graph)
     _store_constants(traced.graph)
@@ -149,7 +150,7 @@ def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
 
 
 def _fix_shapes(graph: GraphProto) -> None:
-    """Gives every Reshape whose result is free in the batch alone a constant shape instead of a computed one."""
+    """Replaces the computed shape of every Reshape by a constant where only the batch size of the result is dynamic."""
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
     for node in graph.node:
         shape = shapes.get(node.output[0]) if node.op_type == "Reshape" else None
@@ -160,7 +161,7 @@ def _fix_shapes(graph: GraphProto) -> None:
 
 
 def _store_constants(graph: GraphProto) -> None:
-    """Makes every constant a stored tensor like the others, as what rewrites types looks for them there."""
+    """Turns every constant into an initializer, where the code that rewrites types expects it."""
     constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
     for node in constants:
         graph.initializer.append(TensorProto.FromString(node.attribute[0].t.SerializeToString()))
@@ -188,7 +189,7 @@ def _plain_node(node: NodeProto) -> NodeProto:
 
 def _plain_tensor(tensor: TensorProto) -> TensorProto:
     array = numpy_helper.to_array(tensor)
-    # Masking a negative weight gives a negative zero, which means the same as zero and compresses worse.
+    # Masking a negative weight gives a negative zero, which equals zero but compresses worse.
     return numpy_helper.from_array(array + 0 if array.dtype == np.float32 else array, tensor.name)
 
 

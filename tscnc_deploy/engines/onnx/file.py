@@ -1,8 +1,8 @@
 """Reads and writes ONNX files without trusting them.
 
-A file is refused before anything in it is used: sizes are computed from the declared dimensions in Python's unbounded
-integers and compared with what is stored, so no number in a file can make this package allocate more than it holds.
-Sparse initializers are the exception, which is their point; `MAX_ELEMENTS` bounds them.
+A file is checked before anything in it is used: sizes are computed from the declared dimensions in Python's unbounded
+integers and compared with the stored data, so no number in a file can make this package allocate more than the file
+contains. Sparse initializers are the exception by design; `MAX_ELEMENTS` bounds them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.files import read_file, write_atomic
 
 MAX_BYTES = 2**31 - 1
-"""What protobuf can hold in one file."""
+"""The largest file that protobuf supports."""
 MAX_ELEMENTS = MAX_BYTES // 4
-"""Elements of all sparse weights of a file together: more could never have been a dense file."""
+"""Limit on the elements of all sparse weights of a file together: more would not fit into a dense file."""
 _MAX_NODES = 20_000
 
 # Bytes per element in raw_data, and the typed field that holds the same elements otherwise.
@@ -40,39 +40,39 @@ _STORAGE: dict[int, tuple[int, str]] = {
 }
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _MAX_RANK = 8
-# What sparse weights may stand for however few are stored, and for each that is: runtimes expand them.
+# Elements that sparse weights may expand to in any case, and per stored value: runtimes expand them.
 _FREE_ELEMENTS = 1 << 26
 _EXPANSION = 1000
-# Attributes that kernels divide by, and those in which exporters write the largest integer for "to the end".
+# Attributes that kernels divide by, and attributes in which exporters write the largest integer for "to the end".
 _POSITIVE = {"group", "strides", "dilations", "kernel_shape"}
 _UNBOUNDED = {"starts", "ends", "value_int", "value_ints"}
 
 
 class _RefusedError(Exception):
-    """Why a file is not taken; `parse_onnx` adds the file's name."""
+    """Why a file is refused; `parse_onnx` adds the file name."""
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The content of a file that may be an ONNX file.
+    """Reads the content of a file that may be an ONNX file.
 
     Raises:
-        InputError: It is missing, unreadable, no regular file, or larger than `MAX_BYTES`.
+        InputError: It is missing, unreadable, not a regular file, or larger than `MAX_BYTES`.
     """
     return read_file(Path(path), MAX_BYTES)
 
 
 def parse_onnx(data: bytes, source: str | Path) -> ModelProto:
-    """The model in the bytes of an ONNX file; its structure is checked, its operators are not.
+    """Parses the bytes of an ONNX file and checks the structure of the model, but not its operators.
 
     Args:
         data: Content of the file.
         source: Name of the file, for messages.
 
     Raises:
-        InputError: The bytes are no ONNX model (or a truncated one), or the model has external data, subgraphs,
+        InputError: The bytes are not an ONNX model (or a truncated one), or the model has external data, subgraphs,
             functions, more than 20,000 nodes, operators outside the ONNX standard, tensors whose data do not match
-            their dimensions, values that are not finite, or sparse initializers without sorted linear indices inside
-            the tensor.
+            their dimensions, values that are not finite, or sparse initializers whose linear indices are not sorted or
+            out of range.
     """
     try:
         model = ModelProto.FromString(data)
@@ -87,12 +87,12 @@ def parse_onnx(data: bytes, source: str | Path) -> ModelProto:
 
 
 def read_onnx(path: str | Path) -> ModelProto:
-    """Reads an ONNX file, see `read_bytes` and `parse_onnx` for what is refused."""
+    """Reads an ONNX file; see `read_bytes` and `parse_onnx` for the checks."""
     return parse_onnx(read_bytes(path), path)
 
 
 def write_onnx(model: ModelProto, path: str | Path) -> None:
-    """Writes a model as one file: the same model always gives the same bytes, and the file appears whole or not at all.
+    """Writes a model to one file, atomically; the same model always gives the same bytes.
 
     Raises:
         StorageError: The file cannot be written.
@@ -101,7 +101,7 @@ def write_onnx(model: ModelProto, path: str | Path) -> None:
 
 
 def array_of(tensor: TensorProto) -> NDArray[Any]:
-    """The values of a checked tensor in its own shape; do not write to it."""
+    """The values of a checked tensor in its shape; do not modify the array."""
     return numpy_helper.to_array(tensor)
 
 
@@ -111,15 +111,15 @@ def indices_of(tensor: SparseTensorProto) -> NDArray[np.int64]:
 
 
 def _check_model(model: ModelProto) -> None:
-    # First, because everything after it takes a time in proportion.
+    # Checked first, because the time of all later checks is proportional to it.
     if len(model.graph.node) > _MAX_NODES:
         _refuse(f"has {len(model.graph.node)} nodes; at most {_MAX_NODES} are allowed")
     if not model.HasField("graph") or not model.graph.node or not model.graph.output:
-        _refuse("not an ONNX file: it holds no graph")
+        _refuse("not an ONNX file: it contains no graph")
     if model.functions:
-        _refuse("it defines functions of its own; export it with them inlined")
+        _refuse("it defines its own functions; export it with functions inlined")
     if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
-        _refuse("it does not say which ONNX operator set it uses")
+        _refuse("it does not declare its ONNX operator set")
     for node in model.graph.node:
         _check_node(node)
     _check_initializers(model.graph)
@@ -128,16 +128,16 @@ def _check_model(model: ModelProto) -> None:
 def _check_node(node: NodeProto) -> None:
     where = f"node {node.name!r} ({node.op_type})"
     if node.domain not in ("", "ai.onnx"):
-        _refuse(f"{where} is of the domain {node.domain!r}; only standard ONNX operators are run")
+        _refuse(f"{where} is from the domain {node.domain!r}; only standard ONNX operators are supported")
     for attribute in node.attribute:
         _check_attribute(attribute, f"{where}, attribute {attribute.name!r}")
 
 
 def _check_attribute(attribute: AttributeProto, where: str) -> None:
     if attribute.HasField("g") or attribute.graphs:
-        _refuse(f"{where} holds a subgraph; control flow is not run")
+        _refuse(f"{where} contains a subgraph; control flow is not supported")
     if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-        _refuse(f"{where} holds a sparse tensor; only initializers may be sparse")
+        _refuse(f"{where} contains a sparse tensor; only initializers may be sparse")
     for tensor in (*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors):
         _check_tensor(tensor, where)
     integers = (*([attribute.i] if attribute.HasField("i") else []), *attribute.ints)
@@ -145,14 +145,14 @@ def _check_attribute(attribute: AttributeProto, where: str) -> None:
     for value in integers:
         # Kernels multiply such numbers by sizes in 64 bits.
         if not least <= value < 2**31 and attribute.name not in _UNBOUNDED:
-            _refuse(f"{where} is {value}, out of range")
+            _refuse(f"{where} is {value}, which is out of range")
 
 
 def _check_initializers(graph: GraphProto) -> None:
     names: set[str] = set()
     for name, tensor in _named_tensors(graph):
         if not name or name in names:
-            _refuse(f"initializer {name!r} is there twice" if name else "an initializer has no name")
+            _refuse(f"initializer {name!r} appears twice" if name else "an initializer has no name")
         names.add(name)
         where = f"initializer {name!r}"
         if isinstance(tensor, TensorProto):
@@ -162,7 +162,7 @@ def _check_initializers(graph: GraphProto) -> None:
     total = sum(math.prod(tensor.dims) for tensor in graph.sparse_initializer)
     limit = min(MAX_ELEMENTS, _FREE_ELEMENTS + _EXPANSION * sum(t.values.dims[0] for t in graph.sparse_initializer))
     if total > limit:
-        _refuse(f"its sparse initializers stand for {total} elements, more than {limit}")
+        _refuse(f"its sparse initializers expand to {total} elements, more than {limit}")
 
 
 def _named_tensors(graph: GraphProto) -> Iterator[tuple[str, TensorProto | SparseTensorProto]]:
@@ -174,7 +174,7 @@ def _named_tensors(graph: GraphProto) -> Iterator[tuple[str, TensorProto | Spars
 
 def _check_tensor(tensor: TensorProto, where: str) -> None:
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        _refuse(f"{where} keeps its data in another file; export it as one file")
+        _refuse(f"{where} stores its data in another file; export the model as a single file")
     if tensor.HasField("segment") or tensor.data_type not in _STORAGE:
         _refuse(f"{where} is stored as type {tensor.data_type} or in segments, which is not supported")
     _check_dims(tensor.dims, where)
@@ -182,34 +182,34 @@ def _check_tensor(tensor: TensorProto, where: str) -> None:
     typed = len(getattr(tensor, field))
     elements = math.prod(tensor.dims)
     if typed * item + len(tensor.raw_data) != elements * item or (typed and tensor.raw_data):
-        _refuse(f"{where} does not hold the {elements} elements of its shape {list(tensor.dims)}")
+        _refuse(f"{where} does not contain the {elements} elements of its shape {list(tensor.dims)}")
     if tensor.data_type in _FLOATS and not np.isfinite(array_of(tensor)).all():
-        _refuse(f"{where} holds values that are not finite")
+        _refuse(f"{where} contains values that are not finite")
 
 
 def _check_dims(dims: Sequence[int], where: str) -> None:
     shown = list(dims[:_MAX_RANK])
     if len(dims) > _MAX_RANK or any(size < 0 for size in dims):
-        _refuse(f"{where} has the dimensions {shown}; at most {_MAX_RANK}, none negative, are allowed")
+        _refuse(f"{where} has the dimensions {shown}; at most {_MAX_RANK} are allowed, none of them negative")
     # A dimension of 0 must not hide others that overflow.
     if math.prod(size or 1 for size in dims) > MAX_BYTES:
-        _refuse(f"{where} has the dimensions {shown}, more elements than an ONNX file can hold")
+        _refuse(f"{where} has the dimensions {shown}, more elements than an ONNX file can contain")
 
 
 def _check_sparse(tensor: SparseTensorProto, where: str) -> None:
     _check_tensor(tensor.values, f"{where} (values)")
     _check_tensor(tensor.indices, f"{where} (indices)")
     if tensor.values.data_type != TensorProto.FLOAT or tensor.indices.data_type != TensorProto.INT64:
-        _refuse(f"{where} must hold float32 values at int64 indices")
+        _refuse(f"{where} must have float32 values and int64 indices")
     _check_dims(tensor.dims, where)
     if len(tensor.values.dims) != 1 or list(tensor.indices.dims) != list(tensor.values.dims):
         shapes = f"{list(tensor.indices.dims)} and {list(tensor.values.dims)}"
-        _refuse(f"{where} must hold one linear index per value, but holds indices and values of the shapes {shapes}")
+        _refuse(f"{where} must have one linear index per value, but its indices and values have the shapes {shapes}")
     indices = indices_of(tensor)
     elements = math.prod(tensor.dims)
     ascending = (indices[1:] > indices[:-1]).all()
     if len(indices) and not (indices[0] >= 0 and indices[-1] < elements and ascending):
-        _refuse(f"{where} has indices that are not ascending positions below {elements}")
+        _refuse(f"{where} has indices that are not ascending or not below {elements}")
 
 
 def _refuse(reason: str) -> NoReturn:

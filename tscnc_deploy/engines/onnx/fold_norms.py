@@ -1,4 +1,4 @@
-"""Folds batch norms into the convolutions before them, as a quantiser must see them: as one layer."""
+"""Folds batch norms into the preceding convolutions, so that a quantiser sees one layer."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _EPSILON = 1e-5  # ONNX's default
 
 
 def fold_norms(model: ModelProto) -> ModelProto:
-    """The same network with every batch norm folded whose input is a convolution's output and nobody else's.
+    """The same network with every batch norm folded that is the only reader of a convolution's output.
 
-    Weights keep their names and their zeros; a norm with a gain of zero makes a filter of zeros. The model itself is
-    not changed.
+    Weights keep their names and their zeros; a norm with a gain of zero makes a filter of zeros. The model is not
+    changed.
 
     Args:
-        model: A float32 model that `onnx_file` has read.
+        model: A float32 model that `onnx.file` has read.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -62,7 +62,7 @@ def _fold(conv: NodeProto, norm: NodeProto, stored: dict[str, TensorProto]) -> N
     folded = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
     # Adding zero turns the negative zeros of a negative gain into zeros.
     stored[conv.input[1]].CopyFrom(numpy_helper.from_array((folded + 0).astype(np.float32), conv.input[1]))
-    # A new name, as exporters let convolutions without a bias share one of zeros.
+    # A new name, because exporters let convolutions without a bias share a bias of zeros.
     name = f"{conv.input[1].removesuffix('.weight')}.folded_bias"
     stored[name] = numpy_helper.from_array((shift + (bias - mean) * scale).astype(np.float32), name)
     inputs = [*conv.input[:2], name]

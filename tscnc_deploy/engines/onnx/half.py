@@ -1,9 +1,9 @@
 """The half-precision form of an ONNX file: the same network, computed in float16 between its first and last layer.
 
-TensorRT 11 has no flag for precision any more: it computes every operator in the types that the graph gives. So the
-types are written into the graph. Images and logits stay float32, and so do normalisation and first layer, because a
+TensorRT 11 no longer has a precision flag: it computes every operator in the types that the graph declares, so the
+types are written into the graph. Images and logits stay float32. So do the normalisation and the first layer, because a
 float16 pixel in [0.5, 1) is rounded to steps of 1/2048, a sixteenth of the usual budget of an attack on 8-bit images,
-and the last layer, whose rounding would be the logits' own.
+and the last layer, because its rounding would directly change the logits.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from tscnc_deploy.engines.onnx.structure import weighted_nodes
 from tscnc_deploy.errors import InputError
 
 _LARGEST = float(np.finfo(np.float16).max)
-# Operators with inputs that ONNX lets stay float32 beside float16 images. A running variance does not survive float16.
+# Operators with inputs that may stay float32 in ONNX when the first input is float16. A running variance would
+# underflow or overflow in float16.
 _KEEPS_FLOAT = {"BatchNormalization": {1, 2, 3, 4}}
-# Far above the rounding of float16 (2^-11 a layer) and far below what a wrong graph gives, relative to the logits.
+# Relative to the logits: far above float16 rounding (2^-11 per layer) and far below the error of a wrong graph.
 _WRONG = 0.1
 
 
@@ -36,9 +37,9 @@ def write_half(dense_path: str | Path, half_path: str | Path) -> None:
         half_path: The file to write.
 
     Raises:
-        InputError: The file is refused, see `onnx_file.read_onnx`; it has fewer than three layers with weights, so
-            that none would be in half precision; a value exceeds 65504; or the logits of the half-precision file are
-            not finite or far from those of the dense file.
+        InputError: The file is refused, see `onnx.file.read_onnx`; it has fewer than three layers with weights, so
+        that none would use half precision; a value exceeds 65504; or the logits of the half-precision file are
+        not finite or far from those of the dense file.
         StorageError: The file cannot be written.
     """
     write_onnx(to_half(read_onnx(dense_path), dense_path), half_path)
@@ -50,14 +51,14 @@ def write_half(dense_path: str | Path, half_path: str | Path) -> None:
 
 
 def to_half(model: ModelProto, source: str | Path) -> ModelProto:
-    """The half-precision form of a model that `onnx_file` has read; the model itself is not changed.
+    """The half-precision form of a model that `onnx.file` has read; the model is not changed.
 
     Raises:
-        InputError: See `write_half`; names `source`.
+        InputError: See `write_half`; the message starts with `source`.
     """
     layers = sorted(weighted_nodes(model.graph))
     if len(layers) < 3:
-        msg = f"{source}: {len(layers)} layers with weights; first and last stay fp32, so fp16 needs at least 3"
+        msg = f"{source}: {len(layers)} layers with weights; the first and last stay fp32, so fp16 needs at least 3"
         raise InputError(msg)
     result = ModelProto()
     result.CopyFrom(model)
@@ -79,7 +80,7 @@ def to_half(model: ModelProto, source: str | Path) -> ModelProto:
 
 
 class _Rewriter:
-    """Gives the inputs of each node the type that it computes in."""
+    """Casts the inputs of each node to the type that the node computes in."""
 
     def __init__(self, model: ModelProto, floats: set[str], half_values: set[str], source: str | Path) -> None:
         self._graph = model.graph
@@ -92,7 +93,7 @@ class _Rewriter:
         self._names = {*self._stored, *floats}
 
     def retype(self, node: NodeProto, *, in_half: bool) -> list[NodeProto]:
-        """Changes the node's inputs; returns the casts that must come before it."""
+        """Changes the node's inputs and returns the casts to insert before it."""
         casts = []
         for position, name in enumerate(node.input):
             if position in _KEEPS_FLOAT.get(node.op_type, ()):
@@ -110,7 +111,7 @@ class _Rewriter:
         return casts
 
     def drop_unused(self) -> None:
-        """Removes stored tensors of which only the half is used, and gives the half their name back."""
+        """Removes stored tensors of which only the float16 copy is used, and gives the copy their name."""
         used = {name for node in self._graph.node for name in node.input}
         renamed = {half: name for name, half in self._halved.items() if name not in used}
         for node in self._graph.node:
@@ -119,7 +120,7 @@ class _Rewriter:
         kept = [tensor for tensor in self._graph.initializer if tensor.name in used]
         for tensor in kept:
             tensor.name = renamed.get(tensor.name, tensor.name)
-        # A copy, as deleting the field would empty the very messages that are kept.
+        # A copy, because deleting the field would also clear the messages that are kept.
         kept = [TensorProto.FromString(tensor.SerializeToString()) for tensor in kept]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
@@ -128,10 +129,10 @@ class _Rewriter:
         if name not in self._halved:
             values = array_of(self._stored[name])
             if values.size and float(np.abs(values).max()) > _LARGEST:
-                msg = f"{self._source}: {name!r} holds {np.abs(values).max():g}; float16 ends at {_LARGEST:g}"
+                msg = f"{self._source}: {name!r} contains {np.abs(values).max():g}; the largest float16 is {_LARGEST:g}"
                 raise InputError(msg)
             self._halved[name] = self._fresh(f"{name}_half")
-            # Adding zero turns negative zeros, which rounding makes, into zeros.
+            # Adding zero turns the negative zeros that rounding produces into zeros.
             half = values.astype(np.float16) + np.float16(0)
             self._graph.initializer.append(numpy_helper.from_array(half, self._halved[name]))
         return self._halved[name]
@@ -144,7 +145,7 @@ class _Rewriter:
 
 
 def _values_of_type(model: ModelProto, kind: int) -> set[str]:
-    """Names of the values of a type that flow between nodes, inputs and outputs of the graph included."""
+    """Names of the values of one type between nodes, including inputs and outputs of the graph."""
     inferred = shape_inference.infer_shapes(model).graph
     values: tuple[ValueInfoProto, ...] = (*inferred.value_info, *inferred.input, *inferred.output)
     return {value.name for value in values if value.type.tensor_type.elem_type == kind}
@@ -159,15 +160,15 @@ def _compare(dense_path: Path, half_path: Path) -> None:
     expected = dense.logits(images)
     difference = float(np.abs(half.logits(images) - expected).max())
     if not difference <= _WRONG * max(1.0, float(np.abs(expected).max())):
-        msg = f"{half_path}: its logits differ by {difference:g} from those of {dense_path}: too much for fp16"
+        msg = f"{half_path}: its logits differ by {difference:g} from those of {dense_path}, too much for fp16"
         raise InputError(msg)
 
 
 def emulate_half(model: ModelProto) -> ModelProto:
-    """The float32 form of a half-precision model that rounds to float16 after every operator, as a GPU does.
+    """Converts a half-precision model to float32 with rounding to float16 after every operator, as on a GPU.
 
-    It is for a CPU, where onnxruntime has hardly a kernel for float16 and, left alone, computes runs of operators in
-    float32 without the rounding (and the overflow) in between.
+    For use on a CPU, where onnxruntime has few float16 kernels and would compute sequences of operators in float32
+    without the intermediate rounding (and overflow).
     """
     result = ModelProto()
     result.CopyFrom(model)

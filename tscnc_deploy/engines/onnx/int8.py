@@ -1,14 +1,14 @@
-"""The 8-bit form of an ONNX file: QDQ nodes around every layer between the first and the last, statically calibrated.
+"""The 8-bit form of an ONNX file: QDQ nodes around every layer except the first and the last, statically calibrated.
 
-Two forms, as the two runtimes recognise different ones:
+There are two forms, because the runtimes recognise different ones:
 
-- onnxruntime runs a layer in 8 bits where its input, weight and output are all quantised. Activations are unsigned, so
-  that a ReLU costs nothing; weights use 7 bits, because on processors without 8-bit dot products onnxruntime adds pairs
-  of products in 16 bits, where those of 8-bit weights saturate: the same file would give other logits there than those
-  that were attacked.
-- TensorRT wants quantised inputs and weights, symmetric, and puts the rest together itself.
+- onnxruntime runs a layer in 8 bits if its input, weight and output are all quantised. Activations are unsigned, so
+that a ReLU costs nothing. Weights use 7 bits: on processors without 8-bit dot products onnxruntime adds pairs of
+products in 16 bits, which saturates with 8-bit weights, so the same file would give logits there that differ from
+those that were attacked.
+- TensorRT expects symmetric quantised inputs and weights, and fuses the rest itself.
 
-Batch norms are folded first (see `fold_norms`). A zero stays a zero, and a small weight may become one.
+Batch norms are folded first (see `fold_norms`). Zeros stay zeros, and small weights may become zeros.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ def write_int8(
 ) -> None:
     """Writes the 8-bit form of a dense float32 ONNX file.
 
-    Weights have one scale per output channel, activations one per tensor, from the smallest and largest value that the
-    calibration images give. Images, logits, first and last layer stay float32. Weights keep their names.
+    Weights have one scale per output channel. Activations have one per tensor, from the smallest and largest value on
+    the calibration images. Images, logits, and the first and last layer stay float32. Weights keep their names.
 
     Args:
         dense_path: File with one float32 input and one float32 output.
         int8_path: The file to write.
-        calibration: Images like those of use, float32 [N, C, H, W] in [0, 1], N >= 1; training images, never test ones.
-        runtime: Whose form.
+        calibration: Representative images, float32 [N, C, H, W] in [0, 1], N >= 1; never test images.
+        runtime: The runtime to write the form for.
 
     Raises:
-        InputError: The file is refused, see `onnx_file.read_onnx`; it has fewer than three layers with weights; the
-            images do not fit it; or onnxruntime would not run all inner layers in 8 bits.
+        InputError: The file is refused, see `onnx.file.read_onnx`; it has fewer than three layers with weights; the
+        images have the wrong shape; or onnxruntime would not run all inner layers in 8 bits.
         StorageError: The file cannot be written.
     """
     model = read_onnx(dense_path)
@@ -65,7 +65,7 @@ def write_int8(
         raise InputError(msg)
     places = sorted(weighted_nodes(model.graph))
     if len(places) < 3:
-        msg = f"{dense_path}: {len(places)} layers with weights; first and last stay fp32, so int8 needs at least 3"
+        msg = f"{dense_path}: {len(places)} layers with weights; the first and last stay fp32, so int8 needs at least 3"
         raise InputError(msg)
     layers = [model.graph.node[place].name for place in places]
     quantised = _quantise(fold_norms(model), layers[1:-1], _Images(signature.input, calibration), runtime)
@@ -85,7 +85,7 @@ def _quantise(model: ModelProto, layers: list[str], images: _Images, runtime: st
     for_tensorrt = runtime == "tensorrt"
     options: dict[str, Any] = {"ActivationSymmetric": for_tensorrt, "WeightSymmetric": True}
     if for_tensorrt:
-        # Its parser refuses 32-bit biases.
+        # TensorRT's parser refuses 32-bit biases.
         options |= {"QuantizeBias": False, "OpTypesToExcludeOutputQuantization": _OPERATORS}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "model.onnx"
@@ -107,7 +107,7 @@ def _quantise(model: ModelProto, layers: list[str], images: _Images, runtime: st
 
 
 def _plain(model: ModelProto) -> ModelProto:
-    """Gives weights their names back, and removes what names the tool."""
+    """Restores the names of weights and removes the name of the tool."""
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
     named = {tensor.name: tensor.name.removesuffix("_quantized") for tensor in model.graph.initializer}
     renamed = {name: plain for name, plain in named.items() if plain not in taken}
@@ -123,7 +123,7 @@ def _plain(model: ModelProto) -> ModelProto:
 
 
 class _Images:
-    """Calibration images, in batches, in the form that onnxruntime's calibration asks for."""
+    """Calibration images, in batches, as a reader for onnxruntime's calibration."""
 
     def __init__(self, name: str, images: Array) -> None:
         self._name = name
@@ -144,7 +144,7 @@ class _Images:
 
 
 def _check_runs_in_eight_bits(model: ModelProto, layers: int, path: Path) -> None:
-    """Asks onnxruntime what it makes of the file: one that it runs in float32 with 8-bit weights is none."""
+    """Checks that onnxruntime runs all inner layers in 8 bits, rather than in float32 with 8-bit weights."""
     with tempfile.TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
@@ -160,13 +160,13 @@ def _check_runs_in_eight_bits(model: ModelProto, layers: int, path: Path) -> Non
 
 def _check_finite(path: Path, images: Array) -> None:
     if not np.isfinite(OnnxRuntimeEngine(path).logits(images)).all():
-        msg = f"{path}: gives logits that are not finite on calibration images"
+        msg = f"{path}: its logits on calibration images are not finite"
         raise InputError(msg)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the advice that the quantiser gives through the root logger."""
+    """Hides the advice that the quantiser logs through the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

@@ -22,8 +22,8 @@ _MODEL = "model.onnx"
 def export_engine(
     model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids
 ) -> EngineFiles:
-    """Writes model.dense.onnx and model.onnx, the sparse or 8-bit form as the target says, see `registry`."""
-    # Opening an exported file needs no PyTorch, which takes seconds to import.
+    """Writes model.dense.onnx and model.onnx, which is sparse or 8-bit depending on the target; see `registry`."""
+    # Opening an exported file must not import PyTorch, which takes seconds.
     from tscnc_deploy.engines.onnx.export import export_onnx
     from tscnc_deploy.engines.onnx.int8 import write_int8
     from tscnc_deploy.engines.onnx.sparse import write_sparse
@@ -42,7 +42,7 @@ def export_engine(
 def open_engine(
     folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
 ) -> OnnxRuntimeEngine:
-    """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
+    """Opens model.onnx, see `registry.open_engine`; `rebuild` has no effect on an ONNX file."""
     return OnnxRuntimeEngine(
         folder / _MODEL,
         name=target.name,
@@ -55,12 +55,12 @@ def open_engine(
 
 
 def can_export(target: Target) -> str | None:
-    """Nothing: ONNX files are written anywhere, see `registry.can_export`."""
+    """None, as ONNX files can be written on any machine, see `registry.can_export`."""
     return None
 
 
 def can_run(target: Target) -> str | None:
-    """Why this machine cannot run the target's provider, see `registry.can_run`."""
+    """Why this machine cannot use the target's provider, see `registry.can_run`."""
     try:
         require(target.provider)
     except UnavailableError as error:

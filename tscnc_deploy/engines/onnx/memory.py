@@ -1,7 +1,7 @@
-"""How much memory a network needs for an image, known before it is run.
+"""Computes how much memory a network needs per image, before running it.
 
-A few bytes of ONNX can ask for any amount: a padding of a billion pixels, a shape to be filled, a tensor to be
-repeated. Shapes are inferred from the file alone, and what is alive at once is counted.
+A few bytes of ONNX can request any amount of memory: a padding of a billion pixels, a shape to fill, a tensor to
+repeat. Shapes are inferred from the file alone, and the elements that are alive at the same time are counted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.errors import InputError
 
 MAX_ALIVE = 1 << 26
-"""Numbers that may be alive at once in one call; 256 MB as float32."""
-# What decides a shape is short; longer constants are replaced by their shape alone.
+"""Limit on the elements that are alive at the same time in one call; 256 MB as float32."""
+# Constants that determine a shape are short; longer ones are replaced by their shape.
 _SHORT = 1024
-# Their results are as large as the values of their inputs say, so nothing is known of them unless those are constants.
+# The size of their results depends on the values of their inputs, so it is known only if those are constants.
 _SIZED_BY_VALUES = {
     *("CenterCropPad", "Compress", "ConstantOfShape", "Expand", "NonZero", "OneHot", "Pad", "Range", "Reshape"),
     *("Resize", "Slice", "Tile", "Unique", "Upsample", "MaxUnpool", "Col2Im", "BlackmanWindow", "HammingWindow"),
@@ -30,27 +30,27 @@ _SIZED_BY_VALUES = {
 
 
 def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
-    """The largest number of images for which at most `MAX_ALIVE` numbers are alive at once.
+    """The largest number of images for which at most `MAX_ALIVE` elements are alive at the same time.
 
     Args:
-        model: What `onnx_file` has read.
+        model: A model that `onnx.file` has read.
         signature: Its input and output.
         path: Its file, for messages.
 
     Raises:
-        InputError: Not even one image fits (or the fixed batch of the file does not fit into `MAX_ELEMENTS`), or a
-            result is of a size that only running it would tell.
+        InputError: Not even one image fits (or the fixed batch of the file does not fit into `MAX_ELEMENTS`), or the
+        size of a result cannot be determined without running the model.
     """
     sizes = dict(_sizes(model, signature, path))
     for node in model.graph.node:
         if node.op_type in _SIZED_BY_VALUES and any(name and name not in sizes for name in node.output):
-            msg = f"{path}: node {node.name!r} ({node.op_type}): its size cannot be known before it is run"
+            msg = f"{path}: node {node.name!r} ({node.op_type}): its size cannot be known before running it"
             raise InputError(msg)
     alive = max(_alive(model, sizes), default=0)
     limit = MAX_ALIVE if signature.batch is None else MAX_ELEMENTS
     if alive > limit:
         images = "one image" if signature.batch is None else f"its {signature.batch} images"
-        msg = f"{path}: needs {alive} numbers at once for {images}; at most {limit} are allowed"
+        msg = f"{path}: needs {alive} elements in memory for {images}; at most {limit} are allowed"
         raise InputError(msg)
     return signature.batch or limit // max(alive, 1)
 
@@ -59,8 +59,8 @@ def _sizes(model: ModelProto, signature: Signature, path: Path) -> Iterator[tupl
     """Number of elements of every computed value whose shape is known."""
     try:
         inferred = shape_inference.infer_shapes(_outline(model, signature), data_prop=True)
-    except Exception as error:  # errors of many families, those of its C++ part among them
-        msg = f"{path}: the shapes of its results cannot be inferred: {' '.join(str(error).split())}"
+    except Exception as error:  # it raises many unrelated types, including C++ errors
+        msg = f"{path}: shape inference failed: {' '.join(str(error).split())}"
         raise InputError(msg) from error
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         tensor = value.type.tensor_type
@@ -69,7 +69,7 @@ def _sizes(model: ModelProto, signature: Signature, path: Path) -> Iterator[tupl
 
 
 def _outline(model: ModelProto, signature: Signature) -> ModelProto:
-    """The graph for one batch, without what the file claims of shapes, and with long constants by their shape alone."""
+    """The graph for one batch, without the shapes that the file declares, with long constants replaced by shapes."""
     outline = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     graph = outline.graph
     graph.name = model.graph.name
@@ -88,7 +88,7 @@ def _outline(model: ModelProto, signature: Signature) -> ModelProto:
 
 
 def _alive(model: ModelProto, sizes: dict[str, int]) -> Iterator[int]:
-    """How many elements are alive while each node runs, in the order of the file."""
+    """Number of elements that are alive while each node runs, in file order."""
     last = {name: place for place, node in enumerate(model.graph.node) for name in (*node.output, *node.input)}
     alive = 0
     for place, node in enumerate(model.graph.node):

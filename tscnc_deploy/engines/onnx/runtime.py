@@ -22,15 +22,15 @@ class OnnxRuntimeEngine(CheckedEngine):
     Args:
         path: Sparse or dense file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
         name: Name of the target; the file's name without its suffix by default.
-        provider: "CPUExecutionProvider" or "CUDAExecutionProvider"; no other is used in its place.
-        threads: Threads of one call; None takes `threads.thread_count`.
+        provider: "CPUExecutionProvider" or "CUDAExecutionProvider"; there is no fallback to another one.
+        threads: Threads of one call; None uses `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
-        batch_max: Longer batches are split, and sooner where they would take too much memory, see `onnx_memory`. A file
-            with a fixed batch size overrides both.
-        read: Gives the file's content.
+        batch_max: Longer batches are split, and shorter ones too if they would need too much memory, see `onnx.memory`.
+        A file with a fixed batch size overrides both.
+        read: Returns the file's content.
 
     Raises:
-        InputError: The file is missing, no ONNX file, truncated, hostile, or has other inputs or outputs.
+        InputError: The file is missing, truncated, malicious or not an ONNX file, or has other inputs or outputs.
         UnavailableError: The provider does not work on this machine; the message says what to install.
     """
 
@@ -70,11 +70,11 @@ class OnnxRuntimeEngine(CheckedEngine):
             (logits,) = self._session.run(
                 [self._signature.output], {self._signature.input: np.ascontiguousarray(images)}
             )
-        except Exception as error:  # onnxruntime's exceptions have no base class of their own
+        except Exception as error:  # onnxruntime's exceptions have no common base class
             msg = f"{self._path}: onnxruntime cannot run it on a batch of {len(images)}: {one_line(error)}"
             raise InputError(msg) from error
         if logits.shape != (len(images), self.spec.classes):
             expected = [len(images), self.spec.classes]
-            msg = f"{self._path}: gave logits of the shape {list(logits.shape)} instead of {expected}"
+            msg = f"{self._path}: returned logits of the shape {list(logits.shape)} instead of {expected}"
             raise InputError(msg)
         return logits

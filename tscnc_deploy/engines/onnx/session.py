@@ -1,4 +1,4 @@
-"""onnxruntime sessions that run on the provider they were asked for, or not at all."""
+"""onnxruntime sessions that run on the requested provider or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tscnc_deploy.threads import thread_count
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
-# TF32 would make fp32 a lie. The heuristic search picks the same algorithm every time; the default one races them.
+# TF32 would not be true fp32. The heuristic search always picks the same algorithm; the default one times them.
 _OPTIONS: dict[str, dict[str, str]] = {
     CPU: {},
     CUDA: {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
@@ -28,10 +28,10 @@ def open_session(data: bytes, path: Path, provider: str, threads: int | None) ->
     """Opens a model on one provider.
 
     Args:
-        data: An ONNX file that `onnx_file.parse_onnx` has accepted.
+        data: An ONNX file that `onnx.file.parse_onnx` has accepted.
         path: Name of the file, for messages.
         provider: `CPU` or `CUDA`.
-        threads: CPU threads of one call; None takes `threads.thread_count`.
+        threads: CPU threads of one call; None uses `threads.thread_count`.
 
     Raises:
         InputError: onnxruntime refuses the model, or does not know the provider.
@@ -40,7 +40,7 @@ def open_session(data: bytes, path: Path, provider: str, threads: int | None) ->
     require(provider)
     try:
         session = _session(data, provider, threads)
-    except Exception as error:  # onnxruntime's exceptions have no base class of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         msg = f"{path}: onnxruntime refuses it: {one_line(error)}"
         raise InputError(msg) from error
     if provider not in session.get_providers():
@@ -50,22 +50,22 @@ def open_session(data: bytes, path: Path, provider: str, threads: int | None) ->
 
 
 def _session(data: bytes, provider: str, threads: int | None) -> onnxruntime.InferenceSession:
-    # What goes wrong arrives as an exception; the log would only say it again, on the user's terminal.
+    # Errors arrive as exceptions; the log would only repeat them on the user's terminal.
     onnxruntime.set_default_logger_severity(_FATAL_ONLY)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     options.use_deterministic_compute = True
     options.intra_op_num_threads = threads or thread_count()
-    # Attacks alternate between an engine and its twin: threads that wait actively take the cores from PyTorch.
+    # Attacks alternate between an engine and its twin: spinning threads would take the cores from PyTorch.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(data, options, providers=[(provider, _OPTIONS[provider])], enable_fallback=0)
 
 
 def require(provider: str) -> None:
-    """Makes sure that a session really runs on a provider; onnxruntime falls back to the CPU without a word.
+    """Checks that a session can run on a provider; onnxruntime falls back to the CPU silently.
 
     Raises:
-        InputError: There is no such provider.
+        InputError: The provider is unknown.
         UnavailableError: It does not work on this machine; the message says what to install.
     """
     if provider not in _OPTIONS:
@@ -79,7 +79,7 @@ def require(provider: str) -> None:
             "run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
         )
         raise UnavailableError(msg)
-    with redirect_stdout(io.StringIO()):  # it prints what it does not find
+    with redirect_stdout(io.StringIO()):  # it prints what it cannot find
         onnxruntime.preload_dlls()
     reason = "it falls back to the CPU"
     try:
@@ -95,7 +95,7 @@ def require(provider: str) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """The message of an exception of onnxruntime, which may have many lines."""
+    """The message of an onnxruntime exception, which may have many lines, as one line."""
     return " ".join(str(error).split())
 
 

@@ -37,7 +37,7 @@ def signature_of(model: ModelProto, path: Path) -> Signature:
     """Reads the signature of a model.
 
     Args:
-        model: A model that `onnx_file` has read.
+        model: A model that `onnx.file` has read.
         path: Name of its file, for messages.
 
     Raises:
@@ -55,19 +55,19 @@ def signature_of(model: ModelProto, path: Path) -> Signature:
 def _sizes(role: str, form: str, values: Sequence[ValueInfoProto], rank: int, path: Path) -> list[int]:
     if len(values) == 1:
         tensor = values[0].type.tensor_type
-        sizes = [dim.dim_value for dim in tensor.shape.dim]  # 0 where it is free
+        sizes = [dim.dim_value for dim in tensor.shape.dim]  # 0 where it is dynamic
         fixed = [size for position, size in enumerate(sizes) if size or position]
         possible = all(size > 0 for size in fixed) and math.prod(fixed) <= MAX_ELEMENTS
         if tensor.elem_type == TensorProto.FLOAT and len(sizes) == rank and possible:
             return sizes
     found = ", ".join(_described(value) for value in values) or "none"
-    msg = f"{path}: must have one {role}, float32 {form} with only the batch free, but has {found}"
+    msg = f"{path}: must have one {role}, float32 {form} with only the batch size dynamic, but has {found}"
     raise InputError(msg)
 
 
 def _described(value: ValueInfoProto) -> str:
     tensor = value.type.tensor_type
     kind = "float32" if tensor.elem_type == TensorProto.FLOAT else f"of type {tensor.elem_type}"
-    # What a file calls things must not steer a terminal.
+    # A name from an untrusted file must not send control characters to the terminal.
     sizes = [escaped(dim.dim_param) or dim.dim_value or "?" for dim in tensor.shape.dim]
     return f"{value.name!a} {kind} [{', '.join(map(str, sizes))}]"

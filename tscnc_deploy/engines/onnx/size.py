@@ -1,4 +1,4 @@
-"""How many bytes an exported network takes on disk, and how few would do."""
+"""Measures the size of an exported network on disk, and how small it could be."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tscnc_deploy.engines.onnx.structure import structure_of
 
 @dataclass(frozen=True)
 class Size:
-    """One row of the table: what is stored how, its bytes, and how many times smaller than the dense file that is."""
+    """One row of the table: what is stored, its size in bytes, and its compression relative to the dense file."""
 
     name: str
     bytes: int
@@ -26,31 +26,31 @@ class Size:
 
 @dataclass(frozen=True)
 class SizeTable:
-    """Sizes on disk of one network; nothing is said about memory at run time, where runtimes expand the weights.
+    """Sizes on disk of one network. They do not apply to memory at run time, where runtimes expand the weights.
 
     Attributes:
         rows: "dense file" and "sparse file", which hold the same pruned weights, each also as an archive: "zip"
-            (deflate, level 9) and "xz" (LZMA, preset 1). Then "entropy bound", what an ideal coder of the positions
-            needs with every value stored as it is; an archive can be below it if values repeat. Where the engine opens
-            something else than float32 ONNX, "engine file" in place of the sparse one, and no bound.
+            (deflate, level 9) and "xz" (LZMA, preset 1). Then "entropy bound": the size with ideally coded positions
+            and uncompressed values; an archive can be smaller if values repeat. If the engine does not open float32
+            ONNX, "engine file" replaces "sparse file" and there is no bound.
     """
 
     rows: tuple[Size, ...]
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """Bytes, and how many times smaller than the dense file that is, by the name of the row."""
+        """Size in bytes and compression relative to the dense file, by the name of the row."""
         return {row.name: {"bytes": row.bytes, "ratio": row.ratio} for row in self.rows}
 
 
 def size_table(dense_path: str | Path, model_path: str | Path) -> SizeTable:
-    """Measures the files, and what standard compression makes of them.
+    """Measures the files, uncompressed and with standard compression.
 
     Args:
         dense_path: Dense ONNX file.
-        model_path: What the engine opens: the sparse ONNX form of the same network, or a file of its own form.
+        model_path: The file that the engine opens: the sparse ONNX form of the same network, or its own format.
 
     Raises:
-        InputError: See `onnx_file.read_onnx`.
+        InputError: See `onnx.file.read_onnx`.
     """
     dense, model = read_bytes(dense_path), read_bytes(model_path)
     onnx = parse_onnx(model, model_path) if Path(model_path).suffix == ".onnx" else None
@@ -77,12 +77,12 @@ def _zip_size(data: bytes) -> int:
 
 
 def _xz_size(data: bytes) -> int:
-    # Preset 1 comes within 3% of preset 6 on such files and takes a tenth of the time on the dense one.
+    # Preset 1 comes within 3% of preset 6 on such files, in a tenth of the time on the dense one.
     return len(lzma.compress(data, preset=1))
 
 
 def _entropy_bound(model: ModelProto) -> int:
-    """Bytes of the parameters when each layer's zeros cost H(p) bits a position and each non-zero 32 bits more."""
+    """Bytes of the parameters if every position costs H(p) bits, by layer, and every non-zero another 32 bits."""
     layers = structure_of(model).layers
     bits = sum(layer.prunable * _entropy(layer.sparsity) + 32 * layer.nonzero for layer in layers)
     weights = {layer.name for layer in layers}

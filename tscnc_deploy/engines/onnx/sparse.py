@@ -1,7 +1,7 @@
 """The sparse form of an ONNX file: only the non-zero weights are stored.
 
-Written as the very last step of an export, because optimisers, converters and quantisers of ONNX files drop or refuse
-`sparse_initializer` (ONNX IR, "SparseTensorProto"); onnxruntime opens it and runs it like the dense file.
+Written as the last step of an export, because ONNX optimisers, converters and quantisers drop or refuse
+`sparse_initializer` (ONNX IR, "SparseTensorProto"). onnxruntime opens the file and runs it like the dense one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.onnx.structure import weight_names
 from tscnc_deploy.errors import InputError
 
-# onnxruntime expands the weights when it opens the file, so that the arithmetic is the same to the bit.
+# onnxruntime expands the weights when it opens the file, so results are bitwise equal.
 _SAME = 1e-6
 
 
 def write_sparse(dense_path: str | Path, sparse_path: str | Path) -> None:
-    """Writes the sparse form of a dense ONNX file; weights that would not become smaller stay dense.
+    """Writes the sparse form of a dense ONNX file; weights that would not get smaller stay dense.
 
     Values are float32 in `float_data`. Positions are linear, ascending int64 indices in `int64_data`, where protobuf
     packs each into one to four bytes instead of the eight of `raw_data`. A negative zero becomes a zero.
@@ -31,7 +31,7 @@ def write_sparse(dense_path: str | Path, sparse_path: str | Path) -> None:
         sparse_path: The file to write.
 
     Raises:
-        InputError: The dense file is refused, see `onnx_file.read_onnx`, or onnxruntime does not compute the
+        InputError: The dense file is refused, see `onnx.file.read_onnx`, or onnxruntime does not compute the
             same logits from both files.
         StorageError: The sparse file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Counts the zeros of an exported file from what is stored in it, not from what was asked for."""
+"""Counts the zeros that are actually stored in an exported file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tscnc_deploy.engines.onnx.file import array_of, read_onnx
 
 # Inputs of an operator that may be a weight.
 _WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
-# Operators between a stored weight and its use that move or rescale its elements, and keep every zero a zero.
+# Operators between a stored weight and its use that move or rescale its elements and preserve zeros.
 _TRANSPARENT = {"Identity", "Transpose", "Reshape", "Flatten", "Cast", "DequantizeLinear"}
 _PRECISIONS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
@@ -30,14 +30,14 @@ _PRECISIONS: dict[int, str] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """The stored weight of a convolution or a linear layer.
+    """The stored weight of a convolution or linear layer.
 
     Attributes:
         name: Name of the initializer; the exporter keeps the parameter's name, such as "layer1.0.conv1.weight".
         shape: As stored, OIHW for a convolution.
-        nonzero: Number of stored values that do not stand for zero; an explicit zero in a sparse tensor is a zero.
+        nonzero: Number of stored values that do not represent zero; an explicit zero in a sparse tensor is a zero.
         precision: Of the stored values: "fp32", "fp16", "bf16", "fp64" or "int8".
-        applied: How often one image has each weight applied, see `applications`; None if that was not counted.
+        applied: How often each weight is applied per image, see `applications`; None if not counted.
     """
 
     name: str
@@ -58,18 +58,18 @@ class Layer:
 
     @property
     def multiply_adds(self) -> int | None:
-        """Multiply-adds per image with every weight, zero or not."""
+        """MACs per image, with zero weights included."""
         return None if self.applied is None else self.applied * self.prunable
 
     @property
     def multiply_adds_left(self) -> int | None:
-        """Multiply-adds per image of the weights that are not zero."""
+        """MACs per image of the non-zero weights."""
         return None if self.applied is None else self.applied * self.nonzero
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The weights of an exported file, in the order in which the network uses them."""
+    """The weights of an exported file, in order of use."""
 
     layers: tuple[Layer, ...]
 
@@ -80,7 +80,7 @@ class Structure:
 
     @property
     def nonzero(self) -> int:
-        """Number of those weights that are not zero."""
+        """Number of non-zero weights among them."""
         return sum(layer.nonzero for layer in self.layers)
 
     @property
@@ -90,17 +90,17 @@ class Structure:
 
     @property
     def multiply_adds(self) -> int | None:
-        """Multiply-adds per image of all layers with every weight; None if those of a layer were not counted."""
+        """MACs per image of all layers, with zero weights included; None if a layer was not counted."""
         return _total(layer.multiply_adds for layer in self.layers)
 
     @property
     def multiply_adds_left(self) -> int | None:
-        """Those of the weights that are not zero."""
+        """MACs per image of the non-zero weights; None if a layer was not counted."""
         return _total(layer.multiply_adds_left for layer in self.layers)
 
     @property
     def multiply_add_sparsity(self) -> float | None:
-        """Share of the multiply-adds that zeros save, in [0, 1]: what an engine that skips them can gain."""
+        """Share of the MACs that an engine can save by skipping zeros, in [0, 1]."""
         total, left = self.multiply_adds, self.multiply_adds_left
         return None if total is None or left is None else 1 - left / total if total else 0.0
 
@@ -138,8 +138,8 @@ def overall_precision(precisions: Sequence[str]) -> str:
     """One name for the precisions of a network's layers, in order.
 
     Returns:
-        The precision of all of them, such as "fp16"; first and last layer may stay in fp32. If others differ, every one
-        that occurs, as in "fp16+fp32"; "none" without layers.
+        The precision of all layers, such as "fp16", where the first and last may be fp32. If other layers differ, all
+        precisions that occur, such as "fp16+fp32"; "none" without layers.
     """
     inner = set(precisions[1:-1])
     if len(inner) == 1 and {precisions[0], precisions[-1]} <= inner | {"fp32"}:
@@ -148,25 +148,25 @@ def overall_precision(precisions: Sequence[str]) -> str:
 
 
 def recount(path: str | Path) -> Structure:
-    """Counts the weights and the multiply-adds of a sparse or dense ONNX file.
+    """Counts the weights and the MACs of a sparse or dense ONNX file.
 
     Raises:
-        InputError: See `onnx_file.read_onnx`.
+        InputError: See `onnx.file.read_onnx`.
     """
     return full_structure_of(read_onnx(path))
 
 
 def full_structure_of(model: ModelProto) -> Structure:
-    """`structure_of`, and how often every weight is applied, for which shapes are inferred."""
+    """Like `structure_of`, but also infers shapes to count how often every weight is applied."""
     applied = applications(model, weight_uses(model.graph))
     return Structure(tuple(replace(layer, applied=applied.get(layer.name)) for layer in structure_of(model).layers))
 
 
 def structure_of(model: ModelProto) -> Structure:
-    """Counts the weights of a model that `onnx_file` has read.
+    """Counts the weights of a model that `onnx.file` has read.
 
-    A weight is what Conv, ConvTranspose, Gemm or MatMul multiplies activations with and the file stores; one that
-    several layers share counts once, as it does among the parameters of a PyTorch module.
+    A weight is a stored tensor that Conv, ConvTranspose, Gemm or MatMul multiplies activations with. A weight that
+    several layers share counts once, as among the parameters of a PyTorch module.
     """
     stored = stored_weights(model.graph)
     zeros = _zero_points(model.graph, stored)
@@ -184,9 +184,9 @@ def weighted_nodes(graph: GraphProto) -> dict[int, str]:
 
 
 def weight_uses(graph: GraphProto) -> Iterator[tuple[int, int, str]]:
-    """The uses of stored weights: position of the node, which of its inputs the weight comes in by, the weight's name.
+    """The uses of stored weights: index of the node, index of the node's input, and the weight's name.
 
-    A weight may reach its layer through operators that move or rescale it.
+    Operators that move or rescale the weight may come in between.
     """
     stored = stored_weights(graph)
     producers = {output: node for node in graph.node for output in node.output}
@@ -199,7 +199,7 @@ def weight_uses(graph: GraphProto) -> Iterator[tuple[int, int, str]]:
 
 
 def input_channel_axis(node: NodeProto) -> int:
-    """The axis of a convolution's or a linear layer's weight along which its input channels lie."""
+    """The axis of the input channels in the weight of a convolution or linear layer."""
     match node.op_type:
         case "Conv":
             return 1
@@ -217,7 +217,7 @@ def _source(name: str, producers: dict[str, NodeProto]) -> str:
 
 
 def stored_weights(graph: GraphProto) -> dict[str, TensorProto | SparseTensorProto]:
-    """What a graph stores, by name: its initializers and its constants."""
+    """The tensors that a graph stores, by name: initializers and constants."""
     stored: dict[str, TensorProto | SparseTensorProto] = {
         node.output[0]: node.attribute[0].t
         for node in graph.node
@@ -238,7 +238,7 @@ def _total(counts: Iterable[int | None]) -> int | None:
 
 
 def _zero_points(graph: GraphProto, stored: dict[str, TensorProto | SparseTensorProto]) -> dict[str, Any]:
-    """What stands for zero in quantised weights, in a shape that compares with theirs; NaN where it cannot be told."""
+    """The value that represents zero in quantised weights, broadcastable to them; NaN if it cannot be determined."""
     producers = {output: node for node in graph.node for output in node.output}
     found: dict[str, Any] = {}
     for node in graph.node:
@@ -252,7 +252,7 @@ def _zero_points(graph: GraphProto, stored: dict[str, TensorProto | SparseTensor
 
 
 def _along(node: NodeProto, zero: Any, stored: dict[str, TensorProto | SparseTensorProto]) -> Any:
-    """A zero point for each channel, along the axis that the node names; of its own input only, moved by nothing."""
+    """A zero point per channel, along the node's axis; only if nothing moves the weight before the node."""
     weight = stored.get(node.input[0])
     axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
     shape = tuple(weight.dims) if weight is not None else ()
@@ -265,6 +265,6 @@ def _layer(name: str, tensor: TensorProto | SparseTensorProto, zero: Any) -> Lay
     values = tensor.values if isinstance(tensor, SparseTensorProto) else tensor
     precision = _PRECISIONS.get(values.data_type, f"type {values.data_type}")
     shape = tuple(tensor.dims)
-    # What a sparse tensor leaves out is a stored 0, which is a weight where something else stands for zero.
+    # An element that a sparse tensor omits is a stored 0, which is a non-zero weight if another value represents zero.
     dense = isinstance(tensor, SparseTensorProto) and np.any(zero != 0)
     return Layer(name, shape, math.prod(shape) if dense else int(np.count_nonzero(array_of(values) != zero)), precision)

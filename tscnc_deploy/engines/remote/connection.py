@@ -1,4 +1,4 @@
-"""Chooses the transport of an address."""
+"""Chooses the transport for an address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tscnc_deploy.errors import UnavailableError
 
 
 def connect(endpoint: Endpoint, *, token: str | None, timeout: float) -> Transport:
-    """The transport of an endpoint's scheme; connects when it is first asked.
+    """The transport for an endpoint's scheme; connects on first use.
 
     Raises:
         UnavailableError: gRPC is not installed.

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from tscnc_deploy.errors import InputError
 
 SCHEMES = {"http": 80, "https": 443, "grpc": 8001, "grpcs": 443}
-_FORM = "write http://HOST:PORT/v2/models/NAME, or grpc:// in place of http://; https:// and grpcs:// are encrypted"
+_FORM = "write http://HOST:PORT/v2/models/NAME, or grpc:// instead of http://; https:// and grpcs:// are encrypted"
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Endpoint:
     """Where a model is served over the Open Inference Protocol.
 
     Attributes:
-        url: As the user wrote it.
+        url: The URL as the user wrote it.
         scheme: "http", "https", "grpc" or "grpcs".
-        host: Name or address.
-        port: Number.
+        host: Host name or IP address.
+        port: Port number.
         model: Name of the model.
-        version: Its version; empty leaves it to the server.
+        version: Version of the model; empty lets the server choose.
     """
 
     url: str
@@ -37,12 +37,12 @@ class Endpoint:
         """Reads an address such as "http://localhost:8000/v2/models/digits" or ".../digits/versions/2".
 
         Raises:
-            InputError: Not of that form.
+            InputError: `url` does not have that form.
         """
         try:
             parts = urlsplit(url)
             port = parts.port or SCHEMES.get(parts.scheme, 0)
-        except ValueError:  # an impossible port
+        except ValueError:  # an invalid port
             parts, port = urlsplit(""), 0
         match parts.path.strip("/").split("/"):
             case ["v2", "models", model]:
@@ -53,7 +53,7 @@ class Endpoint:
                 model = version = ""
         plain = not (parts.query or parts.fragment or parts.username or parts.password)
         if not (port and parts.hostname and model and plain and url.isascii() and url.isprintable() and " " not in url):
-            msg = f"{url}: is not the address of a model; {_FORM}"
+            msg = f"{url}: not the address of a model; {_FORM}"
             raise InputError(msg)
         return cls(url, parts.scheme, parts.hostname, port, model, version)
 
@@ -64,10 +64,10 @@ class Endpoint:
 
     @property
     def path(self) -> str:
-        """Of the model on an HTTP server."""
+        """Path of the model on an HTTP server."""
         return f"/v2/models/{self.model}" + (f"/versions/{self.version}" if self.version else "")
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is meant as an address and not as a path."""
+    """Whether a text is an address rather than a path."""
     return text.partition("://")[0] in SCHEMES and "://" in text

@@ -1,4 +1,4 @@
-"""The engine kind "remote": a model on an inference server, ours or anybody's, over the Open Inference Protocol."""
+"""The engine kind "remote": a model on any inference server that speaks the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Answer = TypeVar("Answer")
 
 _ATTEMPTS = 6
 _FIRST_PAUSE = 0.1
-# Where a server does not say how much it takes at once; what Triton is configured with is not in its metadata.
+# Used when a server does not report its largest batch; Triton's metadata does not include it.
 _BATCH = 8
 _MAX_BATCH = 256
 
 
 class RemoteEngine(CheckedEngine):
-    """A served model as an engine; one thread at a time may use it.
+    """A served model as an engine; use it from one thread at a time.
 
-    A server that is busy or out of reach is asked again, six times in all, with pauses from 0.1 to 1.6 seconds.
+    A request to a server that is busy or unreachable is tried up to six times, with pauses from 0.1 to 1.6 seconds.
 
     Args:
         url: See `Endpoint`.
         token: Bearer token; None sends none.
-        rate: Most images per second; None does not hold back.
-        max_queries: Most images that are ever sent, repetitions included; None is no bound.
-        timeout: Seconds of one request.
+        rate: Maximum images per second; None for no limit.
+        max_queries: Maximum number of images sent in total, retries included; None for no limit.
+        timeout: Timeout of one request in seconds.
 
     Raises:
-        InputError: Not an address, nobody answers there, or not with a model of images to logits.
+        InputError: Not an address, no server responds, or the model does not map images to logits.
         UnavailableError: gRPC is not installed.
     """
 
@@ -79,11 +79,11 @@ class RemoteEngine(CheckedEngine):
         return self._insist(infer)
 
     def _count(self, images: int) -> None:
-        """Keeps to the bound on queries and to the rate."""
+        """Enforces the query limit and the rate."""
         if self._max_queries is not None and self.queries + images > self._max_queries:
             msg = (
-                f"{self.endpoint.url}: {self.queries} of {self._max_queries} queries are spent, and the next request "
-                f"takes {images}; raise --max-queries, or spend less with --budget or --samples"
+                f"{self.endpoint.url}: {self.queries} of {self._max_queries} queries are used, and the next request "
+                f"needs {images}; raise --max-queries, or reduce --budget or --samples"
             )
             raise InputError(msg)
         self.queries += images
@@ -100,7 +100,7 @@ class RemoteEngine(CheckedEngine):
                 last = error
             if attempt + 1 < _ATTEMPTS:
                 time.sleep(_FIRST_PAUSE * 2**attempt)
-        msg = f"{self.endpoint.url}: no answer after {_ATTEMPTS} attempts: {last}"
+        msg = f"{self.endpoint.url}: no response after {_ATTEMPTS} attempts: {last}"
         raise InputError(msg) from last
 
     def _tensors(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -112,7 +112,7 @@ class RemoteEngine(CheckedEngine):
             if not isinstance(first, dict) or not _is_tensor(first, dimensions):
                 form = "[N, C, H, W]" if dimensions == 4 else "[N, K]"
                 said = escaped(repr(tensors), 300)
-                msg = f"{self.endpoint.url}: has not just one FP32 {form} among its {key}, but {said}"
+                msg = f"{self.endpoint.url}: must have exactly one FP32 {form} as its {key}, but has {said}"
                 raise InputError(msg)
             found.append(first)
         return found[0], found[1]

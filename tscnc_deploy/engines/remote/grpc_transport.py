@@ -60,7 +60,7 @@ class GrpcTransport:
         lengths = [len(raw) for raw in said.raw_output_contents]
         if shapes != [("FP32", [len(images), classes])] or lengths != [len(images) * classes * 4]:
             msg = (
-                f"{self._endpoint.url}: answered with {shapes[:3]} in {lengths[:3]} bytes instead of one FP32 "
+                f"{self._endpoint.url}: returned {shapes[:3]} in {lengths[:3]} bytes instead of one FP32 "
                 f"{[len(images), classes]}"
             )
             raise InputError(msg)
@@ -78,5 +78,5 @@ class GrpcTransport:
             said = f"{error.code().name} {escaped(error.details() or '', 300)}"
             if error.code() in _TEMPORARY:
                 raise TemporaryError(said) from error
-            msg = f"{self._endpoint.url}: refused with {said}"
+            msg = f"{self._endpoint.url}: request failed with {said}"
             raise InputError(msg) from error

@@ -16,12 +16,12 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.open_inference import HEADER_LENGTH
 from tscnc_deploy.text import escaped
 
-# What a server may say beside its logits; more is not read.
+# Bytes that a server may send besides its logits; more is not read.
 _MAX_SAID = 1 << 20
 
 
 class HttpTransport:
-    """See `Transport`; sends and asks for tensors in binary form."""
+    """See `Transport`; sends and requests tensors in binary form."""
 
     def __init__(self, endpoint: Endpoint, token: str | None, timeout: float) -> None:
         self._endpoint = endpoint
@@ -60,7 +60,7 @@ class HttpTransport:
         logits = body[int(length) :] if length.isdigit() else b""
         if first.get("datatype") != "FP32" or first.get("shape") != [len(images), classes] or len(logits) != expected:
             msg = (
-                f"{self._endpoint.url}: answered with {first.get('datatype')} {first.get('shape')} in {len(logits)} "
+                f"{self._endpoint.url}: returned {first.get('datatype')} {first.get('shape')} in {len(logits)} "
                 f"bytes instead of FP32 {[len(images), classes]} in {expected}"
             )
             raise InputError(msg)
@@ -74,16 +74,16 @@ class HttpTransport:
             response = self._connection.getresponse()
             data = response.read(most + 1)
         except (OSError, http.client.HTTPException) as error:
-            self._connection.close()  # the next request opens another
+            self._connection.close()  # the next request opens a new one
             raise TemporaryError(str(error) or type(error).__name__) from error
         if len(data) > most:
             self._connection.close()
-            msg = f"{self._endpoint.url}: answered with more than {most} bytes"
+            msg = f"{self._endpoint.url}: the response exceeds {most} bytes"
             raise InputError(msg)
         if response.status in (408, 429, 502, 503, 504):
             raise TemporaryError(f"{response.status} {_said(data)}")
         if response.status != 200:
-            msg = f"{self._endpoint.url}: refused with {response.status}: {_said(data)}"
+            msg = f"{self._endpoint.url}: request failed with {response.status}: {_said(data)}"
             raise InputError(msg)
         return data, response
 
@@ -93,11 +93,11 @@ class HttpTransport:
         except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
-            msg = f"{self._endpoint.url}: answered with something else than a JSON object: {_said(text)}"
+            msg = f"{self._endpoint.url}: the response is not a JSON object: {_said(text)}"
             raise InputError(msg)
         return document
 
 
 def _said(data: bytes) -> str:
-    """A server's words for a message, which they must not be able to steer a terminal with."""
+    """A server's response for use in a message, without control characters that could affect the terminal."""
     return escaped(data.decode("utf-8", "replace"), 300)

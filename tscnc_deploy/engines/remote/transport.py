@@ -1,4 +1,4 @@
-"""What the engine kind "remote" asks of a connection to a server."""
+"""The interface of a connection from the engine kind "remote" to a server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from tscnc_deploy.engines.base import Array
 
 
 class TemporaryError(Exception):
-    """The server cannot answer now, and may later."""
+    """The server cannot respond now, but a retry may succeed."""
 
 
 class Transport(Protocol):
     """One connection to a server, used by one thread at a time.
 
-    Both methods raise TemporaryError, or InputError for what will not change.
+    Both methods raise TemporaryError if a retry may help, otherwise InputError.
     """
 
     def metadata(self) -> dict[str, Any]:
-        """What the server says of the model: "inputs" and "outputs" with name, datatype and shape; HTTP says more."""
+        """Metadata of the model: "inputs" and "outputs" with name, datatype and shape; HTTP returns more."""
         ...
 
     def infer(self, images: Array, tensors: tuple[str, str], classes: int) -> Array:
-        """Logits [N, classes] of images; `tensors` are the names of input and output."""
+        """Logits [N, classes] of images; `tensors` holds the names of the input and the output."""
         ...

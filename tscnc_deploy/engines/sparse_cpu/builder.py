@@ -1,4 +1,4 @@
-"""Builds a network layer by layer; what can be computed together with the layer before it is fused at once."""
+"""Builds a network layer by layer, and fuses operations into the preceding layer where possible."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Factors = NDArray[np.float64]
 
 
 class Builder:
-    """The layers so far, and what the graph's names stand for.
+    """The layers built so far, and the values of the graph's names.
 
     Args:
-        model: What `onnx_file` has read.
-        signature: Of the model.
+        model: A model that `onnx.file` has read.
+        signature: The model's signature.
     """
 
     def __init__(self, model: ModelProto, signature: Signature) -> None:
@@ -41,24 +41,24 @@ class Builder:
         self.values[signature.input] = self.add(Kind.INPUT, "images", [], shape, scale=ones, bias=0 * ones)
 
     def network(self, output: str, classes: int) -> Network | None:
-        """What was built, if the output's name stands for one logit a class."""
+        """The network that was built; its output must be one logit per class."""
         logits = self.values.get(output)
         if not isinstance(logits, Activation) or self._shapes[logits.tensor] != Shape(classes, 1, 1):
             return None
         return Network(self._shapes, self._layers, logits.tensor)
 
     def shape(self, activation: Activation) -> Shape:
-        """Of one image's activations."""
+        """Shape of one image's activations."""
         return self._shapes[activation.tensor]
 
     def is_read(self, name: str) -> bool:
-        """Whether a node reads a name, or it is the output."""
+        """Whether a node reads a name, or the name is the output."""
         return self._readers[name] > 0
 
     # What a node reads
 
     def activation(self, node: NodeProto, position: int = 0, *, spatial: bool = False) -> Activation:
-        """An input that depends on the images; `spatial` refuses flattened activations of more than one pixel."""
+        """An input that depends on the images; `spatial` rejects flattened activations of more than one pixel."""
         value = self.values.get(node.input[position]) if position < len(node.input) else None
         if not isinstance(value, Activation):
             msg = f"its input {position} is not computed from the images"
@@ -81,7 +81,7 @@ class Builder:
         return value
 
     def required(self, node: NodeProto, position: int) -> NDArray[Any]:
-        """A constant input that must be there."""
+        """A required constant input."""
         value = self.stored(node, position)
         if value is None:
             msg = f"it has no input {position}"
@@ -89,7 +89,7 @@ class Builder:
         return value
 
     def weight(self, node: NodeProto, rank: int) -> Constant:
-        """The second input: a constant in float32."""
+        """The second input, which must be a float32 constant."""
         value = self.values.get(node.input[1]) if len(node.input) > 1 else None
         if isinstance(value, np.ndarray) and value.dtype != np.float32:
             msg = f"its weight is stored as {value.dtype}, not as float32"
@@ -116,7 +116,7 @@ class Builder:
     def filters(
         self, node: NodeProto, weight: SparseWeight, shape: Shape, y: Axis, x: Axis, groups: int = 1, beta: float = 1.0
     ) -> Activation:
-        """A convolution of the node's first input; beta times its third input, if there is one, is the bias."""
+        """A convolution of the node's first input; its third input, if present, times beta is the bias."""
         stored = self.stored(node, 2)
         bias = np.zeros(shape.c) if stored is None else beta * stored.astype(np.float64).reshape(-1)
         if bias.shape not in ((1,), (shape.c,)):
@@ -127,7 +127,7 @@ class Builder:
         return self.add(Kind.CONV, node.name, [source], shape, y=y, x=x, groups=groups, weight=weight, bias=bias)
 
     def affine(self, node: NodeProto, position: int, scale: Factors, bias: Factors) -> Activation:
-        """scale * input + bias per channel, folded into the layer before if nothing else reads that."""
+        """scale * input + bias per channel, folded into the preceding layer if nothing else reads its output."""
         source = self.activation(node, position, spatial=True)
         if not np.isfinite(scale).all() or not np.isfinite(bias).all():
             msg = "its constants give factors that are not finite"
@@ -139,7 +139,7 @@ class Builder:
         return Activation(made.tensor, source.flat)
 
     def clamp(self, node: NodeProto, low: float, high: float) -> Activation:
-        """The first input clamped to [low, high], by the layer before if nothing else reads that."""
+        """The first input clamped to [low, high], by the preceding layer if nothing else reads its output."""
         source = self.activation(node)
         if not low <= high:
             msg = f"it clips to [{low:g}, {high:g}]"
@@ -154,7 +154,7 @@ class Builder:
         return Activation(layer.target, source.flat)
 
     def total(self, node: NodeProto) -> Activation:
-        """The sum of two activations, by the convolution before if nothing else reads that."""
+        """The sum of two activations, computed by the preceding convolution if nothing else reads its output."""
         first, second = self.activation(node, 0), self.activation(node, 1)
         if self.shape(first) != self.shape(second) or first.flat != second.flat:
             msg = "it adds activations of different shapes"
@@ -165,7 +165,7 @@ class Builder:
             if layer is not None and layer.kind is Kind.CONV and len(layer.sources) == 1 and not layer.clamps
         ]
         if first.tensor != second.tensor and takers:
-            # The earlier convolution waits for the other summand, which finds its own input still in the cache.
+            # Delay the earlier convolution: the other summand is computed first, while its input is still in the cache.
             _, layer, other = min(takers, key=lambda taker: taker[0])
             self._layers.remove(layer)
             layer.sources.append(other.tensor)
@@ -177,11 +177,11 @@ class Builder:
         return Activation(made.tensor, first.flat)
 
     def _only_read_by(self, node: NodeProto, position: int) -> Layer | None:
-        """The layer that makes an input of a node, if nothing but the node reads it."""
+        """The layer that computes an input of a node, if only that node reads it."""
         value = self.values[node.input[position]]
         if not isinstance(value, Activation) or self._readers[node.input[position]] != 1:
             return None
-        # The same tensor may go by several names; each but the last is read once, to make the next.
+        # The same tensor may have several names; each but the last is read only once, to define the next.
         names = [
             n for n, other in self.values.items() if isinstance(other, Activation) and other.tensor == value.tensor
         ]

@@ -1,4 +1,4 @@
-"""Which layers gain from their zeros, and whether the network as a whole does."""
+"""Estimates which layers run faster because of their zeros, and whether the whole network does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tscnc_deploy.engines.sparse_cpu.network import Kind, Layer, Network
 from tscnc_deploy.files import write_atomic
 
 CROSSOVER = 0.6
-"""Density above which filters run fastest as if they were dense, four at a time, and a network in onnxruntime.
+"""Density above which a layer runs fastest as a dense one, four filters at a time, and a network in onnxruntime.
 
 Measured with benchmarks/sparse_cpu.py on an AMD EPYC with AVX-512; see its results for the machine and the figures.
 """
@@ -23,11 +23,11 @@ class LayerCost:
     """The work of a convolution or a fully connected layer.
 
     Attributes:
-        name: Of its node.
-        multiply_adds: Per image, of the dense layer.
+        name: Name of its node.
+        multiply_adds: MACs per image of the dense layer.
         density: Share of its weights that are not zero.
-        transformed: Work of the dense layer in the transformed domain, as a share of its multiply-adds; infinity where
-            the kernels for that do not apply.
+        transformed: Work of the dense layer in the transformed domain, as a share of its MACs; infinity if no kernel
+        for that applies.
     """
 
     name: str
@@ -39,7 +39,7 @@ class LayerCost:
     def runs(self) -> str:
         """ "sparse", "transformed" (dense by Winograd's algorithm, where that is less work), or "dense".
 
-        An estimate: the core decides with a finer one, which also depends on the batch.
+        This is an estimate: the core decides with a more precise model, which also depends on the batch size.
         """
         if self.density >= self.transformed:
             return "transformed"
@@ -47,7 +47,7 @@ class LayerCost:
 
 
 def layer_costs(network: Network) -> list[LayerCost]:
-    """The work of all layers that have weights, in the order in which they run."""
+    """The work of all layers that have weights, in execution order."""
     return [
         LayerCost(
             layer.name,
@@ -61,7 +61,7 @@ def layer_costs(network: Network) -> list[LayerCost]:
 
 
 def _transformed(layer: Layer, network: Network) -> float:
-    """Winograd's F(4x4, 3x3) leaves 36 of 144 multiply-adds; the transforms cost as much as a few more channels."""
+    """Winograd's F(4x4, 3x3) needs 36 of 144 MACs; the transforms cost as much as a few more channels."""
     applies = all((axis.kernel, axis.stride, axis.dilation) == (3, 1, 1) for axis in (layer.y, layer.x))
     if not applies or layer.groups != 1:
         return math.inf
@@ -70,18 +70,18 @@ def _transformed(layer: Layer, network: Network) -> float:
 
 
 def multiply_add_density(costs: list[LayerCost]) -> float:
-    """Share of a network's multiply-adds that are not with zeros, in [0, 1]."""
+    """Share of a network's MACs with non-zero weights, in [0, 1]."""
     total = sum(cost.multiply_adds for cost in costs)
     return sum(cost.multiply_adds * cost.density for cost in costs) / total if total else 0.0
 
 
 def dispatch(network: Network) -> dict[str, Any]:
-    """How the layers of a network will run, and why, as JSON."""
+    """How each layer of a network will run, and why, as JSON."""
     costs = layer_costs(network)
     density = multiply_add_density(costs)
-    rest = f"{density:.1%} of the multiply-adds are left"
+    rest = f"{density:.1%} of the MACs remain"
     if density < CROSSOVER:
-        advice = f"{rest}: this engine is the faster one"
+        advice = f"{rest}: this engine is faster than onnx-cpu"
     else:
         advice = f"{rest}, above the crossover of {CROSSOVER:.0%}: the target onnx-cpu is likely to be faster"
     layers = [

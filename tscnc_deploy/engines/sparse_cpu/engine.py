@@ -1,4 +1,4 @@
-"""The engine: a sparse or dense ONNX file run by the core."""
+"""The engine: runs a sparse or dense ONNX file with the compiled core."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from tscnc_deploy.threads import thread_count
 
 
 class SparseCpuEngine(CheckedEngine):
-    """An ONNX file whose zero weights cost no time.
+    """An ONNX file that runs without computing its zero weights.
 
-    Logits are float32 and agree with onnxruntime's up to the order of sums. The same images in the same batch give the
-    same bits for the same number of threads and the same instructions.
+    Logits are float32 and equal onnxruntime's up to the order of sums. The same images in the same batch give the same
+    bits with the same number of threads and the same instruction set.
 
     Args:
         path: Sparse or dense file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
         name: Name of the target; the file's name without its suffix by default.
         instructions: "auto", or one of `library.INSTRUCTIONS` to force it.
-        threads: Threads of one call; None takes `threads.thread_count`.
+        threads: Threads of one call; None uses `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
-        batch_max: Longer batches are split, and sooner where they would take too much memory, see `onnx_memory`. A file
-            with a fixed batch size overrides both.
-        read: Gives the file's content.
+        batch_max: Longer batches are split, and shorter ones too if they would need too much memory, see `onnx.memory`.
+        A file with a fixed batch size overrides both.
+        read: Returns the file's content.
 
     Raises:
-        InputError: The file is missing, no ONNX file, truncated, hostile, no image classifier, or holds an operator
-            that this engine does not run; the message names the node and the target to use instead.
-        UnavailableError: The core was not built, or the processor lacks the instructions.
+        InputError: The file is missing, truncated, malicious, not an ONNX file, not an image classifier, or contains an
+        operator that this engine does not support; the message names the node and the target to use instead.
+        UnavailableError: The core was not built, or the processor lacks the instruction set.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class SparseCpuEngine(CheckedEngine):
         )
 
     def describe(self, images: int = 1) -> dict[str, Any]:
-        """How the core computes `images` images at once (a power of two up to the lanes of a vector), step by step."""
+        """The core's steps to compute `images` images at once, which is a power of two up to the vector width."""
         return self._core.describe(images)
 
     def _run(self, images: Array) -> Array:

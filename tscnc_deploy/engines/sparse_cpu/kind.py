@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 def export_engine(
     model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids
 ) -> EngineFiles:
-    """Writes model.onnx and model.dense.onnx, and dispatch.json, which says how each layer will run and why.
+    """Writes model.onnx, model.dense.onnx and dispatch.json, which lists how each layer will run and why.
 
-    Needs no compiled core: a machine that cannot run the engine can export it. See `registry.export_engine`.
+    Does not need the compiled core: a machine that cannot run the engine can export it. See `registry.export_engine`.
     """
     files = onnxruntime.export_engine(model, target, folder, input_shape=input_shape, aids=aids)
     written = read_onnx(files.model)
-    # Lowering refuses here, not on the machine that opens it, what the engine does not run.
+    # Lowering finds unsupported operators now rather than on the machine that opens the file.
     write_dispatch(lower(written, files.model), folder / "dispatch.json")
     return files
 
@@ -37,7 +37,7 @@ def export_engine(
 def open_engine(
     folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
 ) -> SparseCpuEngine:
-    """Opens model.onnx as the target says, see `registry.open_engine`; an ONNX file needs no rebuilding."""
+    """Opens model.onnx, see `registry.open_engine`; `rebuild` has no effect on an ONNX file."""
     return SparseCpuEngine(
         folder / "model.onnx",
         name=target.name,
@@ -50,7 +50,7 @@ def open_engine(
 
 
 def can_export(target: Target) -> str | None:
-    """Nothing: the files are written anywhere, see `registry.can_export`."""
+    """None, as the files can be written on any machine, see `registry.can_export`."""
     return None
 
 

@@ -19,7 +19,7 @@ from tscnc_deploy.engines.base import Array
 from tscnc_deploy.errors import InputError, UnavailableError
 
 INSTRUCTIONS = ("auto", "avx512", "avx2", "neon", "portable")
-"""Names of instruction sets; "auto" takes the best that the processor has."""
+"""Names of instruction sets; "auto" uses the best one that the processor supports."""
 
 _VERSION = 1
 _MESSAGE_BYTES = 512
@@ -29,20 +29,20 @@ _INSTALL = (
 
 
 def instructions_for(name: str) -> str:
-    """The instruction set that runs here under a name of `INSTRUCTIONS`.
+    """The instruction set that a name of `INSTRUCTIONS` selects on this machine.
 
     Raises:
-        UnavailableError: The core was not built, or this processor lacks the instructions.
+        UnavailableError: The core was not built, or this processor lacks the instruction set.
     """
     found = _library().scpu_instructions(name.encode())
     if found is None:
-        msg = f'this processor does not have the instructions {name!r}; use instructions = "auto"'
+        msg = f'this processor does not support instructions = "{name}"; use instructions = "auto"'
         raise UnavailableError(msg)
     return bytes(found).decode()
 
 
 def peak_multiply_adds(instructions: str = "auto", seconds: float = 0.2) -> float:
-    """Multiply-adds a second of one thread that does nothing else: the best of several short runs."""
+    """Peak MACs per second of one thread: the best of several short runs."""
     name = instructions_for(instructions).encode()
     rounds, best, end = 100_000, 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -61,7 +61,7 @@ class Core:
         threads: Threads of one call, from 1 to 256.
 
     Raises:
-        InputError: The program is not sound.
+        InputError: The program is invalid.
         UnavailableError: See `instructions_for`.
     """
 
@@ -81,7 +81,7 @@ class Core:
             self._library.scpu_close(self._handle)
 
     def run(self, images: Array, classes: int) -> Array:
-        """Logits [N, classes] of contiguous images [N, C, H, W]; both must be those of the program.
+        """Logits [N, classes] of contiguous images [N, C, H, W]; both shapes must match the program.
 
         Raises:
             InputError: The activations do not fit in memory.
@@ -96,12 +96,12 @@ class Core:
         return logits
 
     def describe(self, images: int) -> dict[str, Any]:
-        """How `images` images at once are computed: layouts, tiles, and the time each step has taken so far."""
+        """How `images` images are computed at once: layouts, tiles, and the time that each step has taken so far."""
         needed = self._library.scpu_describe(self._handle, images, None, 0)
         if not needed:
-            msg = f"there is no plan for {images} images at once; ask for a power of two up to the lanes of a vector"
+            msg = f"cannot plan for {images} images at once; use a power of two up to the vector width"
             raise InputError(msg)
-        # The times may have grown by a few digits when the text is written.
+        # The times may have grown by a few digits by the time the text is written.
         text = ctypes.create_string_buffer(needed + 4096)
         self._library.scpu_describe(self._handle, images, text, len(text))
         return json.loads(text.value)
@@ -117,7 +117,7 @@ def _library() -> ctypes.CDLL:
         msg = f"the core of the engine sparse-cpu {reason}; {_INSTALL}"
         raise UnavailableError(msg) from error
     if library.scpu_version() != _VERSION:
-        msg = f"the core of the engine sparse-cpu is of another version than this package; {_INSTALL}"
+        msg = f"the core of the engine sparse-cpu does not match the version of this package; {_INSTALL}"
         raise UnavailableError(msg)
     pointer, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
     library.scpu_instructions.argtypes, library.scpu_instructions.restype = [text], text

@@ -1,4 +1,4 @@
-"""From an ONNX graph to the layers that the core runs: constants and norms folded, additions and clamps fused."""
+"""Lowers an ONNX graph to the layers of the core: folds constants and norms, and fuses additions and clamps."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tscnc_deploy.errors import InputError
 def lower(model: ModelProto, path: Path) -> Network:
     """The layers of an image classifier.
 
-    Batch norms, and multiplications and additions of constants, are folded into the convolution, the normalisation or
-    the elementwise layer before them where that has no other reader; additions and clamps are computed with the
-    convolution whose result they take. Folding is done in float64 and rounded to float32.
+    Batch norms, and multiplications and additions of constants, are folded into the preceding convolution,
+    normalisation or elementwise layer if its output has no other reader. Additions and clamps are computed together
+    with the convolution whose result they use. Folding uses float64 and rounds to float32.
 
     Args:
-        model: What `onnx_file` has read, with sparse or dense weights.
+        model: A model that `onnx.file` has read, with sparse or dense weights.
         path: Its file, for messages.
 
     Raises:
-        InputError: It is no image classifier, or holds a node that this engine does not run; the message names the
-            node and the target to use instead.
+        InputError: It is not an image classifier, or contains a node that this engine does not support; the message
+        names the node and the target to use instead.
     """
     signature = signature_of(model, path)
     builder = Builder(model, signature)
@@ -37,13 +37,13 @@ def lower(model: ModelProto, path: Path) -> Network:
             _lower(builder, node)
         except (RefusedError, WindowError) as reason:
             msg = (
-                f"{path}: node {node.name!r} ({node.op_type}): {reason}; the engine sparse-cpu does not run it, use "
-                "the target onnx-cpu"
+                f"{path}: node {node.name!r} ({node.op_type}): {reason}; the engine sparse-cpu does not support "
+                "it, use the target onnx-cpu"
             )
             raise InputError(msg) from None
     network = builder.network(signature.output, signature.classes)
     if network is None:
-        msg = f"{path}: its output does not hold {signature.classes} logits an image, computed from the images"
+        msg = f"{path}: its output must be {signature.classes} logits per image, computed from the images"
         raise InputError(msg)
     return network
 
@@ -51,7 +51,7 @@ def lower(model: ModelProto, path: Path) -> Network:
 def _lower(builder: Builder, node: NodeProto) -> None:
     if node.op_type not in OPERATORS:
         quantised = "Quantize" in node.op_type or node.op_type.endswith("Integer") or node.op_type.startswith("QLinear")
-        msg = "it is quantised arithmetic" if quantised else "there is no kernel for it"
+        msg = "it is quantised arithmetic" if quantised else "it has no kernel"
         raise RefusedError(msg)
     if any(name and builder.is_read(name) for name in node.output[1:]):
         msg = "its second output is read"

@@ -1,4 +1,4 @@
-"""What the sparse CPU engine computes, layer by layer: the form between an ONNX graph and the core's program."""
+"""The layers of the sparse CPU engine: the intermediate representation between an ONNX graph and the core's program."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Axis:
-    """A window along one axis; `pad` counts what lies before the first element."""
+    """A window along one axis; `pad` is the padding before the first element."""
 
     kernel: int
     stride: int = 1
@@ -50,13 +50,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class SparseWeight:
-    """The non-zeros of [filters, fan_in] weights, by filter and then by position.
+    """The non-zeros of [filters, fan_in] weights, ordered by filter and then by position.
 
     Attributes:
         starts: uint32 [filters + 1]; filter f has the entries starts[f] to starts[f + 1].
         positions: uint32, ascending within a filter; linear in (channel, ky, kx).
         values: float32.
-        fan_in: Positions of a filter.
+        fan_in: Number of positions of a filter.
     """
 
     starts: Counts
@@ -66,7 +66,7 @@ class SparseWeight:
 
     @classmethod
     def from_entries(cls, indices: NDArray[np.int64], values: Floats, filters: int, fan_in: int) -> SparseWeight:
-        """From ascending linear indices into [filters, fan_in]; zeros among the values are dropped."""
+        """Creates it from ascending linear indices into [filters, fan_in]; drops zeros among the values."""
         kept = values != 0
         indices, values = indices[kept], values[kept]
         starts = np.searchsorted(indices, np.arange(filters + 1, dtype=np.int64) * fan_in)
@@ -75,7 +75,7 @@ class SparseWeight:
 
     @classmethod
     def from_dense(cls, weight: Floats) -> SparseWeight:
-        """From a dense array whose first axis counts the filters."""
+        """Creates it from a dense array with the filters along the first axis."""
         flat = weight.reshape(-1)
         indices = np.flatnonzero(flat)
         return cls.from_entries(indices, flat[indices], len(weight), math.prod(weight.shape[1:]))
@@ -87,11 +87,11 @@ class SparseWeight:
 
     @property
     def density(self) -> float:
-        """Share of the positions that hold a non-zero."""
+        """Share of the positions with a non-zero."""
         return len(self.values) / (self.filters * self.fan_in)
 
     def scaled(self, factors: NDArray[np.float64]) -> SparseWeight:
-        """Each filter times its factor; what becomes zero is dropped."""
+        """Multiplies each filter by its factor; drops values that become zero."""
         starts = self.starts.astype(np.int64)
         owner = np.repeat(np.arange(self.filters, dtype=np.int64), starts[1:] - starts[:-1])
         values = (self.values * factors[owner]).astype(np.float32)
@@ -100,19 +100,19 @@ class SparseWeight:
 
 @dataclass
 class Layer:
-    """One operation of the core; which fields count depends on `kind`.
+    """One operation of the core; which fields apply depends on `kind`.
 
     Attributes:
-        kind: What is computed.
-        sources: Tensors that are read; the second one of a convolution or an elementwise layer is added.
-        target: Tensor that is written.
-        name: Of the ONNX node, for messages and reports.
-        y: Window along the height, of CONV and MAX_POOL.
-        x: The same along the width.
-        groups: Of CONV.
-        weight: Of CONV.
-        scale: Per channel, of INPUT and ELEMENTWISE.
-        bias: Per channel, of INPUT, CONV and ELEMENTWISE.
+        kind: The operation.
+        sources: Tensors to read; the second one of a convolution or an elementwise layer is added.
+        target: Tensor to write.
+        name: Name of the ONNX node, for messages and reports.
+        y: Window along the height; CONV and MAX_POOL.
+        x: Window along the width; CONV and MAX_POOL.
+        groups: Number of groups; CONV.
+        weight: The weights; CONV.
+        scale: Factor per channel; INPUT and ELEMENTWISE.
+        bias: Summand per channel; INPUT, CONV and ELEMENTWISE.
         low: CONV and ELEMENTWISE clamp their result to [low, high].
         high: See `low`.
     """
@@ -138,12 +138,12 @@ class Layer:
 
 @dataclass
 class Network:
-    """Layers in the order in which they run; the first is INPUT.
+    """Layers in execution order; the first is INPUT.
 
     Attributes:
-        shapes: Of every tensor.
-        layers: What is computed.
-        output: Tensor that holds the logits.
+        shapes: Shape of every tensor.
+        layers: The layers.
+        output: Tensor that contains the logits.
     """
 
     shapes: list[Shape]

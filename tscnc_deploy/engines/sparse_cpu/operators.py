@@ -1,4 +1,4 @@
-"""The ONNX operators that the sparse CPU engine runs, one function each."""
+"""The ONNX operators that the sparse CPU engine supports, one function each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _conv(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
         msg = f"its weight of shape {list(weight.shape)} in {groups} groups does not fit {source.c} channels"
         raise RefusedError(msg)
     if list(attributes.get("kernel_shape", kernel)) != kernel:
-        msg = "its kernel_shape is not that of its weight"
+        msg = "its kernel_shape differs from that of its weight"
         raise RefusedError(msg)
     y, x, height, width = windows(attributes, kernel, source)
     return builder.filters(node, filters_of(weight), Shape(filters, height, width), y, x, groups)
@@ -42,7 +42,7 @@ def _gemm(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
 
 
 def _linear(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
-    """A fully connected layer is a convolution whose kernel is as large as the image."""
+    """A fully connected layer, as a convolution whose kernel is as large as the image."""
     source = builder.activation(node)
     image = builder.shape(source)
     if not source.flat:
@@ -53,7 +53,7 @@ def _linear(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
         weight = transposed(weight)
     classes, features = weight.shape
     if features != image.size:
-        msg = f"its weight takes {features} features, but there are {image.size}"
+        msg = f"its weight expects {features} features, but its input has {image.size}"
         raise RefusedError(msg)
     filters = filters_of(weight)
     if attributes.get("alpha", 1.0) != 1:
@@ -140,7 +140,7 @@ def _max_pool(builder: Builder, node: NodeProto, attributes: Attributes) -> Valu
 
 
 def _average_pool(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
-    """A convolution of each channel with equal weights."""
+    """Average pooling, as a convolution of each channel with equal weights."""
     shape = builder.shape(builder.activation(node, spatial=True))
     kernel = attributes.get("kernel_shape", ())
     y, x, height, width = windows(attributes, kernel, shape)
@@ -160,7 +160,7 @@ def _mean(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
         stored = builder.stored(node, 1)
         axes = attributes.get("axes", ()) if stored is None else stored.reshape(-1).tolist()
         if {axis % 4 for axis in axes} != {2, 3} or source.flat:
-            msg = f"it averages the axes {list(axes)}, not height and width"
+            msg = f"it averages over the axes {list(axes)}, not over height and width"
             raise RefusedError(msg)
         keep = bool(attributes.get("keepdims", 1))
     made = builder.add(Kind.MEAN, node.name, [source], Shape(builder.shape(source).c, 1, 1))
@@ -173,7 +173,7 @@ def _concat(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
     flat = sources[0].flat
     alike = {(source.flat, shape.h, shape.w) for source, shape in zip(sources, shapes, strict=True)}
     if attributes.get("axis", 1) not in (1, -1 if flat else -3) or len(alike) != 1:
-        msg = "it joins other things than channels"
+        msg = "it concatenates along another axis than the channels"
         raise RefusedError(msg)
     joined = Shape(sum(shape.c for shape in shapes), shapes[0].h, shapes[0].w)
     return Activation(builder.add(Kind.CONCAT, node.name, sources, joined).tensor, flat)
@@ -196,13 +196,13 @@ def _reshape(builder: Builder, node: NodeProto, _: Attributes) -> Value:
             return Activation(source.tensor, flat=True)
         if sizes[1:] == [shape.c, shape.h, shape.w]:
             return Activation(source.tensor)
-    msg = f"it gives the shape {sizes}, which is neither the image's nor flat"
+    msg = f"it returns the shape {sizes}, which is neither the image's nor flat"
     raise RefusedError(msg)
 
 
 def _same(builder: Builder, node: NodeProto, _: Attributes) -> Value:
     if node.input[0] not in builder.values:
-        msg = f"its input {node.input[0]!r} is not there"
+        msg = f"its input {node.input[0]!r} is not defined"
         raise RefusedError(msg)
     return builder.values[node.input[0]]
 
@@ -214,7 +214,7 @@ def _constant(_: Builder, node: NodeProto, attributes: Attributes) -> Value:
         for key in (name, f"{name}s"):
             if key in attributes:
                 return np.array(attributes[key], dtype)
-    msg = f"its output {node.output[0]!r} holds no number"
+    msg = f"its output {node.output[0]!r} is empty"
     raise RefusedError(msg)
 
 

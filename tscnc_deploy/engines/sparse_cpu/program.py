@@ -1,4 +1,4 @@
-"""Writes a network as the program that the core reads and checks; csrc/program.cpp is the other side of the form."""
+"""Writes a network as the program that the core reads and checks; csrc/program.cpp reads this format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tscnc_deploy.engines.sparse_cpu.network import Axis, Kind, Layer, Network
 
 _MAGIC = int.from_bytes(b"SCPU", "little")
 VERSION = 1
-"""Of the form; the core refuses any other."""
+"""Version of the format; the core refuses any other."""
 
 Words = NDArray[np.uint32]
 
@@ -18,8 +18,8 @@ def write_program(network: Network) -> bytes:
     """The program of a network: 32-bit little-endian words, first the structure, then the arrays it refers to.
 
     Layout: magic, version, number of tensors, number of layers, output tensor; per tensor its channels, height and
-    width; per layer its kind, target, sources and what the kind needs; then biases, scales and weights. An array is
-    referred to by the number of its first word.
+    width; per layer its kind, target, sources and the fields of the kind; then biases, scales and weights. An array is
+    referred to by the index of its first word.
     """
     head: list[int] = [_MAGIC, VERSION, len(network.shapes), len(network.layers), network.output]
     for shape in network.shapes:

@@ -1,4 +1,4 @@
-"""What the names of an ONNX graph stand for while it is lowered."""
+"""The values of the names in an ONNX graph during lowering."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tscnc_deploy.engines.sparse_cpu.network import SparseWeight
 
 
 class RefusedError(Exception):
-    """Why a node cannot be run; `lowering` adds the file, the node and what to use instead."""
+    """Why a node is not supported; `lowering` adds the file, the node and what to use instead."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class SparseConstant:
-    """A sparse initializer: its shape, ascending linear indices, and the values there."""
+    """A sparse initializer: its shape, ascending linear indices, and the values at these indices."""
 
     shape: tuple[int, ...]
     indices: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The windows of an ONNX convolution or pooling node, and how many of them there are."""
+"""The windows of an ONNX convolution or pooling node, and their number."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from tscnc_deploy.engines.sparse_cpu.network import Axis, Shape
 
 
 class WindowError(ValueError):
-    """Windows that the operator does not define, or that find no place."""
+    """The windows are not defined for the operator, or do not fit."""
 
 
 def windows(attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape) -> tuple[Axis, Axis, int, int]:
     """The axes of height and width, and the height and width of the result.
 
     Args:
-        attributes: Of the node: strides, dilations, pads, auto_pad, ceil_mode; ONNX's defaults if absent.
+        attributes: The node's strides, dilations, pads, auto_pad and ceil_mode; ONNX's defaults if absent.
         kernel: (height, width) of a window.
-        image: What the windows move over.
+        image: (height, width) that the windows move over.
 
     Raises:
         WindowError: The attributes are not those of two axes, or no window fits.
@@ -44,10 +44,10 @@ def windows(attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape) 
             before = after = 0
         room = size + before + after - reach
         if min(before, after, room) < 0:
-            msg = f"no window of {kernel[axis]} fits into {size} pixels"
+            msg = f"a window of {kernel[axis]} does not fit into {size} pixels"
             raise WindowError(msg)
         count = room // strides[axis] + 1
-        # A last window that is cut off counts only if it begins on the image or the padding before it.
+        # A truncated last window counts only if it starts in the image or the padding before it.
         if ceil and room % strides[axis] and count * strides[axis] < size + before:
             count += 1
         axes.append((Axis(kernel[axis], strides[axis], dilations[axis], before), count))

@@ -1,4 +1,4 @@
-"""Whether this machine can build and run TensorRT engines, and what it lacks."""
+"""Whether this machine can build and run TensorRT engines, and what is missing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def can_export(target: Target) -> str | None:
     if problem or target.capabilities or library.gpu_capability():
         return problem
     if target.engine == "tensorrt":
-        return "tensorrt builds an engine on the GPU that runs it, and there is none; tensorrt-rtx needs none to build"
-    return "its capabilities name no GPU, so it is built for this machine's, and there is none; name some, such as SM89"
+        return "tensorrt builds an engine on the GPU that runs it, and no GPU is found; tensorrt-rtx builds without one"
+    return "its capabilities are empty, which means this machine's GPU, and no GPU is found; add some, such as SM89"
 
 
 def can_run(target: Target) -> str | None:
@@ -23,7 +23,7 @@ def can_run(target: Target) -> str | None:
         return problem
     gpu = library.gpu_capability()
     if gpu is None:
-        return "needs an NVIDIA GPU, and torch sees none"
+        return "needs an NVIDIA GPU, and torch finds none"
     if target.capabilities and gpu not in target.capabilities and not target.portable:
         return f"this machine's GPU, {library.gpu_name()}, is {gpu}; add it to the target's capabilities"
     return None

@@ -1,4 +1,4 @@
-"""From an ONNX file to a serialized engine, and what TensorRT says it made of it."""
+"""Builds a serialized engine from an ONNX file, and reads back what TensorRT built."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tscnc_deploy.files import Read, read_file, write_atomic
 
 @dataclass(frozen=True)
 class Built:
-    """A serialized engine and what is known of it."""
+    """A serialized engine and the facts about it."""
 
     plan: bytes = field(repr=False)
     facts: Facts
@@ -38,17 +38,18 @@ class Built:
 def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file) -> Built:
     """Builds the engine of an ONNX file.
 
-    The graph alone says which types are computed in (the network is strongly typed), and TF32 is off. The batch is
-    free between the bounds of the target.
+    Only the graph determines the types of the arithmetic (the network is strongly typed), and TF32 is off. The batch
+    size is dynamic between the bounds of the target.
 
     Args:
-        graph: Dense ONNX file with one float32 input and one float32 output; TensorRT's parser knows no sparse ones.
-        target: Says which library, which GPUs and which batches; its precision is not read here.
+        graph: Dense ONNX file with one float32 input and one float32 output; TensorRT's parser does not support
+        sparse ones.
+        target: Determines the library, the GPUs and the batch sizes; its precision is not used here.
         aids: Timing cache and progress.
-        read: Gives the file's content.
+        read: Returns the file's content.
 
     Raises:
-        InputError: The file is refused, by this package or by TensorRT's parser, or no engine can be built from it.
+        InputError: This package or TensorRT's parser refuses the file, or no engine can be built from it.
         UnavailableError: The library is missing.
         StorageError: The timing cache cannot be written.
     """
@@ -72,7 +73,7 @@ def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file)
         raise InputError(msg)
     plan = bytes(plan)
     gpu = library.gpu_capability()
-    # Without a GPU an engine cannot be opened, and the builder's own log is the account of it.
+    # Without a GPU the engine cannot be opened, and the builder's log is the only source of information.
     opened = lib.Runtime(log).deserialize_cuda_engine(plan) if gpu else None
     layers = inspect(lib, opened) if opened else read_log(log.kept)
     facts = Facts(
@@ -97,12 +98,12 @@ def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file)
 def layer_facts(
     model: ModelProto, layers: list[InspectedLayer], messages: list[str] | None = None
 ) -> tuple[LayerFacts, ...]:
-    """What TensorRT says of each convolution and linear layer of a graph.
+    """What TensorRT reports about each convolution and linear layer of a graph.
 
     Args:
         model: The graph.
-        layers: The engine's.
-        messages: The builder's, which name the layers that run sparse where the inspector does not.
+        layers: Layers of the engine.
+        messages: Messages of the builder, which list the layers that run sparse if the inspector does not.
     """
     nodes = model.graph.node
     uses = {weight: nodes[place] for place, weight in reversed(weighted_nodes(model.graph).items())}
@@ -127,7 +128,7 @@ def layer_facts(
 
 
 def fits_2_4(weight: np.ndarray[Any, Any], axis: int) -> bool:
-    """Whether at most 2 of every 4 weights along an axis are not zero, and the axis is one of whole groups."""
+    """Whether at most 2 of every 4 weights along an axis are non-zero; False if 4 does not divide the axis."""
     if weight.shape[axis] % 4:
         return False
     groups = np.moveaxis(weight != 0, axis, -1).reshape(-1, 4)
@@ -135,7 +136,7 @@ def fits_2_4(weight: np.ndarray[Any, Any], axis: int) -> bool:
 
 
 def _flags(lib: ModuleType) -> int:
-    # TensorRT 11 is always strongly typed and ignores the flag; 10 needs it, or it would choose types by itself.
+    # TensorRT 11 is always strongly typed and ignores the flag; without it, TensorRT 10 would choose the types.
     flag = lib.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
     return 0 if flag is None else 1 << int(flag)
 
@@ -151,11 +152,11 @@ def _parse(lib: ModuleType, data: bytes, graph: Path, network: Any, log: Any) ->
 
 def _configure(lib: ModuleType, builder: Any, signature: Signature, target: Target) -> Any:
     config = builder.create_builder_config()
-    # TF32 is on by default and would make fp32 a lie.
+    # TF32 is on by default, and would not be true fp32.
     config.clear_flag(lib.BuilderFlag.TF32)
     if target.sparse:
         config.set_flag(lib.BuilderFlag.SPARSE_WEIGHTS)
-    # Layers with their types, for the inspector and for the log.
+    # Include the types of the layers in the inspector's output and in the log.
     config.profiling_verbosity = lib.ProfilingVerbosity.DETAILED
     profile = builder.create_optimization_profile()
     shapes = [(batch, *signature.input_shape) for batch in _batches(signature, target)]
@@ -180,7 +181,7 @@ def _batches(signature: Signature, target: Target) -> tuple[int, int, int]:
 
 def _read_timing_cache(config: Any, path: Path) -> None:
     stored = path.read_bytes() if path.is_file() else b""
-    # A cache of another GPU or version is of no use; TensorRT says so and measures anew.
+    # TensorRT logs that it ignores a cache of another GPU or version, and measures again.
     if not config.set_timing_cache(config.create_timing_cache(stored), ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
@@ -197,7 +198,7 @@ def _workspace(messages: list[str]) -> int | None:
 
 
 def _picked_sparse(messages: list[str]) -> set[str] | None:
-    """Names of the layers that the builder says it runs sparse; None if it says nothing."""
+    """Names of the layers that run sparse according to the builder; None if it logs nothing about it."""
     lines = [text for text in messages if "picked sparse implementation" in text]
     if not lines:
         return None
@@ -207,7 +208,7 @@ def _picked_sparse(messages: list[str]) -> set[str] | None:
 
 @contextmanager
 def _monitored(lib: ModuleType, config: Any, aids: ExportAids) -> Iterator[None]:
-    """Reports the builder's progress; an interrupt stops the builder first and is raised when it has returned."""
+    """Reports the builder's progress; an interrupt first stops the builder and is raised after it has returned."""
 
     class Monitor(lib.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -223,7 +224,7 @@ def _monitored(lib: ModuleType, config: Any, aids: ExportAids) -> Iterator[None]
             self.steps.pop(phase_name, None)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            # An exception must not travel through TensorRT, which is no Python.
+            # An exception must not propagate through TensorRT's C++ code.
             try:
                 if phase_name in self.steps and self.caught is None:
                     aids.progress(step + 1, self.steps[phase_name], phase_name.lower())

@@ -1,4 +1,4 @@
-"""A TensorRT engine at work: torch holds its buffers on the GPU, and one stream carries everything."""
+"""Runs a TensorRT engine: torch allocates its buffers on the GPU, and all work uses one stream."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tscnc_deploy.errors import InputError
 if TYPE_CHECKING:
     pass
 
-# Each recorded batch size holds an execution context of its own, and with it a workspace on the GPU.
+# Each recorded batch size has its own execution context, and with it a workspace on the GPU.
 _MAX_GRAPHS = 4
 
 
 class TensorRTEngine(CheckedEngine):
     """A deserialized engine on the GPU that torch uses.
 
-    Its precision is read back from the engine itself. Batch sizes that come a second time are recorded as CUDA graphs,
-    the first few of them, and replayed from then on.
+    Its precision is read back from the engine itself. The first few batch sizes that occur a second time are recorded
+    as CUDA graphs and replayed from then on.
 
     Args:
         plan: A serialized engine whose digest was checked.
-        facts: What is known of it.
-        target: What it was built for.
-        source: Where it came from, for messages.
+        facts: The facts about it.
+        target: Target that it was built for.
+        source: Its origin, for messages.
 
     Raises:
-        InputError: TensorRT does not open it, or it has other inputs and outputs than it should.
+        InputError: TensorRT does not open it, or its inputs and outputs do not match the facts.
     """
 
     def __init__(self, plan: bytes, facts: Facts, target: Target, source: str) -> None:
@@ -49,7 +49,7 @@ class TensorRTEngine(CheckedEngine):
             msg = f"{source}: {target.engine} {lib.__version__} does not open it: {reasons(log)}"
             raise InputError(msg)
         self._lib = lib
-        self._log = log  # TensorRT keeps no reference of its own to it
+        self._log = log  # TensorRT does not keep a reference to it
         self._source = source
         self._input, self._output = self._names(facts)
         batch_min, _, batch_max = facts.batch
@@ -102,7 +102,7 @@ class TensorRTEngine(CheckedEngine):
     def _can_record(self, count: int) -> bool:
         if not self._record or count not in self._seen or len(self._graphs) == _MAX_GRAPHS:
             return False
-        # TensorRT-RTX may have kernels to compile first; TensorRT does not have the question.
+        # TensorRT-RTX may have to compile kernels first; TensorRT does not have this attribute.
         asks = getattr(self._context, "is_stream_capturable", None)
         return asks is None or bool(asks(self._stream.cuda_stream))
 
@@ -127,7 +127,7 @@ class TensorRTEngine(CheckedEngine):
     def _new_context(self) -> Any:
         if self.spec.kind == "tensorrt-rtx":
             config = self._engine.create_runtime_config()
-            # By default kernels are exchanged for better ones while the engine runs, and logits would change with them.
+            # By default kernels are replaced by better ones while the engine runs, which would change the logits.
             config.dynamic_shapes_kernel_specialization_strategy = (
                 self._lib.DynamicShapesKernelSpecializationStrategy.EAGER
             )

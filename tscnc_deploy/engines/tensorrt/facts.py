@@ -1,4 +1,4 @@
-"""engine.json: what is known of an engine without opening it, and the digest without which it is never opened."""
+"""engine.json: facts about an engine without opening it, and the digest that is checked before it is opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.files import Read, read_file, write_atomic
 from tscnc_deploy.text import escaped
 
-# No engine of a network that this package builds has more layers than fit.
+# Enough for the layers of any network that this package builds.
 _MAX_JSON = 1 << 20
 
 Name = Annotated[str, Field(max_length=1000)]
@@ -21,22 +21,22 @@ Size = Annotated[int, Field(ge=1, le=1 << 31)]
 
 
 class Entry(BaseModel):
-    """A part of engine.json: unknown keys, wrong types and values out of range are refused."""
+    """A part of engine.json; rejects unknown keys, wrong types and values out of range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LayerFacts(Entry):
-    """A convolution or a linear layer of the engine.
+    """A convolution or linear layer of the engine.
 
     Attributes:
-        name: Of its weight, which is also the PyTorch parameter's.
-        node: Of the graph's node that uses the weight.
+        name: Name of its weight, which is also the name of the PyTorch parameter.
+        node: Name of the graph's node that uses the weight.
         elements: Number of weights, zeros included.
-        precision: That it computes in, as TensorRT says of the built engine; "unknown" where it does not say.
+        precision: Precision of its arithmetic in the built engine, as TensorRT reports it; otherwise "unknown".
         fits_2_4: Whether at most 2 of every 4 weights along the input channels are not zero, so that sparse tensor
-            cores can be used.
-        sparse_kernel: Whether TensorRT uses them; None where it does not say, or decides when the engine is opened.
+        cores can be used.
+        sparse_kernel: Whether TensorRT uses them; None if it does not report that, or decides when opening the engine.
     """
 
     name: Name
@@ -48,19 +48,19 @@ class LayerFacts(Entry):
 
 
 class Facts(Entry):
-    """Everything that is known of how an engine was built.
+    """How an engine was built.
 
     Attributes:
         library: "tensorrt" or "tensorrt-rtx".
-        version: Of that library, which is also the only one that opens the engine.
+        version: Version of that library, the only one that opens the engine.
         made_for: Compute capabilities of the GPUs that it was built for.
-        hardware: Where an engine of tensorrt may run: "this-gpu", "same-capability" or "ampere-and-newer".
-        gpu: Name of the GPU that it was built on; None if on none.
+        hardware: Where a tensorrt engine may run: "this-gpu", "same-capability" or "ampere-and-newer".
+        gpu: Name of the GPU that it was built on; None if built without a GPU.
         input_shape: (C, H, W).
         classes: K.
         batch: Smallest, optimal and largest batch of its optimisation profile.
         layers: Convolutions and linear layers in the order of the graph.
-        workspace_bytes: Memory on the GPU that it needs beside its weights; None where TensorRT does not say.
+        workspace_bytes: GPU memory that it needs besides its weights; None if TensorRT does not report it.
         timing_cache: SHA-256 of the timing cache after the build; None if none was used.
         plan: SHA-256 of the engine's file.
         plan_bytes: Its length.
@@ -96,13 +96,13 @@ def read_facts(path: Path, read: Read = read_file) -> Facts:
     """Reads what `write_facts` wrote.
 
     Raises:
-        InputError: The file is missing, no JSON, or not of this form.
+        InputError: The file is missing, is not JSON, or does not have this form.
     """
     try:
         return Facts.model_validate_json(read(path, _MAX_JSON))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        # A stranger's key must not steer a terminal.
+        # A key from an untrusted file must not send control characters to the terminal.
         key = escaped(".".join(str(part) for part in first["loc"]))
         msg = f"{path}: does not describe a TensorRT engine: {key and f'{key}: '}{first['msg']}"
         raise InputError(msg) from error

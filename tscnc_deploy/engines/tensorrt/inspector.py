@@ -1,7 +1,7 @@
-"""What TensorRT says of the layers of an engine it built, in either of the two forms in which it says it.
+"""Reads what TensorRT reports about the layers of an engine that it built, in either of two forms.
 
-The engine inspector gives JSON, but it needs an engine that was opened, and that needs a GPU. The builder logs the same
-account as lines of text, which is all there is where an engine was built without a GPU.
+The engine inspector returns JSON, but needs an open engine, which requires a GPU. The builder logs the same information
+as lines of text, the only source if an engine was built without a GPU.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-# How the versions of TensorRT have written types, in whatever is called "Datatype", "Format/Datatype" or "Type".
+# How versions of TensorRT write types in the fields "Datatype", "Format/Datatype" and "Type".
 _TYPES = (
     ("fp32", re.compile(r"\b(float|fp32|float32)\b", re.IGNORECASE)),
     ("fp16", re.compile(r"\b(half|fp16|float16)\b", re.IGNORECASE)),
@@ -32,7 +32,7 @@ _TENSOR = re.compile(r"Dimensions: \[(?P<sizes>[\d,\- ]*)\].*?(?:Format/)?Dataty
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a layer: its number of elements (negative where a size is free) and its precision, such as "fp16"."""
+    """A tensor of a layer: its number of elements (negative if a size is dynamic) and its precision, such as "fp16"."""
 
     elements: int
     precision: str
@@ -43,12 +43,12 @@ class InspectedLayer:
     """A layer of an engine.
 
     Attributes:
-        name: TensorRT's own name for it.
-        type: What kind of kernel it is.
-        onnx_names: The nodes of the ONNX graph that went into it.
+        name: TensorRT's name for it.
+        type: Kind of kernel.
+        onnx_names: The nodes of the ONNX graph that were fused into it.
         inputs: Activations that it reads.
-        constants: Weights that it holds.
-        sparse: Whether its kernel skips zeros in a 2:4 pattern; None if TensorRT does not say.
+        constants: Weights that it contains.
+        sparse: Whether its kernel skips zeros in a 2:4 pattern; None if TensorRT does not report it.
     """
 
     name: str
@@ -59,10 +59,10 @@ class InspectedLayer:
     sparse: bool | None
 
     def precision_with(self, elements: int) -> str | None:
-        """In which precision it computes with a weight of so many elements; None if it holds no such weight.
+        """The precision in which it computes with a weight of that many elements; None if it has no such weight.
 
-        Several are joined, as in "fp16+fp32", where the weight and all activations differ. A weight of 8 bits with one
-        input channel is padded to several, so multiples are taken where no size is the right one.
+        If the weight and all activations differ, the precisions are joined, as in "fp16+fp32". An 8-bit weight with one
+        input channel is padded to several, so a multiple of the size is accepted if no size matches exactly.
         """
         same = [constant for constant in self.constants if constant.elements == elements]
         padded = [c for c in self.constants if c.elements > elements and c.elements % elements == 0]
@@ -74,7 +74,7 @@ class InspectedLayer:
 
 
 def inspect(lib: ModuleType, engine: Any) -> list[InspectedLayer]:
-    """The layers of an opened engine as its inspector gives them."""
+    """The layers of an open engine from its inspector."""
     return read_json(engine.create_engine_inspector().get_engine_information(lib.LayerInformationFormat.JSON))
 
 
@@ -82,14 +82,14 @@ def read_json(text: str) -> list[InspectedLayer]:
     """The layers from the JSON of the engine inspector.
 
     Returns:
-        Nothing where the engine was built without detailed verbosity, which lists names only.
+        The layers; empty if the engine was built without detailed verbosity, as the JSON then only lists names.
     """
     layers = json.loads(text).get("Layers", [])
     return [_from_json(layer) for layer in layers if isinstance(layer, dict)]
 
 
 def read_log(messages: Sequence[str]) -> list[InspectedLayer]:
-    """The layers from what the builder logged; nothing where it logged none."""
+    """The layers from the builder's log; empty if it logged none."""
     for message in messages:
         if message.startswith("Layers:"):
             found = (_LINE.match(line) for line in message.splitlines())
@@ -100,22 +100,22 @@ def read_log(messages: Sequence[str]) -> list[InspectedLayer]:
 def layer_precisions(
     layers: Sequence[InspectedLayer], weights: Mapping[str, tuple[str, int]]
 ) -> dict[str, tuple[str, bool | None]]:
-    """In which precision each weight of a graph is computed with, and whether its kernel is a sparse one.
+    """The precision in which each weight of a graph is used, and whether its kernel is sparse.
 
     Args:
         layers: All layers of the engine.
         weights: Weight -> the name of the ONNX node that uses it, and its number of elements.
 
     Returns:
-        Weight -> "fp32", "fp16", "int8", ..., or "unknown" where no layer of the engine says so; and the kernel's
-        sparsity, None if unknown.
+        Weight -> "fp32", "fp16", "int8", ..., or "unknown" if no layer of the engine reports it; and whether the
+        kernel is sparse, None if unknown.
     """
     return {weight: _of_weight(layers, node, elements) for weight, (node, elements) in weights.items()}
 
 
 def _of_weight(layers: Sequence[InspectedLayer], node: str, elements: int) -> tuple[str, bool | None]:
     found = [layer for layer in layers if node in layer.onnx_names]
-    # Elementwise kernels around it may carry the node's name too, so the one that holds the weight itself goes first.
+    # Elementwise kernels around it may have the node's name too, so prefer the kernel that contains the weight.
     found.sort(key=lambda layer: all(constant.elements != elements for constant in layer.constants))
     for layer in found:
         precision = layer.precision_with(elements)
@@ -126,7 +126,7 @@ def _of_weight(layers: Sequence[InspectedLayer], node: str, elements: int) -> tu
 
 def _from_json(layer: Mapping[str, Any]) -> InspectedLayer:
     constants = [_tensor(tensor) for tensor in layer.get("Constants", [])]
-    # A kernel of the older kind holds its weights itself, and says only how many they are.
+    # An older kernel contains its weights and reports only their number.
     if isinstance(layer.get("Weights"), dict):
         weights = layer["Weights"]
         constants.append(Tensor(int(weights.get("Count", 0)), _precision(str(weights.get("Type", "")))))

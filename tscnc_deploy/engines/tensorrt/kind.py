@@ -1,9 +1,9 @@
-"""The engine kinds "tensorrt" and "tensorrt-rtx" as `registry` sees them: one implementation over two modules.
+"""The engine kinds "tensorrt" and "tensorrt-rtx" for `registry`: one implementation for two libraries.
 
-An engine's folder holds model.dense.onnx (the twin's network), model.graph.onnx (what the engine computes, where that
-is another file: half precision, 8 bits), model.engine (serialized) and engine.json (`facts.Facts`). A serialized engine
-opens only with the version that built it and on the GPUs that it was built for; the ONNX files open anywhere, so that
-it can be built anew from them.
+An engine's folder contains model.dense.onnx (the twin's network), model.graph.onnx (what the engine computes, if that
+differs: half precision, 8 bits), model.engine (serialized) and engine.json (`facts.Facts`). A serialized engine opens
+only with the version that built it and on the GPUs that it was built for. The ONNX files open anywhere, so the engine
+can be rebuilt from them.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def export_engine(
 def open_engine(
     folder: Path, target: Target, *, threads: int | None = None, rebuild: bool = False, read: Read = read_file
 ) -> Engine:
-    """Opens the engine, see `registry.open_engine`; `threads` is for engines on the CPU."""
+    """Opens the engine, see `registry.open_engine`; `threads` only applies to CPU engines."""
     from tscnc_deploy.engines.tensorrt.store import open_stored
 
     return open_stored(folder, target, rebuild=rebuild or target.portable, read=read)
 
 
 def facts(folder: Path) -> dict[str, Any]:
-    """The size of the engine, the GPUs that it is for, and how it was built, see `registry.engine_facts`."""
+    """The size of the engine, the GPUs that it was built for, and how it was built, see `registry.engine_facts`."""
     found: Facts = read_facts(folder / "engine.json")
     return {
         "bytes": found.plan_bytes,

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: two modules of one interface, imported when they are needed and never before."""
+"""TensorRT and TensorRT-RTX: two modules with the same interface, imported only when needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.text import any_of
 from tscnc_deploy.versions import is_older
 
-# Engine kind -> module, its distribution on package indexes, and the oldest version with what this package uses.
+# Engine kind -> module, its distribution on package indexes, and the oldest version that this package supports.
 _LIBRARIES: dict[str, tuple[str, str, str]] = {
     "tensorrt": ("tensorrt", "tensorrt", "10.12"),
     "tensorrt-rtx": ("tensorrt_rtx", "tensorrt-rtx", "1.2"),
@@ -45,7 +45,7 @@ def load(kind: str) -> ModuleType:
 
 
 def library_problem(kind: str) -> str | None:
-    """Why the library of an engine kind cannot be used, with the command that would help; None if it can."""
+    """Why the library of an engine kind cannot be used and which command fixes it; None if it can."""
     try:
         load(kind)
     except UnavailableError as error:
@@ -54,7 +54,7 @@ def library_problem(kind: str) -> str | None:
 
 
 def gpu_capability() -> str | None:
-    """The compute capability of the GPU that torch would use, such as "SM89"; None if there is none."""
+    """The compute capability of the GPU that torch would use, such as "SM89"; None without a GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -64,22 +64,22 @@ def gpu_capability() -> str | None:
 
 
 def gpu_name() -> str:
-    """The name of that GPU."""
+    """The name of the GPU that torch would use."""
     import torch
 
     return torch.cuda.get_device_name()
 
 
 def known_capabilities(library: ModuleType) -> list[str]:
-    """The GPUs that TensorRT-RTX can build for from elsewhere."""
+    """The GPUs that TensorRT-RTX can build for on other machines."""
     return [name for name in library.ComputeCapability.__members__ if name.startswith("SM")]
 
 
 def check_capabilities(library: ModuleType, target: Target) -> None:
-    """Refuses a target for GPUs that TensorRT-RTX does not know.
+    """Rejects a target with GPUs that TensorRT-RTX does not support.
 
     Raises:
-        InputError: Names the first.
+        InputError: A GPU is not supported; the message names the first one.
     """
     known = known_capabilities(library)
     for name in target.capabilities:

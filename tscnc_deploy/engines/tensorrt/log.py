@@ -1,4 +1,4 @@
-"""What TensorRT logs: nothing is printed, what matters is kept."""
+"""Collects what TensorRT logs: nothing is printed, relevant messages are kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_ERRORS = 5
 
 
 def new_logger(lib: ModuleType) -> Any:
-    """A logger of a library; `errors` holds its errors, `kept` what the builder says of layers, sparsity and memory."""
+    """A logger for a library: `errors` contains its errors, `kept` its messages about layers, sparsity and memory."""
 
     class Log(lib.ILogger):  # type: ignore[misc, name-defined]  # which class that is depends on the library
         def __init__(self) -> None:
@@ -29,5 +29,5 @@ def new_logger(lib: ModuleType) -> Any:
 
 
 def reasons(log: Any) -> str:
-    """The last errors that a logger of `new_logger` was given, on one line."""
+    """The last errors of a logger from `new_logger`, on one line."""
     return "; ".join(" ".join(text.split()) for text in log.errors[-_MAX_ERRORS:]) or "it gives no reason"

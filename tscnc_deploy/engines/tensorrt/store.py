@@ -1,4 +1,4 @@
-"""Engines on disk: written with their digest, opened only when it matches, rebuilt where they do not open."""
+"""Engines on disk: written with their digest, opened only if it matches, rebuilt if they do not open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.files import Read, cache_folder, read_file, write_atomic
 
 _ENGINE, _FACTS, _DENSE, _GRAPH = "model.engine", "engine.json", "model.dense.onnx", "model.graph.onnx"
-# Images on which a rebuilt engine is compared with the ONNX file that it was built from.
+# Images for comparing a rebuilt engine with the ONNX file that it was built from.
 _COMPARED = 32
 _MAX_PLAN = 1 << 32
 
@@ -34,8 +34,8 @@ def build_into(folder: Path, graph: Path, target: Target, aids: ExportAids, read
         The engine's file.
 
     Raises:
-        InputError: See `builder.build`; or the precision that TensorRT gave a layer is not the target's.
-        UnavailableError: The library or the GPU that building needs is missing.
+        InputError: See `builder.build`; or TensorRT chose another precision for a layer than the target's.
+        UnavailableError: The library or GPU needed for the build is missing.
         StorageError: The folder cannot be written.
     """
     from tscnc_deploy.engines.tensorrt.builder import build
@@ -52,23 +52,23 @@ def open_stored(folder: Path, target: Target, *, rebuild: bool, read: Read = rea
     """Opens the engine of a folder.
 
     Args:
-        folder: What `build_into` wrote to, with its ONNX files.
-        target: What it was built for.
-        rebuild: Whether an engine that does not open here is built anew, see `_rebuilt`.
-        read: Gives the content of every file that is used.
+        folder: The folder that `build_into` wrote to, with its ONNX files.
+        target: Target that it was built for.
+        rebuild: Whether to rebuild an engine that does not open here, see `_rebuilt`.
+        read: Returns the content of a file; called for every file that is used.
 
     Raises:
-        InputError: A file is missing or is not the one that engine.json describes, or a rebuilt engine does not agree
-            with its ONNX file.
-        UnavailableError: The engine is truncated, or this machine lacks the library or the GPU that it was built for.
+        InputError: A file is missing or differs from the one that engine.json describes, or a rebuilt engine does not
+        agree with its ONNX file.
+        UnavailableError: The engine is truncated, or this machine lacks the library or GPU that it was built for.
     """
     facts = read_facts(folder / _FACTS, read)
     if facts.library != target.engine:
-        msg = f"{folder}: {_FACTS} is of an engine for {facts.library}, its target is for {target.engine}"
+        msg = f"{folder}: {_FACTS} describes an engine for {facts.library}, but its target is for {target.engine}"
         raise InputError(msg)
     plan = read(folder / _ENGINE, _MAX_PLAN)
     problem = _damage(plan, facts, folder / _ENGINE)
-    # A GPU that it was not built for is what `_mismatch` tells, with the way out.
+    # `_mismatch` reports a GPU that it was not built for, with the fix.
     missing = can_run(target.model_copy(update={"portable": True}))
     if missing:
         msg = f"{folder / _ENGINE}: {f'{problem}; and ' if problem else ''}{_built(facts)}, not run here: {missing}"
@@ -79,7 +79,7 @@ def open_stored(folder: Path, target: Target, *, rebuild: bool, read: Read = rea
     if rebuild:
         return _rebuilt(folder, target, facts, read)
     msg = (
-        f"{folder / _ENGINE}: {problem}; to build it anew from the ONNX file beside it, on this machine and for it, "
+        f"{folder / _ENGINE}: {problem}; to rebuild it for this machine from the ONNX file beside it, "
         "open it with rebuild=True (tscnc-deploy bench BUNDLE --rebuild)"
     )
     raise UnavailableError(msg)
@@ -104,13 +104,14 @@ def _check_precision(facts: Facts, target: Target, graph: Path) -> None:
     ]
     msg = (
         f"{graph}: target {target.name} asks for {target.precision}, but {facts.library} {facts.version} computes "
-        f"{len(wrong)} of {len(precisions)} layers otherwise: {', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
+        f"{len(wrong)} of {len(precisions)} layers in another precision: "
+        f"{', '.join(wrong[:5])}{' and more' if wrong[5:] else ''}"
     )
     raise InputError(msg)
 
 
 def _damage(plan: bytes, facts: Facts, path: Path) -> str | None:
-    """What a truncated file is; one that is another file is refused."""
+    """Why a truncated file does not open; raises InputError if it is a different file."""
     if len(plan) < facts.plan_bytes:
         return f"is truncated: {len(plan)} of {facts.plan_bytes} bytes"
     if (digest := digest_of_bytes(plan)) != facts.plan:
@@ -131,10 +132,10 @@ def _built(facts: Facts) -> str:
 
 
 def _mismatch(facts: Facts) -> str | None:
-    """Why an engine that is whole does not open with this machine's library and GPU; None if it does."""
+    """Why a complete engine does not open with this machine's library and GPU; None if it does."""
     here = library.load(facts.library).__version__
     if facts.version != here:
-        return f"{_built(facts)}, here is {here}: another version does not open it"
+        return f"{_built(facts)}, but {here} is installed: another version does not open it"
     gpu, name = str(library.gpu_capability()), library.gpu_name()
     match facts.hardware:
         case "ampere-and-newer":
@@ -143,14 +144,17 @@ def _mismatch(facts: Facts) -> str | None:
             fits = (gpu, name) == (facts.made_for[0], facts.gpu)
         case _:
             fits = gpu in facts.made_for
-    return None if fits else f"{_built(facts)}{f' on {facts.gpu}' if facts.gpu else ''}, here is {name} ({gpu})"
+    return (
+        None
+        if fits
+        else f"{_built(facts)}{f' on {facts.gpu}' if facts.gpu else ''}, but this machine has {name} ({gpu})"
+    )
 
 
 def _rebuilt(folder: Path, target: Target, facts: Facts, read: Read) -> Engine:
-    """The engine, built anew for this machine's GPU and compared with the ONNX file that it comes from.
+    """The engine, rebuilt for this machine's GPU and compared with its ONNX file.
 
-    It is kept in the user's cache folder, by the digest of everything that determines it; the comparison is made before
-    it is put there.
+    It is kept in the user's cache folder under the digest of everything that determines it, after the comparison.
     """
     graph = folder / (_GRAPH if (folder / _GRAPH).exists() else _DENSE)
     data = read(graph, MAX_BYTES)
@@ -181,7 +185,7 @@ def _from_cache(place: Path, target: Target) -> Engine:
     plan = read_file(place / _ENGINE, _MAX_PLAN)
     problem = _damage(plan, facts, place / _ENGINE) or _mismatch(facts)
     if problem:
-        msg = f"{place / _ENGINE}: {problem}; delete the folder {place}, and it is built anew"
+        msg = f"{place / _ENGINE}: {problem}; delete the folder {place} to rebuild it"
         raise UnavailableError(msg)
     return _opened(plan, facts, target, str(place / _ENGINE))
 
@@ -193,7 +197,7 @@ def _compare(engine: Engine, dense: Path, target: Target, read: Read) -> None:
     difference = float(np.abs(engine.logits(images) - OnnxRuntimeEngine(dense, read=read).logits(images)).max())
     if not difference <= target.tolerance:
         msg = (
-            f"{dense}: the engine that was built anew differs from it by {difference:g} in a logit; "
+            f"{dense}: a logit of the rebuilt engine differs by {difference:g} from this file; "
             f"the target's tolerance is {target.tolerance:g}"
         )
         raise InputError(msg)
