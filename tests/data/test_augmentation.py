@@ -65,5 +65,5 @@ def test_the_seed_decides():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="'mixup' is unknown; write none, crop or crop-flip"):
+    with pytest.raises(ValueError, match="unknown augmentation 'mixup'; use none, crop or crop-flip"):
         augment(torch.rand(1, 1, 8, 8), "mixup", generator())

@@ -111,7 +111,7 @@ def test_pickles_with_other_sums_are_never_opened(tmp_path, rgb32):
 
     for path in folder.iterdir():
         path.write_bytes(pickle.dumps(Payload()))
-    with pytest.raises(DataError, match="cifar-10-batches-py: the files are not the official ones"):
+    with pytest.raises(DataError, match="cifar-10-batches-py: these are not the official files"):
         load(settings(tmp_path))
     assert not trace.exists()
 
@@ -130,17 +130,17 @@ def test_damaged_binaries(tmp_path, rgb32):
     path = folder / "data_batch_2.bin"
     content = path.read_bytes()
     path.write_bytes(content[:-1])
-    with pytest.raises(DataError, match=r"data_batch_2.bin: 30729 bytes are no whole number of records of 3073 bytes"):
+    with pytest.raises(DataError, match=r"data_batch_2.bin: 30729 bytes is not a multiple of the record size 3073"):
         load(settings(tmp_path))
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"data_batch_2.bin: 0 bytes"):
         load(settings(tmp_path))
     path.write_bytes(content[:3073] + b"\x0a" + content[3074:])
-    with pytest.raises(DataError, match=r"data_batch_2.bin: the label of record 1 is 10; labels go from 0 to 9"):
+    with pytest.raises(DataError, match=r"data_batch_2.bin: the label of record 1 is 10; labels must be from 0 to 9"):
         load(settings(tmp_path))
     path.unlink()
     for function in (load, digest):
-        with pytest.raises(DataError, match=r"cifar-10-batches-bin: lacks data_batch_2.bin; get the data from"):
+        with pytest.raises(DataError, match=r"cifar-10-batches-bin: data_batch_2.bin not found; get the data from"):
             function(settings(tmp_path))
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_read(tmp_path, rgb32, function):
 @pytest.mark.parametrize("root", ["", "missing"])
 def test_nothing_there_and_no_download(tmp_path, function, root):
     with pytest.raises(
-        DataError, match=r"holds neither cifar-10-batches-bin nor cifar-10-batches-py; write data.downl"
+        DataError, match=r"contains neither cifar-10-batches-bin nor cifar-10-batches-py; set data.downl"
     ):
         function(settings(tmp_path / root))
 

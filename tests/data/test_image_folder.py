@@ -93,14 +93,14 @@ def test_corrupt_files_are_named_and_refused_or_skipped(root, caplog):
 def test_a_class_without_one_good_image(root):
     for path in (root / "test" / "odd").iterdir():
         path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="test/odd: holds no image that can be read"):
+    with pytest.raises(DataError, match="test/odd: contains no readable image"):
         load(settings(root, corrupt_images="skip"))
 
 
 def test_no_image_at_all_can_be_read(root):
     for path in root.rglob("*.png"):
         path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"is no image .*, and neither is any of the other files"):
+    with pytest.raises(DataError, match=r"is not an image .*, and neither is any of the other files"):
         load(settings(root, corrupt_images="skip"))
 
 
@@ -113,15 +113,15 @@ def test_a_test_image_that_is_also_trained_on_is_refused(root):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: shutil.rmtree(root), "no such folder; it must hold train/ and test/ with a folder per class"),
-        (lambda root: shutil.rmtree(root / "test"), "test: no such folder; data.root must hold train/ and test/"),
-        (lambda root: shutil.rmtree(root / "train" / "odd"), "train: has one class folder, 'even'; a classifier needs"),
+        (lambda root: shutil.rmtree(root), "folder not found; it must contain train/ and test/ with one folder"),
+        (lambda root: shutil.rmtree(root / "test"), "test: folder not found; data.root must contain train/ and test/"),
+        (lambda root: shutil.rmtree(root / "train" / "odd"), "train: has only one class folder, 'even'; a classifier"),
         (lambda root: [shutil.rmtree(p) for p in (root / "train").iterdir()], "train: has no class folders; a class"),
         (lambda root: (root / "train" / "odd").rename(root / "train" / "old"), "train: lacks odd, which .*test has"),
         (lambda root: (root / "test" / "third").mkdir(), "train: lacks third, which .*test has; both need the same"),
         (
             lambda root: [p.unlink() for p in (root / "test" / "odd").iterdir()],
-            r"test/odd: holds no images \(.bmp .gif",
+            r"test/odd: contains no images \(.bmp .gif",
         ),
     ],
 )

@@ -58,11 +58,14 @@ def test_resized_images_stay_in_range():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"train_limit": 1438}, "data.train_limit = 1438 must lie between 10, the number of classes, and 1437"),
-        ({"train_limit": 9}, "data.train_limit = 9 must lie between 10, the number of classes, and 1437"),
-        ({"test_limit": 361}, "data.test_limit = 361 must lie between 10, the number of classes, and 360"),
-        ({"train_limit": 10, "validation": 0.5}, "no training image is left of class '0', '1', '2', '3', '4'"),
-        ({"train_limit": 10, "validation": 0.01}, "data.validation = 0.01 of 10 training images is no image"),
+        ({"train_limit": 1438}, "data.train_limit = 1438 must be between 10, the number of classes, and 1437"),
+        ({"train_limit": 9}, "data.train_limit = 9 must be between 10, the number of classes, and 1437"),
+        ({"test_limit": 361}, "data.test_limit = 361 must be between 10, the number of classes, and 360"),
+        ({"train_limit": 10, "validation": 0.5}, "no training image remains for class '0', '1', '2', '3', '4'"),
+        (
+            {"train_limit": 10, "validation": 0.01},
+            "data.validation = 0.01 of 10 training images is less than one image",
+        ),
     ],
 )
 def test_impossible_limits(settings, message):

@@ -53,5 +53,5 @@ def test_a_file_that_is_missing_or_damaged(folder):
         load(settings(folder))
     path.unlink()
     for function in (load, digest):
-        with pytest.raises(DataError, match=r"lacks test_32x32.mat; write data.download = true, or get the data from"):
+        with pytest.raises(DataError, match=r"test_32x32.mat not found; set data.download = true, or get the data"):
             function(settings(folder))

@@ -66,15 +66,15 @@ def test_the_digest_covers_annotations_and_images(folder):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "wnids.txt").unlink(), "holds no tiny-imagenet-200 with wnids.txt; unpack http"),
+        (lambda folder: (folder / "wnids.txt").unlink(), "contains no tiny-imagenet-200 with wnids.txt; unpack http"),
         (lambda folder: (folder / "words.txt").unlink(), "lacks words.txt; get the data from http"),
         (
             lambda folder: (folder / "val" / "images" / "val_1.JPEG").unlink(),
-            r"val_annotations.txt: line 2 \('val_1.JPEG.*names no image in val/images",
+            r"val_annotations.txt: line 2 \('val_1.JPEG.*must name an image in val/images",
         ),
         (
             lambda folder: (folder / "val" / "val_annotations.txt").write_text("../x.JPEG\tn02124075\n"),
-            r"val_annotations.txt: line 1 .*names no image",
+            r"val_annotations.txt: line 1 .*must name an image",
         ),
         (
             lambda folder: (folder / "val" / "images" / "val_1.JPEG").write_bytes(b"\xff\xd8\xff"),

@@ -74,11 +74,11 @@ def test_torchvisions_own_resnet_fits_but_for_stem_and_head(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "is empty; it must hold a state dict"),
-        ([torch.zeros(1)], "holds a list; it must hold a state dict, alone or under 'state_dict'"),
-        (torch.zeros(1), "holds a Tensor; it must hold a state dict"),
-        ({"epoch": 3}, "'epoch' is a int; a state dict holds tensors by their names"),
-        ({3: torch.zeros(1)}, "3 is a Tensor; a state dict holds tensors by their names"),
+        ({}, "is empty; it must contain a state dict"),
+        ([torch.zeros(1)], "contains a list; it must contain a state dict, directly or under 'state_dict'"),
+        (torch.zeros(1), "contains a Tensor; it must contain a state dict"),
+        ({"epoch": 3}, "'epoch' is a int; a state dict must contain tensors by name"),
+        ({3: torch.zeros(1)}, "3 is a Tensor; a state dict must contain tensors by name"),
         ({"conv1.weight": torch.zeros(1), "module.conv1.weight": torch.zeros(1)}, "holds conv1.weight twice"),
         ({"fc.weight": torch.zeros(5, 64, dtype=torch.int8)}, "missing: conv1.weight"),
     ],
@@ -96,12 +96,12 @@ def test_another_architecture_changes_nothing(tiny, tmp_path):
     with pytest.raises(InputError) as error:
         load_weights(target, tmp_path / "a.pt")
     assert str(error.value) == (
-        f"{tmp_path / 'a.pt'}: the weights are not those of model.arch = 'resnet18' with model.width = 0.125, "
+        f"{tmp_path / 'a.pt'}: the weights do not match model.arch = 'resnet18' with model.width = 0.125, "
         "5 classes and 1 channels; unexpected: layer1.2.conv1.weight, layer1.2.bn1.weight, layer1.2.bn1.bias "
         "and 93 more"
     )
     torch.save(tiny("resnet18", (3, 8, 8)).network.state_dict(), tmp_path / "a.pt")
-    with pytest.raises(InputError, match=r"of another shape: conv1.weight \[8, 3, 3, 3\] instead of \[8, 1, 3, 3\]$"):
+    with pytest.raises(InputError, match=r"wrong shape: conv1.weight \[8, 3, 3, 3\] instead of \[8, 1, 3, 3\]$"):
         load_weights(target, tmp_path / "a.pt")
     assert all(before[name].equal(tensor) for name, tensor in target.state_dict().items())
 
@@ -111,7 +111,7 @@ def test_bad_values_change_nothing(tiny, tmp_path):
     before = snapshot(target)
     sound = tiny(seed=1).state_dict()
     for change, message in (
-        ({"network.fc.bias": torch.full((5,), float("nan"))}, "holds NaN or infinity in fc.bias"),
+        ({"network.fc.bias": torch.full((5,), float("nan"))}, "contains NaN or infinity in fc.bias"),
         (
             {"network.fc.bias": torch.zeros(5, dtype=torch.int8)},
             "fc.bias has the dtype torch.int8, which does not conv",
@@ -135,7 +135,7 @@ def test_code_in_a_pickle_is_not_run(tiny, tmp_path):
     for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
         write({"state_dict": Payload()}, path)
         with pytest.raises(
-            InputError, match=r"a.pt: is damaged or holds more than tensors, and is not run; save the st"
+            InputError, match=r"a.pt: is damaged or contains more than tensors, so it is not loaded; save only the"
         ):
             load_weights(tiny(), path)
     assert not trace.exists()
@@ -143,7 +143,7 @@ def test_code_in_a_pickle_is_not_run(tiny, tmp_path):
 
 def test_whole_pickled_models_are_refused(tiny, tmp_path):
     torch.save(tiny(), tmp_path / "a.pt")
-    with pytest.raises(InputError, match="holds more than tensors"):
+    with pytest.raises(InputError, match="contains more than tensors"):
         load_weights(tiny(), tmp_path / "a.pt")
 
 

@@ -10,13 +10,14 @@ from torch.nn import functional as F
 
 
 def augment(images: Tensor, kind: Literal["none", "crop", "crop-flip"], generator: torch.Generator) -> Tensor:
-    """Shifts, and perhaps mirrors, every image at random.
+    """Randomly shifts, and optionally mirrors, every image.
 
     Args:
         images: float32 [N, C, H, W] on any device.
         kind: "none" does nothing; "crop" shifts by up to an eighth of the side in each direction, rounded down, and
-            fills with zeros (the usual padding of 4 for 32x32); "crop-flip" also mirrors every image with chance 1/2.
-        generator: CPU generator, so that the draws are the same on every device.
+        fills with zeros (the usual padding of 4 for 32x32); "crop-flip" also mirrors every image with probability
+        1/2.
+        generator: CPU generator, so that random numbers are the same on every device.
 
     Returns:
         float32 [N, C, H, W] on the same device.
@@ -27,7 +28,7 @@ def augment(images: Tensor, kind: Literal["none", "crop", "crop-flip"], generato
     if kind == "none":
         return images
     if kind not in ("crop", "crop-flip"):
-        msg = f"augmentation {kind!r} is unknown; write none, crop or crop-flip"
+        msg = f"unknown augmentation {kind!r}; use none, crop or crop-flip"
         raise ValueError(msg)
     count, channels, height, width = images.shape
     down, right = height // 8, width // 8
@@ -39,7 +40,7 @@ def augment(images: Tensor, kind: Literal["none", "crop", "crop-flip"], generato
         columns = torch.where(mirrored, columns.flip(1), columns)
     columns = columns + offsets
     device = images.device
-    # The copy of a few small integers need not wait for what the GPU still has to do.
+    # The copy of a few small integers does not have to wait for pending GPU work.
     rows, columns = rows.to(device, non_blocking=True), columns.to(device, non_blocking=True)
     padded = F.pad(images, (right, right, down, down))
     return padded[

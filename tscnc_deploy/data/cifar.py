@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in both official layouts: the binary version, and the pickles that torchvision reads.
+"""CIFAR-10 and CIFAR-100 in both official layouts: the binary version and the pickles that torchvision reads.
 
 Layouts: https://www.cs.toronto.edu/~kriz/cifar.html. A binary record is one label byte (CIFAR-10) or the coarse and
 the fine label (CIFAR-100), then 3,072 bytes: the red, green and blue planes of 32x32 in row-major order.
@@ -38,7 +38,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two data sets; `torchvision` names torchvision's class of it."""
+    """One of the two data sets; `torchvision` is the name of torchvision's class for it."""
 
     torchvision: str
     classes: int
@@ -50,7 +50,7 @@ class Cifar:
         layout, folder = self._locate(settings)
         missing = [name for name in layout.files if not (folder / name).is_file()]
         if missing:
-            msg = f"{folder}: lacks {', '.join(missing)}; get the data from {ORIGIN}"
+            msg = f"{folder}: {', '.join(missing)} not found; get the data from {ORIGIN}"
             raise DataError(msg)
         return {name: folder / name for name in layout.files}
 
@@ -73,8 +73,8 @@ class Cifar:
             found = self._find(root)
         if found is None:
             msg = (
-                f"data.root = {settings.root!r}: holds neither {self.binary.folder} nor {self.pickled.folder}; "
-                f"write data.download = true, or get the data from {ORIGIN}"
+                f"data.root = {settings.root!r}: contains neither {self.binary.folder} nor {self.pickled.folder}; "
+                f"set data.download = true, or get the data from {ORIGIN}"
             )
             raise MissingDataError(msg)
         return found
@@ -84,7 +84,7 @@ class Cifar:
             if any((folder / name).is_file() for name in (*self.binary.train, self.binary.test)):
                 return self.binary, folder
         for folder in (root / self.pickled.folder, root):
-            # The pickles have names like "train", so only the official name of their folder tells them apart.
+            # The pickles have names like "train", so only the official name of their folder identifies them.
             if folder.name == self.pickled.folder and folder.is_dir():
                 return self.pickled, folder
         return None
@@ -99,10 +99,10 @@ class Cifar:
 
         dataset = getattr(torchvision.datasets, self.torchvision)
         try:
-            # torchvision unpickles only what has the official MD5 sums.
+            # torchvision unpickles only files with the official MD5 sums.
             train, test = (dataset(folder.parent, train=flag) for flag in (True, False))
         except RuntimeError as error:
-            msg = f"{folder}: the files are not the official ones (MD5 sums differ); get the data from {ORIGIN}"
+            msg = f"{folder}: these are not the official files (MD5 sums differ); get the data from {ORIGIN}"
             raise DataError(msg) from error
         return Raw(tuple(train.classes), _unpickled(train), _unpickled(test))
 
@@ -110,7 +110,7 @@ class Cifar:
         content = np.fromfile(path, np.uint8)
         record = self.label_bytes + _PIXELS
         if len(content) == 0 or len(content) % record:
-            msg = f"{path}: {len(content)} bytes are no whole number of records of {record} bytes; the file is damaged"
+            msg = f"{path}: {len(content)} bytes is not a multiple of the record size {record}; the file is damaged"
             raise DataError(msg)
         records = content.reshape(-1, record)
         labels = records[:, self.label_bytes - 1].astype(np.int64)
@@ -118,7 +118,7 @@ class Cifar:
         if len(outside):
             msg = (
                 f"{path}: the label of record {outside[0]} is {labels[outside[0]]}; "
-                f"labels go from 0 to {self.classes - 1}, the file is damaged"
+                f"labels must be from 0 to {self.classes - 1}; the file is damaged"
             )
             raise DataError(msg)
         return Part(records[:, self.label_bytes :].reshape(-1, 3, 32, 32), labels)
@@ -126,7 +126,7 @@ class Cifar:
     def _class_names(self, path: Path) -> tuple[str, ...]:
         names = tuple(path.read_text(encoding="utf-8", errors="replace").split())
         if len(names) != self.classes:
-            msg = f"{path}: names {len(names)} classes instead of {self.classes}"
+            msg = f"{path}: lists {len(names)} classes instead of {self.classes}"
             raise DataError(msg)
         return names
 

@@ -1,4 +1,4 @@
-"""Downloads through torchvision that either complete or leave nothing behind."""
+"""Downloads through torchvision, which either complete or leave nothing behind."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ def download(fetch: Callable[[Path], object], root: Path, wanted: Sequence[str],
     """Fetches files into the root folder.
 
     Args:
-        fetch: Downloads and checks the data into the folder it is given.
-        root: Folder of the data, made if it is missing.
-        wanted: Names of the files or folders that `fetch` leaves and that are kept.
-        origin: Where a user gets the data by hand.
+        fetch: Downloads the data into the given folder and checks them.
+        root: Folder of the data; created if missing.
+        wanted: Names of the files or folders to keep of those that `fetch` creates.
+        origin: Where users can get the data themselves.
 
     Raises:
-        DataError: No network, no space, no permission, or a checksum that differs.
+        DataError: No network, no space, no permission, or a wrong checksum.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # A download that is cut short must not look like a data set, so it grows in a folder of its own.
+        # An interrupted download must not look like a data set, so download into a temporary folder.
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-            # Standard output belongs to --json.
+            # Standard output is reserved for --json.
             with redirect_stdout(sys.stderr):
                 fetch(Path(folder))
             for name in wanted:
-                # Another build may have finished the same download meanwhile.
+                # Another build may have finished the same download in the meantime.
                 if not (root / name).exists():
                     (Path(folder) / name).rename(root / name)
     except (OSError, RuntimeError, HTTPException) as error:
         msg = (
-            f"data.root = {str(root)!r}: the data are not there and the download failed ({error}); "
+            f"data.root = {str(root)!r}: the data are missing and the download failed ({error}); "
             f"put {' and '.join(wanted)} there, from {origin}"
         )
         raise DataError(msg) from error

@@ -1,4 +1,4 @@
-"""The user's own images: train/ and test/, each with a folder per class."""
+"""The user's own images: train/ and test/, each with one folder per class."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _log = logging.getLogger(__name__)
 
 
 class ImageFolder:
-    """root/train/CLASS/... and root/test/CLASS/..., images found by their extension at any depth below CLASS.
+    """root/train/CLASS/... and root/test/CLASS/...; images are found by their extension at any depth below CLASS.
 
-    Names that begin with a dot are left out. Grey if every image is, otherwise RGB.
+    Names that begin with a dot are ignored. Images are grey if all of them are, otherwise RGB.
     """
 
     def files(self, settings: Data) -> Mapping[str, Path]:
@@ -44,7 +44,7 @@ class ImageFolder:
         represented = {(part, classes[label]) for _, part, label in kept}
         for part, name in found:
             if (part, name) not in represented:
-                msg = f"{Path(settings.root, part, name)}: holds no image that can be read"
+                msg = f"{Path(settings.root, part, name)}: contains no readable image"
                 raise DataError(msg)
         train, test = ([path for path, part, _ in kept if part == which] for which in ("train", "test"))
         _refuse_leakage(train, test)
@@ -61,7 +61,7 @@ class ImageFolder:
 def _scan(root: Path) -> dict[tuple[str, str], list[Path]]:
     """Image files in ascending order by ("train" or "test", class)."""
     if not root.is_dir():
-        msg = f"data.root = {str(root)!r}: no such folder; it must hold train/ and test/ with a folder per class"
+        msg = f"data.root = {str(root)!r}: folder not found; it must contain train/ and test/ with one folder per class"
         raise DataError(msg)
     classes = {part: _class_names(root / part) for part in ("train", "test")}
     for part, other in (("train", "test"), ("test", "train")):
@@ -74,18 +74,18 @@ def _scan(root: Path) -> dict[tuple[str, str], list[Path]]:
         for name in names:
             found[part, name] = _image_files(root / part / name)
             if not found[part, name]:
-                msg = f"{root / part / name}: holds no images ({' '.join(sorted(_EXTENSIONS))})"
+                msg = f"{root / part / name}: contains no images ({' '.join(sorted(_EXTENSIONS))})"
                 raise DataError(msg)
     return found
 
 
 def _class_names(folder: Path) -> list[str]:
     if not folder.is_dir():
-        msg = f"{folder}: no such folder; data.root must hold train/ and test/ with a folder per class"
+        msg = f"{folder}: folder not found; data.root must contain train/ and test/ with one folder per class"
         raise DataError(msg)
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(names) < 2:
-        has = f"has one class folder, {names[0]!r}" if names else "has no class folders"
+        has = f"has only one class folder, {names[0]!r}" if names else "has no class folders"
         msg = f"{folder}: {has}; a classifier needs at least two"
         raise DataError(msg)
     return names
@@ -104,7 +104,7 @@ def _image_files(folder: Path) -> list[Path]:
 def _refuse_or_skip(corrupt: Mapping[Path, str], settings: Data) -> None:
     listing = _listed([f"{path} ({reason})" for path, reason in corrupt.items()])
     if settings.corrupt_images == "refuse":
-        msg = f"{len(corrupt)} corrupt: {listing}; mend or remove them, or write data.corrupt_images = 'skip'"
+        msg = f"{len(corrupt)} corrupt: {listing}; fix or remove them, or set data.corrupt_images = 'skip'"
         raise DataError(msg)
     _log.warning("skipped %d corrupt: %s", len(corrupt), listing)
 
@@ -113,7 +113,7 @@ def _refuse_leakage(train: Iterable[Path], test: Iterable[Path]) -> None:
     by_size: dict[int, list[Path]] = defaultdict(list)
     for path in train:
         by_size[path.stat().st_size].append(path)
-    # Only files of equal size can be equal, so few are read again.
+    # Only files of equal size can be equal, so few files are read again.
     suspects = [path for path in test if path.stat().st_size in by_size]
     twins = {_content(path): path for size in {path.stat().st_size for path in suspects} for path in by_size[size]}
     leaked = [f"{path} is {twins[content]}" for path in suspects if (content := _content(path)) in twins]

@@ -1,4 +1,4 @@
-"""Decoding many image files into one array."""
+"""Decodes many image files into one array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from tscnc_deploy.errors import DataError
 
-# What Pillow's parsers raise on damaged or hostile files.
+# The exceptions of Pillow's parsers on damaged or malicious files.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -31,12 +31,12 @@ _GREY_MODES = ("1", "L", "LA", "La")
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Images of the files that could be read, in the order given, and why the others could not.
+    """Images of the readable files, in the given order, and why the other files were not readable.
 
     Attributes:
         images: uint8 [N, C, H, W], C = 1 or 3.
-        kept: bool [files], true for the N files that are images.
-        corrupt: The reason by index of the file.
+        kept: bool [files], true for the N readable files.
+        corrupt: The reason by index of the file, for the others.
     """
 
     images: NDArray[np.uint8]
@@ -45,22 +45,22 @@ class Decoded:
 
 
 def read_images(paths: Sequence[Path], *, side: int | None, grey: bool | None = None) -> Decoded:
-    """Decodes the first frame of every file; alpha is dropped, the EXIF orientation ignored, 16 bits become 8.
+    """Decodes the first frame of every file; drops alpha, ignores the EXIF orientation and converts 16 bits to 8.
 
     Args:
         paths: At least one file.
-        side: Side in pixels that all images are resized to (bilinear with antialiasing); None takes them as they are.
-        grey: One channel instead of three; None decides by whether every readable image is grey.
+        side: Side in pixels that all images are resized to (bilinear with antialiasing); None does not resize.
+        grey: One channel instead of three; None uses one if every readable image is grey.
 
     Raises:
-        DataError: Sizes differ and there is no side; or no file is an image.
+        DataError: Sizes differ and `side` is None, or no file is an image.
     """
     with ThreadPoolExecutor() as pool:
         headers = list(pool.map(_header, paths))
         corrupt = {index: header for index, header in enumerate(headers) if isinstance(header, str)}
         good = {index: header for index, header in enumerate(headers) if not isinstance(header, str)}
         if not good:
-            msg = f"{paths[0]}: is no image ({corrupt[0]}), and neither is any of the other files"
+            msg = f"{paths[0]}: is not an image ({corrupt[0]}), and neither is any of the other files"
             raise DataError(msg)
         if grey is None:
             grey = all(is_grey for is_grey, _ in good.values())
@@ -87,7 +87,7 @@ def _common_size(paths: Sequence[Path], sizes: dict[int, tuple[int, int]]) -> tu
         examples = ", ".join(f"{width}x{height} ({first[width, height]})" for width, height in sorted(first)[:5])
         msg = (
             f"images have {len(first)} sizes (width x height): {examples}{', ...' if len(first) > 5 else ''}; "
-            "set data.image_size to the side in pixels that they are resized to"
+            "set data.image_size to the side in pixels to resize them to"
         )
         raise DataError(msg)
     return next(iter(first))
@@ -109,13 +109,13 @@ def _decode_into(target: NDArray[np.uint8], path: Path, size: tuple[int, int]) -
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    # Pillow would cut off at 255, turning nearly all of a 16-bit image white.
+    # Pillow would clip at 255, turning nearly all of a 16-bit image white.
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        msg = f"32-bit pixels (mode {image.mode}); write 8 or 16 bits"
+        msg = f"32-bit pixels (mode {image.mode}); use 8 or 16 bits"
         raise ValueError(msg)
     return Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8))
 
 
 def _reason(error: Exception, path: Path) -> str:
-    # Pillow repeats the path in some messages; ours begin with it.
+    # Some of Pillow's messages repeat the path, which our messages begin with.
     return str(error).replace(f" {str(path)!r}", "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""From a recipe's data section to disjoint splits in memory."""
+"""Loads the data of a recipe's data section as disjoint splits in memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from tscnc_deploy.data.splits import Dataset, Split
 from tscnc_deploy.errors import DataError
 from tscnc_deploy.recipe import Data
 
-# Fixed, and no recipe's seed: builds that differ in their seed only must be tested on the same images.
+# Fixed instead of the recipe's seed, so that builds with different seeds are tested on the same images.
 SPLIT_SEED = 250320454
 _CHUNK = 1024
 
 
 def load(settings: Data) -> Dataset:
-    """Reads, checks, limits and splits a data set.
+    """Reads and checks a data set, then limits and splits it.
 
-    `train_limit` and `test_limit` draw stratified subsets; `validation` then takes its share of the training images,
-    stratified as well. All draws depend on the data and these three settings only.
+    `train_limit` and `test_limit` draw stratified subsets; `validation` then takes a stratified share of the training
+    images. All draws depend only on the data and these three settings.
 
     Raises:
-        DataError: The data are missing, damaged, have fewer than two classes, values outside [0, 1] or labels out of
-            range; a limit exceeds what is there or leaves a class out; or validation leaves a class untrained.
+        DataError: The data are missing or damaged, or have fewer than two classes, values outside [0, 1] or labels out
+        of range; a limit exceeds the number of images or leaves a class out; or validation leaves a class without
+        training images.
     """
     source = source_of(settings.dataset)
     with unreadable_refused(settings):
@@ -54,26 +55,26 @@ def _generator() -> torch.Generator:
 
 def _check(raw: Raw, name: str) -> None:
     if len(raw.classes) < 2:
-        msg = f"{name}: a classifier needs at least two classes; there are {len(raw.classes)}: {', '.join(raw.classes)}"
+        msg = f"{name}: a classifier needs at least two classes, not {len(raw.classes)}: {', '.join(raw.classes)}"
         raise DataError(msg)
     for part_name, part in (("training", raw.train), ("test", raw.test)):
         if len(part.labels) == 0:
-            msg = f"{name}: holds no {part_name} images"
+            msg = f"{name}: contains no {part_name} images"
             raise DataError(msg)
         outside = np.flatnonzero((part.labels < 0) | (part.labels >= len(raw.classes)))
         if len(outside):
             msg = (
                 f"{name}: the label of {part_name} image {outside[0]} is {part.labels[outside[0]]}; "
-                f"labels go from 0 to {len(raw.classes) - 1}"
+                f"labels must be from 0 to {len(raw.classes) - 1}"
             )
             raise DataError(msg)
         if part.images.dtype != np.uint8:
-            # One comparison catches both bounds and NaN, which compares false with everything.
+            # One comparison catches both bounds and NaN, since NaN compares false with everything.
             inside = (part.images >= 0) & (part.images <= 1)
             if not inside.all():
                 index = tuple(int(i) for i in np.argwhere(~inside)[0])
                 value = part.images[index]
-                msg = f"{name}: {part_name} image {index[0]} has the value {value}; float images lie in [0, 1]"
+                msg = f"{name}: {part_name} image {index[0]} has the value {value}; float images must be in [0, 1]"
                 raise DataError(msg)
     if raw.train.images.shape[1:] != raw.test.images.shape[1:]:
         msg = (
@@ -89,7 +90,7 @@ def _limited(part: Part, limit: int | None, which: str, classes: tuple[str, ...]
         return torch.arange(total)
     if not len(classes) <= limit <= total:
         msg = (
-            f"data.{which}_limit = {limit} must lie between {len(classes)}, the number of classes, "
+            f"data.{which}_limit = {limit} must be between {len(classes)}, the number of classes, "
             f"and {total}, the number of {which} images"
         )
         raise DataError(msg)
@@ -99,8 +100,8 @@ def _limited(part: Part, limit: int | None, which: str, classes: tuple[str, ...]
 def _held_out(labels: Tensor, share: float) -> Tensor:
     count = round(share * len(labels))
     if share > 0 and count == 0:
-        least = f"write at least {1 / len(labels):.2g}, or 0 for no validation images"
-        msg = f"data.validation = {share:g} of {len(labels)} training images is no image; {least}"
+        least = f"set at least {1 / len(labels):.2g}, or 0 for no validation images"
+        msg = f"data.validation = {share:g} of {len(labels)} training images is less than one image; {least}"
         raise DataError(msg)
     mask = torch.zeros(len(labels), dtype=torch.bool)
     mask[stratified(labels, count, _generator())] = True
@@ -113,7 +114,7 @@ def _check_trained(labels: Tensor, classes: tuple[str, ...], settings: Data) -> 
     if absent:
         names = ", ".join(repr(classes[k]) for k in absent[:5]) + (", ..." if len(absent) > 5 else "")
         msg = (
-            f"{settings.dataset}: no training image is left of class {names} "
+            f"{settings.dataset}: no training image remains for class {names} "
             f"(data.train_limit = {settings.train_limit}, data.validation = {settings.validation:g}); "
             "every class needs at least one"
         )
@@ -132,7 +133,7 @@ def _resized(images: Tensor, side: int) -> Tensor:
     for start in range(0, len(images), _CHUNK):
         chunk = images[start : start + _CHUNK].float()
         values = F.interpolate(chunk, size=(side, side), mode="bilinear", antialias=True)
-        # The copy into uint8 cuts off; rounding first keeps a grey level a grey level.
+        # The conversion to uint8 truncates, so round first to preserve grey levels.
         values = values.round().clamp(0, 255) if images.dtype == torch.uint8 else values.clamp(0, 1)
         resized[start : start + _CHUNK] = values
     return resized

@@ -1,6 +1,6 @@
-"""What the readers of data sets hand over: NumPy arrays, before splitting, limiting and resizing.
+"""The output of data set readers: NumPy arrays, before splitting, limiting and resizing.
 
-NumPy and not torch, so that finding and hashing the files of a data set costs no heavy import.
+NumPy rather than torch, so that finding and hashing the files of a data set needs no slow import.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """A data set as it was read; `skipped` names the corrupt files that the settings said to skip."""
+    """A data set as read from its files; `skipped` lists corrupt files that were skipped as configured."""
 
     classes: tuple[str, ...]
     train: Part
@@ -40,10 +40,10 @@ class Raw:
 
 
 class Source(Protocol):
-    """One data set: where its files are, and how to read them."""
+    """One data set: how to find and read its files."""
 
     def files(self, settings: Data) -> Mapping[str, Path]:
-        """The files that hold the data, by a name that does not depend on where they lie; downloads if allowed.
+        """The files of the data set, by a name that does not depend on their location; downloads them if allowed.
 
         Raises:
             DataError: A file or folder is missing.
@@ -54,6 +54,6 @@ class Source(Protocol):
         """The images and labels.
 
         Raises:
-            DataError: The data are missing, damaged, or not of the form that this data set has.
+            DataError: The data are missing or damaged, or do not have the format of this data set.
         """
         ...

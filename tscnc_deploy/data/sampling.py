@@ -1,4 +1,4 @@
-"""Stratified sampling: the same share of every class."""
+"""Stratified sampling: the same share from every class."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from torch import Tensor
 
 
 def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draws images at random without replacement, from each class in proportion to its size.
+    """Draws images at random without replacement, in proportion to the sizes of the classes.
 
-    Shares that are no whole numbers are rounded by the largest remainder, ties going to the lower label, so that no
-    class is more than one image off its share. With equally seeded generators, the drawn images of one class for a
-    smaller count are among those for a larger one.
+    Fractional shares are rounded by the largest-remainder method with ties to the lower label, so no class is more
+    than one image off its share. With equally seeded generators, the images of a class for a smaller count are a subset
+    of those for a larger one.
 
     Args:
         labels: int64 [N].
-        count: How many to draw, from 0 to N.
-        generator: CPU generator, advanced by N draws whatever the count.
+        count: Number of images to draw, from 0 to N.
+        generator: CPU generator; advanced by N draws whatever the count.
 
     Returns:
         int64 [count] on the CPU: indices into the labels, ascending.
 
     Raises:
-        ValueError: The count is not from 0 to N.
+        ValueError: The count is not in 0 to N.
     """
     total = len(labels)
     if not 0 <= count <= total:
@@ -43,17 +43,17 @@ def stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor
 
 
 def interleaved(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """A random order in which every beginning holds about the same share of every class.
+    """A random order in which every prefix has about the same share of every class.
 
     Args:
         labels: int64 [N].
         generator: CPU generator.
 
     Returns:
-        int64 [N] on the CPU: a permutation; of the first n images each class has its share of n, to within two.
+        int64 [N] on the CPU: a permutation; among the first n images each class has its share of n, within two.
     """
     labels = labels.cpu()
-    # The images of a class are spread evenly over [0, 1), each anywhere in its own part of it.
+    # The images of a class are spread evenly over [0, 1): one at a random position in each equal part.
     places = torch.empty(len(labels), dtype=torch.float64)
     for value in torch.unique(labels):
         members = (labels == value).nonzero().flatten()

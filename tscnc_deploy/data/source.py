@@ -1,4 +1,4 @@
-"""The registry of data sets, and the digest of what a recipe's data section names. Free of torch."""
+"""The registry of data sets, and the digest of a recipe's data. Does not import torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def source_of(dataset: str) -> Source:
     """The reader of a data set.
 
     Raises:
-        DataError: No data set has that name.
+        DataError: The data set is unknown.
     """
     if dataset not in _SOURCES:
         msg = f"data.dataset = {dataset!r} {not_among(dataset, _SOURCES)}"
@@ -42,7 +42,7 @@ def source_of(dataset: str) -> Source:
 
 @contextmanager
 def unreadable_refused(settings: Data) -> Iterator[None]:
-    """Turns an operating system's refusal to read the data into a DataError."""
+    """Converts an OSError while reading the data into a DataError."""
     try:
         yield
     except OSError as error:
@@ -51,9 +51,9 @@ def unreadable_refused(settings: Data) -> Iterator[None]:
 
 
 def digest(settings: Data) -> str:
-    """SHA-256 of the files that hold the data: their names within the data set, and their content.
+    """SHA-256 of the data's files: their names within the data set and their content.
 
-    Neither the place of the files nor any other setting changes it. Missing data are downloaded first where
+    It does not depend on the location of the files or on any other setting. Missing data are downloaded first if
     `settings.download` allows it.
 
     Returns:
@@ -67,6 +67,6 @@ def digest(settings: Data) -> str:
     with unreadable_refused(settings):
         for name, path in sorted(source.files(settings).items()):
             with path.open("rb") as file:
-                # Two digests of one length per file leave no doubt where a name ends and a content begins.
+                # Two digests of fixed length per file make clear where a name ends and a content begins.
                 parts += [digest_of_bytes(name.encode(errors="surrogateescape")), digest_of_stream(file)]
     return digest_of_chunks(map(bytes.fromhex, parts))

@@ -1,4 +1,4 @@
-"""Images in memory: a split, and the three splits of a data set."""
+"""Images in memory: one split, and the three splits of a data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and labels that lie on one device.
+    """Images and labels on one device.
 
     Attributes:
         images: [N, C, H, W], uint8 (0 to 255) or float32 in [0, 1].
@@ -41,12 +41,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Disjoint images to train on, to tune and stop early by, and to test on.
+    """Disjoint splits for training, for validation (tuning and early stopping), and for testing.
 
     Attributes:
-        name: As in `data.dataset`.
-        classes: Names of the classes; labels index them.
-        skipped: Corrupt files that were left out because `data.corrupt_images = "skip"`.
+        name: Name of the data set, as in `data.dataset`.
+        classes: Names of the classes, indexed by labels.
+        skipped: Corrupt files that were skipped because `data.corrupt_images = "skip"`.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Dataset:
     def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel over the training images, for values in [0, 1].
 
-        A constant channel reports the deviation 1, by which it can be divided.
+        The standard deviation of a constant channel is given as 1, so that it is safe to divide by.
         """
         images = self.train.images
         # Sums of integers are exact in float64, so neither the order nor the number of threads changes the result.
@@ -79,6 +79,6 @@ class Dataset:
         count = images.numel() // images.shape[1]
         mean = total / count
         deviation = (squares / count - mean.square()).clamp(min=0).sqrt() / scale
-        # Below a thousandth of a grey level only rounding is left.
+        # Anything below a thousandth of a grey level is rounding error.
         deviation[deviation < 1e-6] = 1
         return tuple((mean / scale).tolist()), tuple(deviation.tolist())

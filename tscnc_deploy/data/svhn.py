@@ -26,8 +26,8 @@ class Svhn:
             download(self._fetch, root, _FILES, ORIGIN)
         if missing := self._missing(root):
             msg = (
-                f"data.root = {settings.root!r}: lacks {' and '.join(missing)}; "
-                f"write data.download = true, or get the data from {ORIGIN}"
+                f"data.root = {settings.root!r}: {' and '.join(missing)} not found; "
+                f"set data.download = true, or get the data from {ORIGIN}"
             )
             raise MissingDataError(msg)
         return {name: root / name for name in _FILES}

@@ -38,15 +38,15 @@ def _find(root: Path) -> Path:
         if (folder / "wnids.txt").is_file():
             missing = [name for name in ("words.txt", _ANNOTATIONS) if not (folder / name).is_file()]
             if missing:
-                msg = f"{folder}: lacks {' and '.join(missing)}; get the data from {ORIGIN}"
+                msg = f"{folder}: {' and '.join(missing)} not found; get the data from {ORIGIN}"
                 raise DataError(msg)
             return folder
-    msg = f"data.root = {str(root)!r}: holds no {_FOLDER} with wnids.txt; unpack {ORIGIN} there"
+    msg = f"data.root = {str(root)!r}: contains no {_FOLDER} with wnids.txt; unpack {ORIGIN} there"
     raise DataError(msg)
 
 
 def _labelled(folder: Path) -> tuple[dict[Path, int], dict[Path, int]]:
-    """Labels of the training and of the test files."""
+    """Labels of the training files and of the test files."""
     wnids = _lines(folder / "wnids.txt")
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     train = {
@@ -58,7 +58,7 @@ def _labelled(folder: Path) -> tuple[dict[Path, int], dict[Path, int]]:
         path = folder / "val" / "images" / name
         if wnid not in labels or Path(name).name != name or not path.is_file():
             place = f"{folder / _ANNOTATIONS}: line {number} ({line!r})"
-            msg = f"{place} names no image in val/images, or no class of wnids.txt"
+            msg = f"{place} must name an image in val/images and a class of wnids.txt"
             raise DataError(msg)
         test[path] = labels[wnid]
     return train, test
@@ -67,7 +67,7 @@ def _labelled(folder: Path) -> tuple[dict[Path, int], dict[Path, int]]:
 def _class_names(folder: Path) -> tuple[str, ...]:
     words = dict(line.split("\t", 1) for line in _lines(folder / "words.txt") if "\t" in line)
     wnids = _lines(folder / "wnids.txt")
-    # The first of several synonyms; the identifier tells apart the few classes that share it.
+    # The first of several synonyms; the identifier distinguishes the few classes that share it.
     names = [words.get(wnid, wnid).split(",")[0] for wnid in wnids]
     uses = Counter(names)
     return tuple(name if uses[name] == 1 else f"{name} ({wnid})" for name, wnid in zip(names, wnids, strict=True))

@@ -1,4 +1,4 @@
-"""Architectures with normalisation inside, their files, and their cost.
+"""Architectures with built-in normalisation, their files and their cost.
 
 Names are imported on first use, so that `tscnc_deploy.models.config` stays free of torch.
 """

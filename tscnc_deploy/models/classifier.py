@@ -28,7 +28,7 @@ _NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
 
 
 class Normalize(nn.Module):
-    """Subtracts the mean of each channel and divides by its standard deviation; both are buffers [1, C, 1, 1]."""
+    """Subtracts each channel's mean and divides by its standard deviation; both are buffers [1, C, 1, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
     Use `build`, whose weights do not depend on the global random state.
 
     Attributes:
-        config: What determines the form of this module.
+        config: The configuration of this module.
         normalize: The first layer.
         network: The architecture.
     """
@@ -73,15 +73,15 @@ def build(
     width: float = 1.0,
     seed: int = 0,
 ) -> Classifier:
-    """A classifier with fresh weights, on the CPU and in training mode.
+    """Builds a classifier with new random weights, on the CPU and in training mode.
 
     Networks for images with a shorter side below 96 begin with a 3x3 convolution of stride 1 and no pooling, as is
-    usual for CIFAR. From 96 on they begin with the stem of their ImageNet form, which is four times (MobileNetV2:
-    twice) coarser in each direction; VGG-16 has one form. ViT-tiny takes patches, see `vit.Vit`. Any size works, down
-    to 1x1.
+    usual for CIFAR. From 96 on they begin with the stem of their ImageNet form, which reduces the resolution by a
+    factor of 4 (MobileNetV2: 2) in each direction; VGG-16 has only one form. ViT-tiny uses patches, see `vit.Vit`. Any
+    image size works, down to 1x1.
 
     Convolutions are initialised as in He et al. (arXiv 1502.01852, normal, fan out), linear layers uniformly in
-    ±1/sqrt(fan in) with zero biases, a ViT's positions normally with a deviation of 0.02.
+    ±1/sqrt(fan in) with zero biases, and a ViT's position embeddings normally with a standard deviation of 0.02.
 
     Args:
         arch: One of `names.ARCHITECTURES`.
@@ -91,7 +91,7 @@ def build(
         std: Standard deviation of each channel.
         width: Multiplies the number of channels of every layer; results are multiples of 8, and at least 8. A ViT's
             number of heads changes with it.
-        seed: Determines the weights; no global random state is read or changed.
+        seed: Determines the weights; the global random state is not read or changed.
 
     Raises:
         InputError: See `ModelConfig` and `vit.Vit`.
@@ -104,7 +104,7 @@ def build(
 
 
 def skeleton(config: ModelConfig) -> Classifier:
-    """The classifier on the meta device: names, shapes and dtypes of all tensors, but no memory behind them."""
+    """The classifier on the meta device: names, shapes and dtypes of all tensors, without memory for them."""
     with torch.device("meta"):
         return Classifier(config)
 

@@ -1,4 +1,4 @@
-"""What determines the form of a classifier; checked here once, whether it comes from a recipe or from a file."""
+"""The configuration of a classifier; validated here, whether it comes from a recipe or from a file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.names import ARCHITECTURES
 from tscnc_deploy.text import not_among
 
-# A file may come from anywhere, so what it can make this process allocate is bounded.
+# A file may come from an untrusted source, so bound how much memory it can make this process allocate.
 _MAX_CLASSES = 100_000
 _MAX_CHANNELS = 1024
 _MAX_SIDE = 4096
 _MAX_WIDTH = 16
 _MAX_JSON = 1 << 20
-# Of a mean, and of one over a standard deviation, so that normalised pixels are finite in single precision.
+# Limit on means and inverse standard deviations, so that normalised pixels are finite in float32.
 _LARGEST = 1e15
 
 
 def check_arch(arch: str) -> None:
-    """Refuses a name that is no architecture.
+    """Refuses a name that is not an architecture.
 
     Raises:
         InputError: Unknown name; the message suggests the closest one.
@@ -34,7 +34,7 @@ def check_arch(arch: str) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The form of a classifier.
+    """The configuration of a classifier.
 
     Attributes:
         arch: One of `ARCHITECTURES`.
@@ -45,7 +45,7 @@ class ModelConfig:
         std: Standard deviation of each channel, above 0.
 
     Raises:
-        InputError: A value is of another type or out of range.
+        InputError: A value has the wrong type or is out of range.
     """
 
     arch: str
@@ -81,18 +81,18 @@ class ModelConfig:
             raise InputError(msg)
 
     def to_json(self) -> str:
-        """One JSON object, the same text for equal configs."""
+        """The config as one JSON object; equal configs give the same text."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The config that `to_json` wrote.
+        """Parses a config that `to_json` wrote.
 
         Raises:
-            InputError: Not JSON, keys that are missing or unknown, or values that are refused.
+            InputError: Not JSON, missing or unknown keys, or invalid values.
         """
         try:
-            # Deep nesting exhausts the parser's stack, which is an error and no crash.
+            # Deep nesting exhausts the parser's stack, which must be an error and not a crash.
             values = json.loads(text) if len(text) <= _MAX_JSON else None
         except (ValueError, RecursionError) as error:
             msg = f"the model's config is not JSON: {error}"

@@ -1,4 +1,4 @@
-"""What one image costs: how often each weight is applied, and the multiply-accumulate operations that makes."""
+"""The cost of one image: how often each weight is applied, and the resulting MACs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tscnc_deploy.models.vit import Attention
 
 
 def output_maps(model: Classifier) -> dict[str, tuple[int, int]]:
-    """Height and width of what each layer gives for one image; (rows, 1) for linear layers: 1 row, or 1 for each token.
+    """Height and width of each layer's output for one image; (rows, 1) for linear layers: one row, or one per token.
 
-    A weight is applied once to each pixel or row of it: padding counts, as is the custom, although a weight that meets
-    nothing but padding changes nothing. Runs the network on the meta device: shapes are computed, values are not.
+    A weight is applied once per output pixel or row. As is customary, padding counts, although a weight applied to
+    padding contributes nothing. Runs the network on the meta device: shapes are computed, values are not.
 
     Returns:
-        Sizes by the name of the layer's weight ("network.conv1.weight"), in the order of the model's modules.
+        Sizes by the name of the layer's weight ("network.conv1.weight"), in module order.
     """
     dense = skeleton(model.config).eval()
     maps: dict[str, tuple[int, int]] = {}
@@ -38,7 +38,7 @@ def output_maps(model: Classifier) -> dict[str, tuple[int, int]]:
 
 
 def layer_multiply_adds(model: Classifier) -> dict[str, int]:
-    """Multiply-accumulates per image of each convolution and linear layer of the dense network, biases not counted.
+    """MACs per image of each convolution and linear layer of the dense network, biases not counted.
 
     Returns:
         Counts by the name of the layer's weight, see `output_maps`.
@@ -48,9 +48,9 @@ def layer_multiply_adds(model: Classifier) -> dict[str, int]:
 
 
 def multiply_adds(model: Classifier) -> int:
-    """Multiply-accumulates per image of the dense network: of its layers, see `layer_multiply_adds`, and of attention.
+    """MACs per image of the dense network: those of its layers, see `layer_multiply_adds`, and those of attention.
 
-    The products of attention have no weights, so no zero saves them, and what is counted in files leaves them out.
+    The matrix products of attention have no weights, so pruning does not save them, and counts from files exclude them.
     """
     attention = sum(module.multiply_adds for module in model.modules() if isinstance(module, Attention))
     return sum(layer_multiply_adds(model).values()) + attention

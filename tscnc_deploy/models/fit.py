@@ -1,4 +1,4 @@
-"""Comparing the tensors of a file with those that a model needs."""
+"""Compares the tensors of a file with those that a model needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 3
 
 
 def describe_misfit(expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """Says how the tensors of a file differ from the expected ones in names and shapes; empty if they do not."""
+    """Describes how a file's tensors differ from the expected ones in names and shapes; empty if they match."""
     missing = [name for name in expected if name not in shapes]
     unexpected = [name for name in shapes if name not in expected]
     reshaped = [
@@ -21,16 +21,16 @@ def describe_misfit(expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[i
         for name, tensor in expected.items()
         if name in shapes and shapes[name] != tuple(tensor.shape)
     ]
-    found = (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+    found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", reshaped))
     return "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
 
 
 def describe_non_finite(tensors: Mapping[str, Tensor]) -> str:
-    """Names the tensors that hold NaN or infinity; empty if there are none."""
+    """Lists the tensors that contain NaN or infinity; empty if there are none."""
     return _listed([name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()])
 
 
 def _listed(names: list[str]) -> str:
     more = len(names) - _SHOWN
-    # Names come from files, whose makers could steer a terminal with them.
+    # Names from untrusted files must not send control characters to the terminal.
     return ", ".join(escaped(name, 200) for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

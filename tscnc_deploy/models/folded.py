@@ -1,8 +1,8 @@
-"""The same network with less work: an eval-mode copy that follows its weights, for attacks.
+"""A faster eval-mode copy of a network for attacks, which can be updated with the network's weights.
 
-Attacks take many gradients of a network that stays as it is meanwhile. The copy records no gradients of weights, needs
-no switch of batch norm's mode in the network, and has batch norms folded into the convolutions before them. Kernels
-lose the taps that meet nothing but padding, see `models.taps`.
+Attacks take many gradients of a network that does not change in the meantime. The copy does not record gradients of
+weights, does not require switching the mode of the network's batch norms, and has them folded into the preceding
+convolutions. Kernels lose the taps that only ever read padding, see `models.taps`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from torch import Tensor, fx, nn
 
 from tscnc_deploy.models.taps import Taps, taps_by_layer
 
-# What torch.fx raises on networks whose Python code depends on the values of tensors, or that it does not know.
+# The exceptions of torch.fx on networks whose Python code depends on tensor values, or that it does not support.
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError)
 
 
 class FoldedCopy:
-    """A network's twin in eval mode that can be brought up to date with it.
+    """A copy of a network in eval mode that can be updated from it.
 
-    What is not folded shares its memory with the network. One that `torch.fx` cannot trace is shared as a whole.
+    Parts that are not folded share memory with the network; one that `torch.fx` cannot trace is shared entirely.
 
     Args:
         model: Any module. It is not changed, and must keep its parameters and buffers; their values may change.
-        dtype: Of the weights of the copy's convolutions and linear layers: float32, or bfloat16 if the copy runs
-            under autocast, which then has none to cast in every pass.
-        input_shape: Of all images that the copy will see, [C, H, W]: what is not needed for them is left out. None
-            leaves out nothing.
+        dtype: Dtype of the weights of the copy's convolutions and linear layers: float32, or bfloat16 if the copy runs
+            under autocast, which then does not have to cast them in every pass.
+        input_shape: Shape of all images that the copy will be given, [C, H, W]; parts that they do not need are
+            removed. None removes nothing.
 
     Attributes:
-        network: The copy. Until the first `refreshed`, its folded layers hold no values.
-        folds: How many batch norms it does without.
+        network: The copy. Until the first call of `refreshed`, its folded layers have no values.
+        folds: Number of batch norms that were folded.
     """
 
     network: nn.Module
@@ -74,7 +74,7 @@ class FoldedCopy:
 
     @torch.no_grad()
     def refreshed(self) -> nn.Module:
-        """The copy, with the weights and batch-norm statistics that the network has now."""
+        """The copy, updated with the network's current weights and batch-norm statistics."""
         for layer in self._layers:
             layer.refresh()
         return self.network
@@ -82,7 +82,7 @@ class FoldedCopy:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of the copy that has weights of its own, and where they come from."""
+    """A layer of the copy that has its own weights, and where they come from."""
 
     target: nn.Conv2d | nn.Linear
     source: nn.Conv2d | nn.Linear
@@ -115,11 +115,11 @@ class _Layer:
 
 
 def _foldable(traced: fx.GraphModule) -> list[tuple[fx.Node, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]]:
-    """Calls of convolutions and linear layers, each with the batch norm that alone takes a convolution's output."""
+    """Calls of convolutions and linear layers, each with the batch norm that is the only reader of its output."""
     modules = dict(traced.named_modules(remove_duplicate=False))
     calls = {node: modules[str(node.target)] for node in traced.graph.nodes if node.op == "call_module"}
     called = list(calls.values())
-    # A layer that is called twice may be followed by a batch norm of its own after each call.
+    # A layer that is called twice may be followed by a different batch norm after each call.
     once = {node: module for node, module in calls.items() if sum(module is other for other in called) == 1}
     found = []
     for node, layer in once.items():
@@ -132,7 +132,7 @@ def _foldable(traced: fx.GraphModule) -> list[tuple[fx.Node, nn.Conv2d | nn.Line
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch norm in eval mode, as a factor and a summand per channel."""
+    """Batch norm in eval mode as a scale and an offset per channel."""
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
     scale = torch.rsqrt(variance + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight

@@ -1,6 +1,6 @@
-"""ResNet (He et al., arXiv 1512.03385) from torchvision's blocks, with a stem that suits the size of the images.
+"""ResNet (He et al., arXiv 1512.03385) from torchvision's blocks, with a stem that depends on the image size.
 
-Parameters have torchvision's names, so its checkpoints and those made from it fit wherever the shapes do.
+Parameters have torchvision's names, so its checkpoints load wherever the shapes match.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["BasicBlock", "Bottleneck", "ResNet"]
 
 
 class ResNet(nn.Module):
-    """Four stages of residual blocks, the last three of which begin with stride 2."""
+    """Four stages of residual blocks; the last three begin with stride 2."""
 
     def __init__(self, config: ModelConfig, block: Any, depths: Sequence[int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the small-image forms of all architectures share: the first layers, and numbers of channels."""
+"""Shared parts of the architectures' small-image forms: the first layers and channel counts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LARGE_SIDE = 96
 
 
 def channels(count: int, width: float) -> int:
-    """A number of channels times the width: rounded to a multiple of 8, and at least 8."""
+    """A number of channels times the width, rounded to a multiple of 8 and at least 8."""
     return max(8, int(count * width / 8 + 0.5) * 8)
 
 
 def is_large(config: ModelConfig) -> bool:
-    """Whether images are so large that the stem should reduce them, as it does on ImageNet."""
+    """Whether images are large enough for the stem to reduce them, as for ImageNet."""
     return min(config.input_shape[1:]) >= _LARGE_SIDE
 
 
@@ -27,5 +27,5 @@ def first_convolution(config: ModelConfig, out: int) -> nn.Conv2d:
 
 
 def first_pooling(config: ModelConfig) -> nn.Module:
-    """3x3 maximum with stride 2 for large images, nothing for small ones."""
+    """3x3 max pooling with stride 2 for large images, identity for small ones."""
     return nn.MaxPool2d(3, stride=2, padding=1) if is_large(config) else nn.Identity()

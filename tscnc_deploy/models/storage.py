@@ -20,7 +20,7 @@ from tscnc_deploy.text import escaped
 _CONFIG_KEY = "config"
 _METADATA = "__metadata__"
 _MAX_BYTES = 1 << 32
-# The config, and a hundred bytes for each tensor.
+# Enough for the config and a hundred bytes per tensor.
 _MAX_HEADER = 4 << 20
 _NORMALIZATION = ("normalize.mean", "normalize.std")
 
@@ -29,15 +29,15 @@ def save_model(model: Classifier, path: Path | str) -> None:
     """Writes a classifier; equal models give equal bytes.
 
     Raises:
-        ValueError: The model has other tensors than its config says, such as parametrised weights.
+        ValueError: The model's tensors do not match its config, for example because weights are parametrised.
         OSError: The file cannot be written.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if misfit := describe_misfit(skeleton(model.config).state_dict(), shapes):
-        msg = f"the model is not the {model.config.arch} that its config describes; {misfit}"
+        msg = f"the model does not match its config, which describes a {model.config.arch}; {misfit}"
         raise ValueError(msg)
-    # A single key, since safetensors writes several in no fixed order.
+    # A single key, because safetensors writes several keys in no fixed order.
     Path(path).write_bytes(safetensors.torch.save(state, {_CONFIG_KEY: model.config.to_json()}))
 
 
@@ -45,15 +45,15 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
     """Opens a file that `save_model` wrote.
 
     Args:
-        path: Of the file.
-        read: Gives its content.
+        path: Path of the file.
+        read: Returns the file's content.
 
     Returns:
-        The classifier in evaluation mode on the CPU, every tensor as it was saved, to the bit.
+        The classifier in evaluation mode on the CPU, with every tensor exactly as it was saved.
 
     Raises:
-        InputError: The file is missing, damaged, has no config or a bad one, or its tensors have other names, shapes
-            or dtypes than the config says, are not finite, or contradict it.
+        InputError: The file is missing or damaged, has no valid config, or its tensors have other names, shapes or
+        dtypes than the config requires, are not finite, or contradict it.
     """
     path = Path(path)
     data = read(path, _MAX_BYTES)
@@ -63,7 +63,7 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
     try:
         state = safetensors.torch.load(data)
     except (SafetensorError, ValueError, RuntimeError) as error:
-        msg = f"{path}: is no readable safetensors file: {error}"
+        msg = f"{path}: is not a readable safetensors file: {error}"
         raise InputError(msg) from error
     _check_values(path, state, model.config)
     model.to_empty(device="cpu").load_state_dict(state)
@@ -71,9 +71,9 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
 
 
 def _header(path: Path, data: bytes) -> dict[str, Any]:
-    """Names, dtypes and shapes, so that no tensor is made that the config does not explain.
+    """Names, dtypes and shapes, to be checked against the config before any tensor is created.
 
-    The library checks the rest of the file's form, and does so again when it makes the tensors.
+    The library checks the rest of the file's format when it creates the tensors.
     """
     length = int.from_bytes(data[:8], "little")
     try:
@@ -86,17 +86,17 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
             msg = "a tensor has no dtype or no shape"
             raise ValueError(msg)
         if not isinstance((header.get(_METADATA) or {}).get(_CONFIG_KEY), str | None):
-            msg = "its config is no text"
+            msg = "its config is not text"
             raise ValueError(msg)
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        msg = f"{path}: is no readable safetensors file: {error}"
+        msg = f"{path}: is not a readable safetensors file: {error}"
         raise InputError(msg) from error
     return dict(header)
 
 
 def _model(path: Path, text: str | None) -> Classifier:
     if text is None:
-        msg = f"{path}: holds weights but no model config; as weights to start from, name it in model.checkpoint"
+        msg = f"{path}: contains weights but no model config; to start from these weights, set model.checkpoint"
         raise InputError(msg)
     try:
         return skeleton(ModelConfig.from_json(text))
@@ -106,9 +106,9 @@ def _model(path: Path, text: str | None) -> Classifier:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # The library might take the other one.
+    # The library might use the other value.
     if len(found := dict(pairs)) != len(pairs):
-        msg = "a key is there twice"
+        msg = "a key appears twice"
         raise ValueError(msg)
     return found
 
@@ -121,7 +121,7 @@ def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:
     expected = model.state_dict()
     shapes = {name: tuple(tensor["shape"]) for name, tensor in header.items()}
     if misfit := describe_misfit(expected, shapes):
-        msg = f"{path}: does not hold the {model.config.arch} that its config describes; {misfit}"
+        msg = f"{path}: its tensors do not match its config, which describes a {model.config.arch}; {misfit}"
         raise InputError(msg)
     for name, tensor in expected.items():
         dtype = "F32" if tensor.is_floating_point() else "I64"
@@ -132,7 +132,7 @@ def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:
 
 def _check_values(path: Path, state: dict[str, Tensor], config: ModelConfig) -> None:
     if names := describe_non_finite(state):
-        msg = f"{path}: holds NaN or infinity in {names}"
+        msg = f"{path}: contains NaN or infinity in {names}"
         raise InputError(msg)
     expected = Normalize(config.mean, config.std).state_dict(prefix="normalize.")
     for name in _NORMALIZATION:

@@ -1,6 +1,6 @@
 """VGG-16 with batch normalisation (Simonyan & Zisserman, arXiv 1409.1556) from torchvision's layers.
 
-The three large linear layers give way to one, as is usual for small images.
+One linear layer replaces the three large ones, as is usual for small images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tscnc_deploy.models.stem import channels
 
 
 class Vgg(nn.Module):
-    """Thirteen 3x3 convolutions with five poolings between them, mean over the map, one linear layer."""
+    """Thirteen 3x3 convolutions with five max poolings, global average pooling, and one linear layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Vgg(nn.Module):
         for index, layer in enumerate(self.features):
             if isinstance(layer, nn.MaxPool2d):
                 if side == 1:
-                    # In its place something that does nothing, so that parameters have the same names for every size.
+                    # Replaced by an identity, so that parameters have the same names for every size.
                     self.features[index] = nn.Identity()
                 side = max(1, side // 2)
         self.classifier = nn.Linear(channels(512, config.width), config.classes)

@@ -1,7 +1,7 @@
-"""Vision Transformer (Dosovitskiy et al., arXiv 2010.11929) in the size that DeiT calls tiny (arXiv 2012.12877).
+"""Vision Transformer (Dosovitskiy et al., arXiv 2010.11929) in DeiT's size "tiny" (arXiv 2012.12877).
 
-Query, key, value and output are linear layers of their own: torch's and torchvision's attention keep the first three in
-a bare parameter, which masks, constraints and counts of weights would not see.
+Query, key, value and output are separate linear layers: torch's and torchvision's attention keep the first three in a
+bare parameter, which masks, constraints and weight counts would miss.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.models.stem import channels
 
 _DIM, _HEADS, _DEPTH, _MLP_RATIO = 192, 3, 12, 4
-# Patches of so many pixels a side for images whose shorter side has at least so many.
+# Patch size for images whose shorter side has at least that many pixels.
 _PATCHES = ((96, 16), (48, 8), (16, 4), (1, 2))
-# Attention takes memory with the square of it, and the size of images may come from anybody's file.
+# Attention's memory grows with its square, and the image size may come from an untrusted file.
 _MAX_TOKENS = 1024
 
 
 class Vit(nn.Module):
-    """Patches as tokens, twelve blocks of attention and MLP with the norm first, mean over the tokens, a linear layer.
+    """Patches as tokens, twelve pre-norm blocks of attention and MLP, the mean over the tokens, and a linear layer.
 
-    A patch has 16x16 pixels in images with a shorter side from 96, 8x8 from 48, 4x4 from 16, 2x2 below; where patches
-    do not divide the image, it gets a margin of the mean colour. There is no class token and no dropout, which would
-    draw from the global random state. The width scales tokens and number of heads; heads have 48 to 96 channels, and
-    fewer below a quarter of the width.
+    A patch has 16x16 pixels in images with a shorter side from 96, 8x8 from 48, 4x4 from 16, 2x2 below; images that
+    patches do not divide are padded with the mean colour. There is no class token, and no dropout because it would
+    draw from the global random state. The width scales the token dimension and the number of heads; heads have 48 to 96
+    channels, and fewer for a width below a quarter.
 
     Tokens pass through the blocks as rows [N * tokens, dim].
 
@@ -40,7 +40,7 @@ class Vit(nn.Module):
         dim = heads * channels(_DIM, config.width / heads)
         side = _patch_side(config)
         tokens = _tokens(config, side)
-        # At most half a patch on both sides; the stride drops the pixel that is too many.
+        # At most half a patch on both sides; the stride drops an excess pixel.
         margins = [(-size % side + 1) // 2 for size in config.input_shape[1:]]
         self.patches = nn.Conv2d(config.input_shape[0], dim, side, stride=side, padding=(margins[0], margins[1]))
         self.positions = Positions(tokens, dim)
@@ -51,20 +51,20 @@ class Vit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.positions(self.patches(x).flatten(2).transpose(1, 2))
         shape = x.shape
-        # An exporter keeps a linear layer's weight as it is only where inputs have two axes.
+        # The exporter keeps a linear layer's weight unchanged only if its input has two axes.
         x = self.norm(self.blocks(x.flatten(0, 1)))
         return self.head(x.reshape(shape).mean(1))
 
 
 class Positions(nn.Module):
-    """Adds what is learned of each place to the token there."""
+    """Adds the learned position embeddings to the tokens."""
 
     def __init__(self, tokens: int, dim: int) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.empty(tokens, dim))
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Fresh values, as in both papers."""
+        """Initialises the embeddings, as in both papers."""
         nn.init.normal_(self.table, std=0.02, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Positions(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP on each token; each sees the norm of its input, and adds to that input."""
+    """Attention, then an MLP on each token; both are residual with a norm before them."""
 
     def __init__(self, dim: int, heads: int, tokens: int) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (arXiv 1706.03762) of an image's tokens on each other.
+    """Multi-head self-attention (arXiv 1706.03762) over an image's tokens.
 
     Attributes:
-        heads: Number of them.
-        multiply_adds: Of its two products for one image, which have no weights.
+        heads: Number of heads.
+        multiply_adds: MACs per image of its two matrix products, which have no weights.
     """
 
     def __init__(self, dim: int, heads: int, tokens: int) -> None:
@@ -105,14 +105,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = (self.query(x), self.key(x), self.value(x))
         query, key, value = (part.reshape(self._by_head).transpose(1, 2) for part in rows)
-        # Written out: the fused operator leaves shapes to be computed in ONNX files, and tokens are few.
+        # Not fused: the fused operator leaves shape computations in ONNX files, and there are few tokens.
         scores = (query * self._by_head[-1] ** -0.5) @ key.transpose(-2, -1)
         mixed = scores.softmax(-1) @ value
         return self.output(mixed.transpose(1, 2).reshape(x.shape))
 
 
 def _patch_side(config: ModelConfig) -> int:
-    """Pixels of a patch in each direction."""
+    """Side of a patch in pixels."""
     shorter = min(config.input_shape[1:])
     return next(side for least, side in _PATCHES if shorter >= least)
 
@@ -122,8 +122,8 @@ def _tokens(config: ModelConfig, side: int) -> int:
     tokens = -(-height // side) * -(-width // side)
     if tokens > _MAX_TOKENS:
         msg = (
-            f"images of {height}x{width} pixels have {tokens} patches of {side}x{side}, and model.arch = 'vit-tiny' "
-            f"takes at most {_MAX_TOKENS}; make them smaller, for example with data.image_size = 224"
+            f"images of {height}x{width} pixels have {tokens} patches of {side}x{side}, but model.arch = 'vit-tiny' "
+            f"supports at most {_MAX_TOKENS}; resize them, for example with data.image_size = 224"
         )
         raise InputError(msg)
     return tokens

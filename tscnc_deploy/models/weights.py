@@ -1,4 +1,4 @@
-"""The user's own weights, read into a classifier that has been built."""
+"""Loads the user's own weights into a classifier."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tscnc_deploy.models.fit import describe_misfit, describe_non_finite
 _PICKLED = (".pt", ".pth", ".ckpt")
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
-# What torch.load's parsers raise on damaged archives.
+# The exceptions of torch.load's parsers on damaged archives.
 _DAMAGE = (
     RuntimeError,
     ValueError,
@@ -39,16 +39,16 @@ _NORMALIZATION = ("normalize.mean", "normalize.std")
 
 
 def load_weights(model: Classifier, path: Path | str) -> None:
-    """Replaces a classifier's weights by those of a file, converted to the classifier's dtypes.
+    """Replaces a classifier's weights with those of a file, converted to the classifier's dtypes.
 
-    The file is .safetensors, or .pt, .pth or .ckpt with nothing but tensors and plain values (no code is run). It
-    holds a state dict, alone or under "state_dict", "model_state_dict" or "model". Prefixes that wrappers leave
-    (module., _orig_mod., model., network.) are ignored. The normalisation is replaced if the file holds one that
-    this package wrote, otherwise kept; so are counters of batches that a file lacks. On an error nothing is changed.
+    The file is .safetensors, or .pt, .pth or .ckpt with only tensors and plain values (no code is run). It contains a
+    state dict, directly or under "state_dict", "model_state_dict" or "model". Prefixes that wrappers add (module.,
+    _orig_mod., model., network.) are ignored. The normalisation is replaced if the file contains one that this package
+    wrote, and otherwise kept; batch counters that a file lacks are kept too. On an error nothing is changed.
 
     Raises:
-        InputError: The file is missing, damaged, holds other things than tensors, or the tensors of another
-            architecture; or values that are not finite.
+        InputError: The file is missing or damaged, contains anything but tensors, tensors of another architecture, or
+        values that are not finite.
     """
     path = Path(path)
     given = _bare_names(path, _state_dict(path, _read(path)))
@@ -58,7 +58,7 @@ def load_weights(model: Classifier, path: Path | str) -> None:
     if misfit := describe_misfit(expected, {name: tuple(tensor.shape) for name, tensor in state.items()}):
         config = model.config
         msg = (
-            f"{path}: the weights are not those of model.arch = {config.arch!r} with model.width = {config.width:g}, "
+            f"{path}: the weights do not match model.arch = {config.arch!r} with model.width = {config.width:g}, "
             f"{config.classes} classes and {config.input_shape[0]} channels; {misfit}"
         )
         raise InputError(msg)
@@ -68,7 +68,7 @@ def load_weights(model: Classifier, path: Path | str) -> None:
             raise InputError(msg)
     state = {name: state[name].to(tensor.dtype) for name, tensor in expected.items()}
     if names := describe_non_finite(state):
-        msg = f"{path}: holds NaN or infinity in {names}"
+        msg = f"{path}: contains NaN or infinity in {names}"
         raise InputError(msg)
     model.config = _with_normalization(path, model.config, given)
     model.load_state_dict({name: state[bare] for name, bare in zip(model.state_dict(), expected, strict=True)})
@@ -76,20 +76,20 @@ def load_weights(model: Classifier, path: Path | str) -> None:
 
 def _read(path: Path) -> Any:
     if path.suffix not in (".safetensors", *_PICKLED):
-        msg = f"{path}: model.checkpoint must be a .safetensors file, or one of {', '.join(_PICKLED)} with tensors only"
+        msg = f"{path}: model.checkpoint must be a .safetensors file, or one of {', '.join(_PICKLED)} with only tensors"
         raise InputError(msg)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         with warnings.catch_warnings():
-            # About foreign pickle protocols, on the way to the error that says what is wrong.
+            # Warnings about unknown pickle protocols, before the error that explains the problem.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError) as error:
         msg = f"{path}: cannot be read: {error}"
         raise InputError(msg) from error
     except pickle.UnpicklingError as error:
-        msg = f"{path}: is damaged or holds more than tensors, and is not run; save the state_dict of the model alone"
+        msg = f"{path}: is damaged or contains more than tensors, so it is not loaded; save only the model's state_dict"
         raise InputError(msg) from error
     except _DAMAGE as error:
         msg = f"{path}: is damaged: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
@@ -100,12 +100,12 @@ def _state_dict(path: Path, content: Any) -> Mapping[str, Tensor]:
     if isinstance(content, dict):
         content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content:
-        what = "is empty" if content == {} else f"holds a {type(content).__name__}"
-        msg = f"{path}: {what}; it must hold a state dict, alone or under {', '.join(map(repr, _CONTAINERS))}"
+        what = "is empty" if content == {} else f"contains a {type(content).__name__}"
+        msg = f"{path}: {what}; it must contain a state dict, directly or under {', '.join(map(repr, _CONTAINERS))}"
         raise InputError(msg)
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            msg = f"{path}: {name!r} is a {type(value).__name__}; a state dict holds tensors by their names"
+            msg = f"{path}: {name!r} is a {type(value).__name__}; a state dict must contain tensors by name"
             raise InputError(msg)
     return content
 
@@ -128,7 +128,7 @@ def _bare_names(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         while prefix := next((prefix for prefix in _PREFIXES if stem.startswith(prefix)), None):
             stem = stem.removeprefix(prefix)
         if stem in bare:
-            msg = f"{path}: holds {stem} twice under different prefixes; save one network only"
+            msg = f"{path}: contains {stem} twice under different prefixes; save only one network"
             raise InputError(msg)
         bare[stem] = tensor
     return bare

@@ -1,6 +1,6 @@
 """Wide ResNet with pre-activation (Zagoruyko & Komodakis, arXiv 1605.07146).
 
-Modules have the names that public adversarially trained checkpoints of this network use (TRADES, RobustBench).
+Modules have the names used in public adversarially trained checkpoints of this network (TRADES, RobustBench).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WideResNet(nn.Module):
 
 
 class Group(nn.Module):
-    """Blocks of one width, of which the first changes width and size."""
+    """Blocks of one width; the first one changes width and resolution."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int, *, stride: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Group(nn.Module):
 
 
 class PreActivationBlock(nn.Module):
-    """Twice normalisation, ReLU and a 3x3 convolution, plus the input or its 1x1 projection."""
+    """Normalisation, ReLU and a 3x3 convolution, twice, plus the input or its 1x1 projection."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -58,6 +58,6 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         activated = F.relu(self.bn1(x))
-        # A projection sees the activated input, the identity the raw one.
+        # A projection takes the activated input, the identity the raw one.
         shortcut = x if self.convShortcut is None else self.convShortcut(activated)
         return shortcut + self.conv2(F.relu(self.bn2(self.conv1(activated))))
