@@ -130,9 +130,9 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path):
         """,
         tmp_path,
     )
-    assert found.stdout.endswith(
-        "has no home folder for the cache; set XDG_CACHE_HOME to a folder that can be written\n"
-    ), found.stderr
+    assert found.stdout.endswith("has no home folder for the cache; set XDG_CACHE_HOME to a writable folder\n"), (
+        found.stderr
+    )
     assert list(tmp_path.iterdir()) == []
 
 

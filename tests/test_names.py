@@ -71,7 +71,7 @@ def test_names_at_the_bounds_are_attacks():
 
 @pytest.mark.parametrize("family", ATTACKS_ON_PAIRS)
 def test_attacks_on_pairs_are_refused_for_the_twin(family):
-    with pytest.raises(ValueError, match=f"verify.attacks names {ATTACKS[family].usual}, which sets an engine against"):
+    with pytest.raises(ValueError, match=f"verify.attacks contains {ATTACKS[family].usual}, which compares engine and"):
         Recipe(verify=Verify(attacks=(ATTACKS[family].usual,)))
 
 

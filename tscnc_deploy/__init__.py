@@ -1,6 +1,6 @@
-"""Build image classifiers that are small and hard to fool, and prove both on the exported file.
+"""Build image classifiers that are small and hard to fool, and verify both on the exported file.
 
-Importing this package is cheap: numpy, torch and onnx are imported by the parts that use them, when they are used.
+Importing this package is fast: numpy, torch and onnx are imported only when they are used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which device computes, what results call it, and what makes it deterministic."""
+"""Selects the device, names it in results, and makes it deterministic."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from tscnc_deploy.errors import UnavailableError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for "auto" (a GPU where there is one), "cpu" or "cuda".
+    """The device for "auto" (a GPU if available), "cpu" or "cuda".
 
     Raises:
-        UnavailableError: "cuda" was asked for and torch finds no GPU.
+        UnavailableError: "cuda" was requested but torch finds no GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        msg = (
-            "--device cuda: torch finds no GPU; `tscnc-deploy doctor` says what is missing, --device cpu works anywhere"
-        )
+        msg = "--device cuda: torch finds no GPU; run `tscnc-deploy doctor` to see what is missing, or use --device cpu"
         raise UnavailableError(msg)
     return torch.device(name)
 
@@ -31,9 +29,9 @@ def describe_device(device: torch.device) -> str:
 
 
 def deterministic(*, tf32: bool) -> AbstractContextManager[None]:
-    """Context in which a GPU's convolutions sum in a fixed order, so that the same work ends in the same bytes.
+    """Context in which a GPU's convolutions sum in a fixed order, so that results are reproducible bit for bit.
 
     Args:
-        tf32: Whether float32 convolutions may round their inputs to TF32: for training, not for what is reported.
+        tf32: Whether float32 convolutions may round their inputs to TF32; for training, not for reported results.
     """
     return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)

@@ -1,4 +1,4 @@
-"""Names for content: SHA-256, in 64 lower-case hexadecimal digits."""
+"""SHA-256 digests, as 64 lower-case hexadecimal digits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def digest_of_bytes(data: bytes) -> str:
 
 
 def digest_of_chunks(chunks: Iterable[bytes]) -> str:
-    """SHA-256 of the bytes of all chunks, one after the other; where one ends is for the caller to make clear."""
+    """SHA-256 of the concatenated chunks; the caller must make their boundaries unambiguous."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)
@@ -25,7 +25,7 @@ def digest_of_chunks(chunks: Iterable[bytes]) -> str:
 
 
 def digest_of_stream(file: io.BufferedReader) -> str:
-    """SHA-256 of an open file's bytes, from where it stands to its end."""
+    """SHA-256 of an open file's bytes, from its current position to its end."""
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -44,9 +44,9 @@ def digest_of_file(path: Path) -> str:
 
 
 def digest_of_parts(**parts: object) -> str:
-    """SHA-256 of values that JSON can hold; their order does not matter, their names do.
+    """SHA-256 of values that JSON can represent; depends on their names but not on their order.
 
     Raises:
-        ValueError: A number is NaN or infinite, which JSON cannot hold.
+        ValueError: A number is NaN or infinite, which JSON cannot represent.
     """
     return digest_of_bytes(json.dumps(parts, sort_keys=True, allow_nan=False).encode())

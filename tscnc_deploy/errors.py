@@ -1,18 +1,18 @@
-"""The errors that a user can cause or fix; the command line maps each to an exit status.
+"""Errors that a user can cause or fix; the command line maps each to an exit status.
 
-Every message is complete on its own: it names the file, the key or the option, the offending value, and what
-would be right. Anything else that is raised is an internal error and shows its traceback.
+Every message is complete by itself: it names the file, key or option, the invalid value, and what would be valid.
+Any other exception is an internal error and shows its traceback.
 """
 
 
 class TscncError(Exception):
-    """Base of all errors with a message meant for the user."""
+    """Base class of all errors with a message for the user."""
 
     exit_status = 2
 
 
 class InputError(TscncError):
-    """An argument, a file or a folder is not what it should be (exit status 2)."""
+    """An argument, a file or a folder is invalid (exit status 2)."""
 
 
 class RecipeError(InputError):
@@ -20,11 +20,11 @@ class RecipeError(InputError):
 
 
 class DataError(InputError):
-    """A data set is missing, empty, damaged or of the wrong form."""
+    """A data set is missing, empty, damaged or in the wrong format."""
 
 
 class MissingDataError(DataError):
-    """A data set is not there, and downloading it was not allowed."""
+    """A data set is missing, and downloading it was not allowed."""
 
 
 class EngineInputError(InputError):
@@ -32,11 +32,11 @@ class EngineInputError(InputError):
 
 
 class BundleError(InputError):
-    """A bundle is damaged, hostile, or of a schema that this version does not know."""
+    """A bundle is damaged or malicious, or has a schema that this version does not support."""
 
 
 class StorageError(InputError):
-    """The place for the output cannot be written, is in use by another build, or has no space left."""
+    """The output folder cannot be written, is in use by another build, or has no space left."""
 
 
 class UnavailableError(TscncError):
@@ -52,6 +52,6 @@ class GateFailedError(TscncError):
 
 
 class InconclusiveError(TscncError):
-    """An interval straddles its limit (exit status 4); the message says how many images would settle it."""
+    """An interval contains its limit (exit status 4); the message says how many images would decide it."""
 
     exit_status = 4

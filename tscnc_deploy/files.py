@@ -1,4 +1,4 @@
-"""How files are read that may come from anyone (whole, once, and never more than a bound), and how they are written."""
+"""Reads untrusted files (completely, once, and up to a size limit), and writes files atomically."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tscnc_deploy.errors import InputError, StorageError
 
 
 class Read(Protocol):
-    """Gives the content of a file; a bundle's is given only when its digest is the listed one.
+    """Returns the content of a file; for a file of a bundle, only if its digest matches the manifest.
 
-    Whoever parses a file takes such a function and parses the bytes that it gave: a path that is opened again may by
-    then lead to something else.
+    Parsers take such a function and parse the bytes that it returned, because a path that is opened again may point
+    to something else by then.
     """
 
     def __call__(self, path: Path, limit: int) -> bytes:
         """The content of a file.
 
         Args:
-            path: Of the file.
-            limit: Most bytes that it may have.
+            path: Path of the file.
+            limit: Maximum size in bytes.
 
         Raises:
             InputError: It is missing, unreadable, not a regular file, or larger.
@@ -37,14 +37,14 @@ class Read(Protocol):
 def read_file(path: Path, limit: int) -> bytes:
     """`Read` from the disk."""
     try:
-        # Before it is opened, as opening a pipe waits for a writer.
+        # Checked before it is opened, because opening a pipe waits for a writer.
         if not stat.S_ISREG(path.stat().st_mode):
             msg = f"{path}: is not a regular file"
             raise InputError(msg)
         with path.open("rb") as file:
             data = file.read(limit + 1)
     except FileNotFoundError as error:
-        msg = f"{path}: there is no such file"
+        msg = f"{path}: file not found"
         raise InputError(msg) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -57,10 +57,10 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Writes a file that is there as a whole or not at all, whenever the process ends; text in UTF-8.
+    """Writes a file atomically; text in UTF-8.
 
     Raises:
-        StorageError: It cannot be written; what the path held before is unchanged.
+        StorageError: It cannot be written; an existing file is unchanged.
     """
     with open_atomic(path) as file:
         file.write(data.encode() if isinstance(data, str) else data)
@@ -68,13 +68,13 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, which replaces the path only after everything is written and on the disk.
+    """Context with a file to write to, which replaces the path only after everything is written to disk.
 
-    Until then it has another name in the same folder, as a rename is atomic within one file system only. What a link
-    leads to is replaced, not the link; a pipe or a device, such as /dev/stdout, is written to as it is.
+    Until then it has another name in the same folder, because a rename is only atomic within one file system. For a
+    link, its target is replaced; a pipe or a device, such as /dev/stdout, is written to directly.
 
     Raises:
-        StorageError: It cannot be written; what the path held before is unchanged, as after any other exception.
+        StorageError: It cannot be written; an existing file is unchanged, as after any other exception.
     """
     try:
         if _is_special(path):
@@ -90,7 +90,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    # Cut, as the longest name that a folder can hold leaves no room for more.
+    # Truncated, because the name may already have the maximum length.
     partial = path.with_name(f".{path.name[:100]}.{os.getpid()}-{threading.get_native_id()}.partial")
     try:
         with partial.open("wb") as file:
@@ -99,7 +99,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
-        # After success the name is gone already; a folder that cannot be read must not hide what went wrong.
+        # After success the name no longer exists; an unreadable folder must not hide the original error.
         with suppress(OSError):
             partial.unlink(missing_ok=True)
 
@@ -113,20 +113,20 @@ def _is_special(path: Path) -> bool:
 
 
 def cache_folder(purpose: str) -> Path:
-    """The folder of this user's cache for one purpose, which may not exist yet: XDG_CACHE_HOME, else the system's.
+    """The user's cache folder for one purpose, which may not exist yet; in XDG_CACHE_HOME, else the system's default.
 
     Args:
         purpose: Name of the folder inside the cache of this package.
 
     Raises:
-        StorageError: The user has no home folder, as in a container that runs under a number without a name.
+        StorageError: The user has no home folder, as in a container that runs under a bare user ID.
     """
     try:
         folder = user_cache_path("tscnc-deploy", appauthor=False)
     except RuntimeError:
         folder = Path("~")
-    # Older versions of platformdirs leave a "~" that nothing resolves in the path: a folder in the current one.
+    # Older versions of platformdirs leave an unresolved "~" in the path, which would be a folder in the current one.
     if not folder.is_absolute():
-        msg = f"user {os.getuid()} has no home folder for the cache; set XDG_CACHE_HOME to a folder that can be written"
+        msg = f"user {os.getuid()} has no home folder for the cache; set XDG_CACHE_HOME to a writable folder"
         raise StorageError(msg)
     return folder / purpose

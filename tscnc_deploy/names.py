@@ -1,7 +1,7 @@
-"""Every name that a user can type for a part of a build, once.
+"""All names that a user can type for a part of a build.
 
-Recipes, help texts, shell completion and registries take them from here. The lists lie below all of these and import
-nothing of this package, so that --help can show them without loading what they stand for.
+Recipes, help texts, shell completion and registries use these lists. This module imports nothing from this package, so
+--help can show the names without loading what they refer to.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagefold
 
 Criterion = Literal["adversarial-taylor", "clean-taylor", "magnitude", "random", "hydra", "harp", "flying-bird"]
 CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
-"""What decides which weights go, see `training.criteria`."""
+"""Criteria for which weights to prune, see `training.criteria`."""
 
 EngineKind = Literal["onnxruntime", "tensorrt", "tensorrt-rtx", "sparse-cpu"]
 ENGINE_KINDS: tuple[EngineKind, ...] = get_args(EngineKind)
-"""What runs an exported file, see `engines.registry`."""
+"""Engine kinds, which run an exported file, see `engines.registry`."""
 
 Norm = Literal["Linf", "L2"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
@@ -29,15 +29,15 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 
 Measure = Literal["corruptions", "curve", "smallest-epsilon", "lipschitz", "smoothing"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
-"""What is measured besides attacks, see `robustness.measures`."""
+"""Measures other than attacks, see `robustness.measures`."""
 
 
 class AttackName(NamedTuple):
-    """How the attacks of a family are named.
+    """The naming scheme of a family of attacks.
 
     Attributes:
-        form: Such as "pgd-STEPS[xRESTARTS]": words in capitals stand for numbers, brackets for what may be left out.
-        usual: A name of that form, for messages and help.
+        form: A form such as "pgd-STEPS[xRESTARTS]": capitals stand for numbers, brackets for optional parts.
+        usual: A typical name of that form, for messages and help.
     """
 
     form: str
@@ -61,14 +61,14 @@ ATTACKS: Mapping[str, AttackName] = {
 """Families of attacks, see `robustness.attacks`."""
 
 ATTACKS_ON_PAIRS = ("twin-apgd", "gap")
-"""Families that compare an engine with its twin, and so have nothing to say about the twin alone."""
+"""Families that compare an engine with its twin, and so do not apply to the twin alone."""
 
-# In the order in which they are run, as a cascade: first what breaks most for its cost.
+# In the order in which a cascade runs them: first those that break the most images for their cost.
 ENSEMBLES: Mapping[str, tuple[str, ...]] = {
-    # For everyday use, at about a seventh of the cost of the standard one: both kinds of loss, and enough of a search
-    # without gradients to find out where they are masked.
+    # For everyday use, at about a seventh of the cost of the standard ensemble: both losses, and enough gradient-free
+    # search to detect masked gradients.
     "fast": ("apgd-ce-50", "apgd-t-30", "square-500"),
-    # Croce and Hein, arXiv 2003.01690: one run each, the targeted ones towards 9 classes.
+    # Croce and Hein, arXiv 2003.01690: one run each, targeted attacks for 9 classes.
     "autoattack-standard": ("apgd-ce-100", "apgd-t-100", "fab-t-100", "square-5000"),
     "autoattack-plus": ("apgd-ce-100x5", "apgd-dlr-100x5", "fab-100x5", "square-5000", "apgd-t-100", "fab-t-100"),
 }

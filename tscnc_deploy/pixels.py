@@ -20,10 +20,10 @@ def to_unit_range(pixels: Tensor) -> Tensor: ...
 
 
 def to_unit_range(pixels: NDArray[np.uint8] | Tensor) -> NDArray[np.float32] | Tensor:
-    """Divides by 255 in float32, correctly rounded, so NumPy and PyTorch give the same bits on every device.
+    """Divides by 255 in float32 with correct rounding, so NumPy and PyTorch give the same bits on every device.
 
     Multiplying by 1/255 instead changes 126 of the 256 values by one unit in the last place: a server that did so
-    would give an engine other images than the ones it was evaluated on.
+    would give an engine different images from those it was evaluated on.
 
     Args:
         pixels: uint8, 0 to 255, of any shape; an array, or a tensor on any device.

@@ -1,4 +1,4 @@
-"""Finds the folders of recipes and targets that ship with the package."""
+"""Finds the folders of recipes and targets that come with the package."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def folder(name: Literal["pipelines", "export"]) -> Path:
-    """The shipped folder of recipes ("pipelines") or of targets and templates ("export").
+    """The folder of built-in recipes ("pipelines") or of built-in targets and templates ("export").
 
-    A wheel carries both as `tscnc_deploy/_shipped/NAME`; in a checkout, editable installs included, they stand beside
-    the package, so an edit there takes effect at once.
+    A wheel contains both as `tscnc_deploy/_shipped/NAME`. In a checkout, including editable installs, they are next to
+    the package, so edits take effect immediately.
 
     Raises:
         UnavailableError: The installation lacks the folder.

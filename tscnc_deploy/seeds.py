@@ -1,8 +1,8 @@
-"""Random streams that depend on what they are for, not on what ran before.
+"""Random streams that depend on their purpose, not on what ran before.
 
-Every epoch draws from generators seeded by (recipe seed, stage, epoch), so a training that continues between two epochs
-sees the same numbers as one that was never interrupted. A checkpoint within an epoch holds the states of that epoch's
-generators, see `training.state`.
+Every epoch draws from generators seeded by (recipe seed, stage, epoch), so a training that resumes between two epochs
+sees the same numbers as one that was never interrupted. A checkpoint within an epoch contains the states of that
+epoch's generators, see `training.state`.
 """
 
 from __future__ import annotations

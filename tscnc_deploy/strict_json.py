@@ -1,4 +1,4 @@
-"""JSON from strangers: one meaning per document, bounded depth, finite numbers."""
+"""JSON from untrusted sources: unambiguous documents, bounded depth, finite numbers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, NoReturn
 from tscnc_deploy.text import quoted
 
 MAX_DEPTH = 32
-MAX_DIGITS = 18  # every integer of so many digits fits into 64 bits
+MAX_DIGITS = 18  # every integer with that many digits fits into 64 bits
 
 
 def loads(data: bytes, *, max_items: int | None = None) -> Any:
-    """Parses a JSON document that two readers could not understand in two ways.
+    """Parses a JSON document, refusing anything that parsers could interpret differently.
 
     Args:
-        data: The document in UTF-8; the caller bounds its length.
-        max_items: Most commas and brackets that it may hold. That bounds the number of its values, and with it the
-            memory that they take: about 200 bytes each at most, beside their text. None is no bound.
+        data: The document in UTF-8; the caller must bound its length.
+        max_items: Maximum number of commas and brackets. This bounds the number of values, and so the memory that
+            they need: at most about 200 bytes each, in addition to their text. None for no limit.
 
     Raises:
         ValueError: Not UTF-8 or not JSON (RFC 8259), a key twice in one object, NaN, a number too large for 64 bits,
             half of a surrogate pair, more than `MAX_DEPTH` levels, or more than `max_items`. The message is one line,
-            continues a sentence that names the file, and holds nothing of the document unescaped.
+            continues a sentence that begins with the file, and contains nothing of the document unescaped.
     """
     if max_items is not None and (items := count_items(data)) > max_items:
         msg = f"holds about {items} values; at most {max_items} are allowed"
@@ -53,14 +53,14 @@ def loads(data: bytes, *, max_items: int | None = None) -> Any:
 
 
 def dumps(document: Any, *, sort_keys: bool = True) -> bytes:
-    """A document as the files of a bundle hold it: indented, ASCII, a line end.
+    """A document in the format of a bundle's files: indented ASCII with a final newline.
 
     Args:
-        document: What JSON can hold.
-        sort_keys: Equal documents give equal bytes; False keeps an order that says something.
+        document: A value that JSON can represent.
+        sort_keys: Whether to sort keys, so that equal documents give equal bytes; False keeps a meaningful order.
 
     Raises:
-        ValueError: A number is NaN or infinite; JSON has no word for them.
+        ValueError: A number is NaN or infinite, which JSON cannot represent.
     """
     return (json.dumps(document, sort_keys=sort_keys, indent=2, allow_nan=False) + "\n").encode("ascii")
 

@@ -1,4 +1,4 @@
-"""Finds and fills the templates among the targets in export/."""
+"""Finds and renders the templates in export/."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tscnc_deploy.resources import folder
 
 
 def fill(template: str, *, autoescape: bool, filters: Iterable[Callable[..., object]] = (), **values: Any) -> str:
-    """A template of export/ filled with values.
+    """Renders a template of export/.
 
     Args:
-        template: Its file name, such as "report.html.j2".
-        autoescape: Whether every value is escaped for HTML.
-        filters: Functions that the template may use as filters, under their names.
-        values: What the template may use.
+        template: File name, such as "report.html.j2".
+        autoescape: Whether to escape every value for HTML.
+        filters: Functions that the template can use as filters, by name.
+        values: Values that the template can use, by name.
 
     Raises:
         UnavailableError: The installation lacks its templates.

@@ -1,4 +1,4 @@
-"""Words for messages: suggestions for a word that is not known, and text from others that is safe to print."""
+"""Text for messages: suggestions for unknown words, and untrusted text that is safe to print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def any_of(words: Iterable[str]) -> str:
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that this one resembles most, whatever the case; None if it resembles none."""
+    """The known word that this one resembles most, ignoring case; None if it resembles none."""
     folded = {name.casefold(): name for name in known}
     close = get_close_matches(word.casefold(), folded, n=1)
     return folded[close[0]] if close else None
@@ -26,17 +26,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def not_among(word: str, known: Iterable[str]) -> str:
-    """The end of a message about a word that is none of the known ones: which there are, and which is closest."""
+    """The end of a message about an unknown word: the known words, and the closest one."""
     names = tuple(known)
     return f"is not {any_of(names)}{did_you_mean(word, names)}"
 
 
 def escaped(text: str, limit: int = 80) -> str:
-    """Text from others for a message: in ASCII, escaped and cut, so that it cannot steer a terminal.
+    """Untrusted text for a message: escaped to ASCII and truncated, so that it cannot control the terminal.
 
     Args:
-        text: Of any content.
-        limit: Most characters of it that are kept; "..." stands for the others.
+        text: Any text.
+        limit: Maximum number of characters to keep; "..." replaces the rest.
     """
     return ascii(text if len(text) <= limit else text[:limit] + "...")[1:-1]
 
@@ -47,5 +47,5 @@ def quoted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text for a terminal in its own letters; every character that is not printable becomes U+FFFD."""
+    """Text for a terminal without escaping letters; every non-printable character becomes U+FFFD."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

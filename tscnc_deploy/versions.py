@@ -1,4 +1,4 @@
-"""Versions of this package and of the installed distributions, and which of two is older."""
+"""Versions of this package and of installed distributions, and their comparison."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def own_version() -> str:
 
 
 def is_older(found: str, least: str) -> bool:
-    """Whether a version comes before another one; a version that does not follow PEP 440 counts as older.
+    """Whether a version is older than another one; a version that does not follow PEP 440 counts as older.
 
-    A pre-release comes before its release. A local part such as +cpu does not count.
+    A pre-release is older than its release. A local part such as +cpu is ignored.
     """
     try:
         return Version(Version(found).public) < Version(least)

@@ -74,7 +74,7 @@ def test_every_option_reaches_its_key(recipe):
         ("[threat]\nepsilon = 8", "threat.epsilon = 8 is not a radius in (0, 1], the range of the pixels; write 0.0313725 for 8/255"),
         ('[threat]\nnorm = "L2"\nepsilon = 0', "threat.epsilon = 0 is not a radius above 0, the L2 length of a perturbation"),
         ('[threat]\nnorm = "L2"\nepsilon = nan', "threat.epsilon = nan is not a radius above 0, the L2 length of a perturbation"),
-        ('[threat]\nnorm = "L2"', 'threat.norm = "L2" needs threat.epsilon, whose default is one for Linf; write, for example, 0.5'),
+        ('[threat]\nnorm = "L2"', 'threat.norm = "L2" needs threat.epsilon, as its default is for Linf; write, for example, 0.5'),
         ('[threat]\nnorm = "l2"', 'threat.norm = "l2" is not "Linf" or "L2"; did you mean L2?'),
         ("[train]\nlr = inf", "train.lr = inf is not a finite number"),
         ("[train]\nlr = 0", "train.lr = 0 is not above 0"),
@@ -90,11 +90,11 @@ def test_every_option_reaches_its_key(recipe):
         ("[model]\ncheckpoint = 2026-01-31", "model.checkpoint = 2026-01-31 is not a string"),
         ('[verify]\nattacks = "fgsm"', 'verify.attacks = "fgsm" is not an array; write ["fgsm"]'),
         ("[verify]\nattacks = [1]", 'verify.attacks[0] = 1 is not a string; write "1"'),
-        ("[verify]\nattacks = []", "verify.attacks = [] names nothing; name at least one"),
+        ("[verify]\nattacks = []", "verify.attacks = [] is empty; write at least one"),
         ('[verify]\nmeasures = ["curve", "curves"]', 'verify.measures[1] = "curves" is not "corruptions", "curve", "smallest-epsilon", "lipschitz" or "smoothing"; did you mean curve?'),
-        ('[verify]\nmeasures = ["curve", "curve"]', 'verify.measures = ["curve", "curve"] names "curve" twice'),
+        ('[verify]\nmeasures = ["curve", "curve"]', 'verify.measures = ["curve", "curve"] contains "curve" twice'),
         ('[constrain]\nstages = ["train", "export"]', 'constrain.stages[1] = "export" is not "train", "prune" or "finetune"'),
-        ('[export]\ntargets = ["onnx-cpp"]', 'export.targets[0] = "onnx-cpp" is not TARGETS or a .toml file of your own; did you mean onnx-cpu?'),
+        ('[export]\ntargets = ["onnx-cpp"]', 'export.targets[0] = "onnx-cpp" is not TARGETS or the path of a .toml file; did you mean onnx-cpu?'),
         ('[export]\ntargets = ["mine2.toml"]', 'export.targets[0] = "mine2.toml" is not a file'),
         ("[prune]\nsparcity = 1", "prune.sparcity is not a key of a recipe; did you mean prune.sparsity?"),
         ("sparsity = 1", "sparsity is not a key of a recipe; did you mean prune.sparsity?"),
@@ -149,7 +149,7 @@ def test_a_byte_order_mark_is_skipped(recipe):
         ({"sparsity": float("nan")}, "--sparsity nan is not a share from 0 up to but not including 1; write 0.95 for 95%"),
         ({"seed": -1}, "--seed -1 is not at least 0"),
         ({"dataset": "digit"}, "--dataset digit is not digits, cifar10, cifar100, svhn, tiny-imagenet, imagefolder or npz; did you mean digits?"),
-        ({"targets": ["onnx-cpu", "onnx-cud"]}, "--target onnx-cud is not TARGETS or a .toml file of your own; did you mean onnx-cuda?"),
+        ({"targets": ["onnx-cpu", "onnx-cud"]}, "--target onnx-cud is not TARGETS or the path of a .toml file; did you mean onnx-cuda?"),
         ({"data_root": "\udcff"}, "--data-root \udcff is not valid UTF-8 text"),
         ({"overrides": ["prune.sparsity=95"]}, "--set prune.sparsity = 95 is not a share from 0 up to but not including 1; write 0.95 for 95%"),
         ({"overrides": ["train.lr=fast"]}, '--set train.lr = "fast" is not a number'),
@@ -192,10 +192,10 @@ def test_the_value_of_an_assignment_is_toml_or_a_bare_word(assignment, value):
     ("assignment", "words"),
     [
         ("prune.sparsity", "is not KEY=VALUE; write, for example, --set prune.sparsity=0.9"),
-        ("prune=1", "names a whole section; name one key of it, such as prune.sparsity"),
+        ("prune=1", "sets a whole section; set one of its keys, such as prune.sparsity"),
         ("prune.sparcity=1", "did you mean prune.sparsity?"),
         ("=1", "is not a key of a recipe"),
-        ("verify.attacks=[fgsm]", "[fgsm] is not a TOML value; the shell may have taken its quotes away"),
+        ("verify.attacks=[fgsm]", "[fgsm] is not a TOML value; the shell may have removed its quotes"),
     ],
 )
 def test_what_is_no_assignment_is_refused(assignment, words):
@@ -208,9 +208,9 @@ def test_what_is_no_assignment_is_refused(assignment, words):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("absent.toml", "absent.toml: no such file; `tscnc-deploy init absent.toml` writes a recipe to edit"),
+        ("absent.toml", "absent.toml: file not found; to create a recipe to edit, run: tscnc-deploy init absent.toml"),
         ("cifar01", "--recipe cifar01 is not cifar10, "),
-        (".", ". is a folder; name a recipe (cifar10"),
+        (".", ". is a folder; give a recipe (cifar10"),
     ],
 )
 def test_a_recipe_that_is_not_there_is_refused(name, words):
@@ -219,7 +219,7 @@ def test_a_recipe_that_is_not_there_is_refused(name, words):
 
 def test_a_name_longer_than_a_file_may_have_is_no_file(recipe):
     long = "x" * 5000
-    assert message(f"{long}.toml").startswith(f"{long}.toml: no such file")
+    assert message(f"{long}.toml").startswith(f"{long}.toml: file not found")
     assert message(recipe(), targets=[f"{long}.toml"]).endswith(" is not a file")
 
 

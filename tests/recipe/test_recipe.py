@@ -69,8 +69,8 @@ def test_what_is_no_attack_is_refused(attack):
 
 
 def test_arrays_that_name_nothing_or_one_thing_twice_are_refused():
-    assert problem(Verify, attacks=()) == "names nothing; name at least one"
-    assert problem(Verify, attacks=("fgsm", "pgd-20", "fgsm")) == 'names "fgsm" twice'
+    assert problem(Verify, attacks=()) == "is empty; write at least one"
+    assert problem(Verify, attacks=("fgsm", "pgd-20", "fgsm")) == 'contains "fgsm" twice'
     assert Verify(engine_attacks=()).engine_attacks == ()
     assert Verify().measures == ()
 
@@ -102,12 +102,12 @@ def test_a_floor_may_take_all_that_the_sparsity_leaves(sparsity, floor):
         (
             {"model": Model(arch="vit-tiny"), "prune": Prune(pattern="filters", regrow=False)},
             'prune.pattern = "filters" does not apply to model.arch = "vit-tiny": it removes filters of convolutions, '
-            'of which it has one; write "unstructured" or "2:4"',
+            'but it has only one convolution; write "unstructured" or "2:4"',
         ),
         (
             {"model": Model(arch="vit-tiny"), "prune": Prune(budget="latency")},
             'prune.budget = "latency" does not apply to model.arch = "vit-tiny": it counts time in the engine '
-            'sparse-cpu, which does not run it; write "parameters" or "macs"',
+            'sparse-cpu, which does not support it; write "parameters" or "macs"',
         ),
     ],
 )
@@ -118,7 +118,7 @@ def test_contradictions_between_sections_are_refused(sections, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"momentum": 0.0}, "train.nesterov = true needs momentum and train.momentum = 0; "),
+        ({"momentum": 0.0}, "train.nesterov = true needs momentum, but train.momentum = 0; "),
         ({"epochs": 3, "clean_epochs": 2, "ramp_epochs": 2}, "train.clean_epochs + train.ramp_epochs = 4 exceeds "),
     ],
 )
@@ -131,18 +131,18 @@ def test_contradictions_within_training_are_refused(settings, message):
     [
         (
             {"criterion": "hydra", "updates": 20},
-            'prune.updates = 20 does not apply to prune.criterion = "hydra", whose masks follow the scores after every '
+            'prune.updates = 20 does not apply to prune.criterion = "hydra", which updates its masks after every '
             "step; write prune.updates = 10",
         ),
         (
             {"criterion": "harp", "regrow": False},
-            'prune.regrow = false does not apply to prune.criterion = "harp", whose removed weights may always come '
+            'prune.regrow = false does not apply to prune.criterion = "harp", whose removed weights can always come '
             "back; write prune.regrow = true",
         ),
         (
             {"criterion": "flying-bird", "pattern": "2:4"},
-            'prune.pattern = "2:4" does not apply to prune.criterion = "flying-bird", which moves single weights '
-            'wherever they are; write prune.pattern = "unstructured"',
+            'prune.pattern = "2:4" does not apply to prune.criterion = "flying-bird", which moves individual weights '
+            'anywhere; write prune.pattern = "unstructured"',
         ),
         (
             {"criterion": "magnitude", "score_lr": 1.0},
@@ -152,17 +152,17 @@ def test_contradictions_within_training_are_refused(settings, message):
         (
             {"pattern": "filters"},
             'prune.pattern = "filters" needs prune.regrow = false, as the batch norm of a removed filter has no '
-            "statistics left to judge its return by; write prune.regrow = false",
+            "statistics to estimate its saliency; write prune.regrow = false",
         ),
         (
             {"pattern": "filters", "regrow": False, "budget": "macs"},
-            'prune.pattern = "filters" needs prune.budget = "parameters", as they are ranked by their weights alone; '
-            'write prune.budget = "parameters"',
+            'prune.pattern = "filters" needs prune.budget = "parameters", as filters are ranked by their weights '
+            'alone; write prune.budget = "parameters"',
         ),
         (
             {"criterion": "harp", "pattern": "filters"},
-            'prune.pattern = "filters" does not apply to prune.criterion = "harp", which removes single weights '
-            'wherever they are; write prune.pattern = "unstructured"',
+            'prune.pattern = "filters" does not apply to prune.criterion = "harp", which removes individual weights '
+            'anywhere; write prune.pattern = "unstructured"',
         ),
     ],
 )
@@ -180,8 +180,8 @@ def test_keys_that_say_something_to_the_criterion_are_taken():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weight": 0.01}, "sets lambda and so does constrain.lambda = 0.01; leave out one of them"),
-        ({"constraint": "none"}, 'needs a constraint and constrain.constraint = "none"; write "tscnc", "kaporin" or '),
+        ({"weight": 0.01}, "and constrain.lambda = 0.01 both set lambda; remove one of them"),
+        ({"constraint": "none"}, 'needs a constraint, but constrain.constraint = "none"; write "tscnc", "kaporin" or '),
     ],
 )
 def test_a_lambda_that_sets_itself_needs_a_constraint_and_no_other_lambda(settings, message):
@@ -203,6 +203,6 @@ def test_licences_are_those_that_model_hubs_know():
     assert Card().license == "unknown"
     assert Card(license="apache-2.0").license == "apache-2.0"
     assert Card(license="other").license == "other"
-    page = "is no licence of https://huggingface.co/docs/hub/repositories-licenses"
+    page = "is not a licence in https://huggingface.co/docs/hub/repositories-licenses"
     assert problem(Card, license="Apache 2.0") == f"{page}; did you mean apache-2.0?"
-    assert problem(Card, license="my own") == f'{page}; write "other" for a licence of your own'
+    assert problem(Card, license="my own") == f'{page}; write "other" for any other licence'

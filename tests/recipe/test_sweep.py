@@ -87,7 +87,7 @@ def test_what_is_wrong_is_named(sweep, text, told):
 
 def test_an_unknown_sweep_is_told_what_there_is():
     assert "digits-constraints" in message("digits-constraint")
-    assert "no such file" in message("none.toml")
+    assert "file not found" in message("none.toml")
 
 
 def test_every_shipped_sweep_is_valid():

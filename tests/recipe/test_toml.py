@@ -97,7 +97,7 @@ def test_a_recipe_reads_back_as_it_was_written(tmp_path_factory, recipe, comment
 def test_every_key_is_written_with_its_explanation_and_default():
     lines = to_toml(Recipe(name="x")).splitlines()
     at = lines.index("sparsity = 0.95")
-    assert lines[at - 1] == "# share of zeros among all conv and linear weights, met to the weight (default: 0.95)"
+    assert lines[at - 1] == "# share of zeros among all conv and linear weights, met exactly (default: 0.95)"
     assert "lambda = 0.001" in lines
     assert 'checkpoint = "none"' in lines
     assert all(line.startswith("#") or len(line) < 80 for line in lines)

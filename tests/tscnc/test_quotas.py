@@ -23,7 +23,7 @@ def test_a_least_number_is_kept():
 
 
 def test_what_no_numbers_could_meet_is_refused():
-    with pytest.raises(ValueError, match=r"3 weights cannot be shared among layers of \[4, 4\]"):
+    with pytest.raises(ValueError, match=r"3 weights cannot be distributed over layers of \[4, 4\]"):
         apportion([1, 1], [4, 4], 3, [2, 2])
 
 

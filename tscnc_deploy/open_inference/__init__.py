@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, as bytes: what the server and the engine kind "remote" both speak.
+"""The wire format of the Open Inference Protocol, version 2, for the server and the engine kind "remote".
 
 Importing this package imports neither grpc nor protobuf; `messages` needs protobuf, which comes with onnx.
 """
@@ -6,8 +6,8 @@ Importing this package imports neither grpc nor protobuf; `messages` needs proto
 INPUT = "images"
 OUTPUT = "logits"
 
-# HTTP: length of the JSON at the start of a body that goes on with the bytes of the tensors.
+# HTTP header: length of the JSON at the start of a body, before the bytes of the tensors.
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-# Environment variable that holds the bearer token, of server and client: no file and no list of processes shows it.
+# Environment variable with the bearer token of server and client, so that no file or process list shows it.
 TOKEN_VARIABLE = "TSCNC_SERVE_TOKEN"

@@ -1,11 +1,11 @@
-"""The messages of the protocol's gRPC side.
+"""The gRPC messages of the protocol.
 
-They live in a private descriptor pool. Every project that generates code from this protocol uses the same message
-names, and registering two of them in the default pool is an error: a program could not import this package together
+They are in a private descriptor pool. Every project that generates code from this protocol uses the same message
+names, and registering a name twice in the default pool is an error: a program could not import this package together
 with tritonclient. The descriptor is data, so any version of protobuf can read it.
 
 Raises:
-    UnavailableError: On import, where the package runs from a checkout that was never installed.
+    UnavailableError: On import, if the package runs from a checkout that was never installed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _read_pool(path: Path) -> descriptor_pool.DescriptorPool:
     try:
         content = path.read_bytes()
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}; in a checkout run: pip install -e . (it compiles the file)"
+        msg = f"{path} cannot be read: {error.strerror}; in a checkout, run: pip install -e . (this compiles the file)"
         raise UnavailableError(msg) from error
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:

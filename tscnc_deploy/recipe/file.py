@@ -1,4 +1,4 @@
-"""Reads a recipe: from a shipped or a user's TOML file, overridden by the command line, into a validated `Recipe`."""
+"""Reads a built-in or a user's TOML file, applies overrides from the command line, and validates the `Recipe`."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def _keys() -> Iterator[str]:
 
 
 _KEYS = tuple(_keys())
-# More than the numbers of any list in a recipe have.
+# More dots than a list of numbers in a recipe has.
 _MAX_DOTS = 4000
-_OWN_FILE = "a .toml file of your own"
+_OWN_FILE = "the path of a .toml file"
 _SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in _KEYS if "." in key))
 
 
 @dataclass(frozen=True)
 class RecipeInfo:
-    """A shipped recipe: the name that `--recipe` takes, its one line, and its file."""
+    """A built-in recipe: its name for `--recipe`, its description, and its file."""
 
     name: str
     description: str
@@ -51,23 +51,23 @@ class RecipeInfo:
 
 
 def list_recipes() -> list[RecipeInfo]:
-    """The shipped recipes in the order of their names.
+    """The built-in recipes, sorted by name.
 
     Raises:
-        RecipeError: One of their files was edited into something that is no recipe.
+        RecipeError: One of their files is not a valid recipe, for example after an edit.
     """
     return [RecipeInfo(path.stem, load_recipe(path).description, path) for path in _shipped().values()]
 
 
 def default_recipe(dataset: str | None) -> str:
-    """The name of the recipe to build with when only the data set is known.
+    """The name of the recipe to build with if only the data set is known.
 
     Args:
-        dataset: Name of the data set, or None for the one that needs no download, digits.
+        dataset: Name of the data set, or None for digits, which needs no download.
 
     Returns:
-        The shipped recipe of that name; for other data sets "images", which suits colour photographs and has no bounds
-        on accuracy, as nothing is known of them.
+        The built-in recipe of that name; for other data sets "images", which suits colour photographs and has no limits
+        on accuracy.
     """
     if dataset is None:
         return "digits"
@@ -86,25 +86,25 @@ def load_recipe(
     seed: int | None = None,
     text: str | None = None,
 ) -> Recipe:
-    """Reads and validates a recipe. What is given by an argument of its own wins over `overrides`, these over the file.
+    """Reads and validates a recipe. Individual arguments take precedence over `overrides`, which override the file.
 
     Args:
-        recipe: Name of a shipped recipe, or path of a TOML file of your own.
+        recipe: Name of a built-in recipe, or path of a TOML file.
         overrides: Assignments such as "prune.sparsity=0.9", see `parse_assignment`.
-        arch: Overrides model.arch; messages call it --arch, and the following likewise by their options.
+        arch: Overrides model.arch; messages refer to this and the following arguments by their options, such as --arch.
         sparsity: Overrides prune.sparsity, a share in [0, 1).
         dataset: Overrides data.dataset.
         data_root: Overrides data.root.
         targets: Override export.targets unless empty.
         seed: Overrides seed.
-        text: Content of the file, where it was read already; `recipe` then only names it.
+        text: Content of the file if it was already read; `recipe` is then only its name.
 
     Returns:
-        The recipe; its name is the file's, without .toml, unless the file gives one.
+        The recipe; its name is the file's name without .toml, unless the file sets one.
 
     Raises:
-        RecipeError: No such recipe, not a file, not TOML, or settings that are unknown, wrong or contradictory; the
-            message lists every problem on a line of its own.
+        RecipeError: The recipe or file is not found or not TOML, or settings are unknown, invalid or contradictory; the
+        message lists each problem on its own line.
     """
     path = _find(os.fspath(recipe)) if text is None else Path(recipe)
     file = _short(path)
@@ -135,22 +135,22 @@ def load_recipe(
 
 
 def recipe_name(file: Path) -> str:
-    """The name of the recipe in a file that gives none: the file's own, without suffix and what names may not hold."""
+    """The default name of the recipe in a file: the file's name without suffix and invalid characters."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).strip("-._")[:100] or "recipe"
 
 
 def parse_assignment(assignment: str) -> tuple[str, object]:
-    """Splits "section.key=value" and reads the value as TOML; a bare word that is no TOML is taken as a string.
+    """Splits "section.key=value" and parses the value as TOML; a bare word that is not TOML is taken as a string.
 
     Raises:
-        RecipeError: Not an assignment, an unknown key, or a value that begins like TOML but is none.
+        RecipeError: Not an assignment, an unknown key, or a value that begins like TOML but is invalid.
     """
     key, equals, text = (part.strip() for part in assignment.partition("="))
     if not equals:
         msg = f"--set {assignment} is not KEY=VALUE; write, for example, --set prune.sparsity=0.9"
         raise RecipeError(msg)
     if key in _SECTIONS:
-        msg = f"--set {assignment} names a whole section; name one key of it, such as {_keys_of(key)[0]}"
+        msg = f"--set {assignment} sets a whole section; set one of its keys, such as {_keys_of(key)[0]}"
         raise RecipeError(msg)
     if key not in _KEYS:
         msg = f"--set {assignment}: {key} {_unknown(key)}"
@@ -160,13 +160,13 @@ def parse_assignment(assignment: str) -> tuple[str, object]:
     except (ValueError, RecursionError):
         if text.startswith(("[", "{", '"', "'")):
             msg = (
-                f"--set {assignment}: {text} is not a TOML value; the shell may have taken its quotes away, so write "
+                f"--set {assignment}: {text} is not a TOML value; the shell may have removed its quotes, so write "
                 f'--set \'{key}=["a", "b"]\' for an array'
             )
             raise RecipeError(msg) from None
         return key, text
     value = document["value"]
-    # A second line would smuggle in a second key; a date is what TOML makes of words such as 2026-01-31.
+    # A second line could set a second key; TOML parses words such as 2026-01-31 as dates.
     return key, text if len(document) > 1 or isinstance(value, date | time) else value
 
 
@@ -179,14 +179,14 @@ def _find(recipe: str) -> Path:
     if recipe in shipped:
         return shipped[recipe]
     path = Path(recipe)
-    with suppress(OSError):  # a name that is too long for the file system is no file either
+    with suppress(OSError):  # a name that is too long for the file system is not a file either
         if path.is_dir():
-            msg = f"{recipe} is a folder; name a recipe ({any_of(shipped)}) or a .toml file in it"
+            msg = f"{recipe} is a folder; give a recipe ({any_of(shipped)}) or a .toml file in it"
             raise RecipeError(msg)
         if path.exists():
             return path
     if path.suffix == ".toml" or path.name != recipe:
-        msg = f"{recipe}: no such file; `tscnc-deploy init {recipe}` writes a recipe to edit"
+        msg = f"{recipe}: file not found; to create a recipe to edit, run: tscnc-deploy init {recipe}"
         raise RecipeError(msg)
     msg = f"--recipe {recipe} {not_among(recipe, [*shipped, _OWN_FILE])}"
     raise RecipeError(msg)
@@ -195,7 +195,7 @@ def _find(recipe: str) -> Path:
 def _parse(path: Path, text: str | None) -> dict[str, Any]:
     file = _short(path)
     try:
-        # Editors of some systems begin a UTF-8 file with a byte-order mark, which TOML does not know.
+        # Some editors begin a UTF-8 file with a byte-order mark, which TOML does not allow.
         text = path.read_text("utf-8-sig") if text is None else text
         _refuse_long_keys(text)
         return tomllib.loads(text)
@@ -204,22 +204,22 @@ def _parse(path: Path, text: str | None) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         msg = f"{file}: is not TOML: {error}"
     except (ValueError, RecursionError) as error:
-        msg = f"{file}: is not TOML that can be read: {error}"
+        msg = f"{file}: is not TOML: {error}"
     except OSError as error:
         msg = f"{file}: cannot be read: {error.strerror}"
     raise RecipeError(msg)
 
 
 def _refuse_long_keys(text: str) -> None:
-    # The parser's time grows with the square of the number of parts of a dotted key, which is on one line.
+    # The parser's time grows quadratically with the number of parts of a dotted key, which is on one line.
     for number, line in enumerate(text.splitlines(), 1):
         if line.count(".") > _MAX_DOTS:
-            msg = f"line {number} holds {line.count('.')} dots; at most {_MAX_DOTS} are allowed"
+            msg = f"line {number} contains {line.count('.')} dots; at most {_MAX_DOTS} are allowed"
             raise ValueError(msg)
 
 
 def _collect(document: Mapping[str, Any], file: str, settings: dict[str, Setting]) -> Iterator[str]:
-    """Adds the known keys of a file to the settings, and yields what is wrong with the others."""
+    """Adds the known keys of a file to the settings, and yields a problem for each of the others."""
     origin = f"{file}:"
     for name, value in document.items():
         if name in _SECTIONS and not isinstance(value, dict):
@@ -243,7 +243,7 @@ def _unknown(key: str) -> str:
     if section and section not in _SECTIONS:
         return f"is not a key of a recipe: [{section}] {_unknown_section(section)}"
     siblings = _keys_of(section)
-    # Names without their sections: train.epoch is close to train.epochs for the name, not for the shared section.
+    # Compare names without sections: train.epoch is close to train.epochs because of its name, not its section.
     matches = _named(name) or _named(_closest(name, siblings), siblings) or _named(_closest(name, _KEYS))
     hint = f"did you mean {any_of(matches)}?" if matches else f"write {any_of(siblings)}"
     return f"is not a key of a recipe; {hint}"
@@ -291,7 +291,7 @@ def _nested(settings: Mapping[str, Setting]) -> dict[str, Any]:
 
 
 def _short(path: Path) -> str:
-    """The path as a user would type it: relative to the current folder if it is inside."""
+    """The path as a user would type it: relative to the current folder if it is inside it."""
     try:
         return str(path.absolute().relative_to(Path.cwd()))
     except ValueError:

@@ -1,6 +1,6 @@
-"""The identifiers of licences that the Hugging Face Hub takes in a model card's metadata.
+"""The licence identifiers that the Hugging Face Hub accepts in a model card's metadata.
 
-Source: https://huggingface.co/docs/hub/repositories-licenses, without the licences of single models of others.
+Source: https://huggingface.co/docs/hub/repositories-licenses, without licences specific to third-party models.
 """
 
 from __future__ import annotations

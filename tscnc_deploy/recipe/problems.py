@@ -1,4 +1,4 @@
-"""Says in plain words what is wrong with the settings of a recipe, and what would be right."""
+"""Messages about invalid settings of a recipe, with what would be valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 80  # characters of a value that a message shows
 
-# What pydantic finds wrong -> what the value should have been; names in braces are filled in from its context.
+# Pydantic's error type -> what the value should have been; names in braces are filled in from the error's context.
 _EXPECTED = {
     "bool_type": ("true", "false"),
     "int_type": ("a whole number",),
@@ -34,13 +34,13 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One value that the user set, and how messages name the place where it was set.
+    """One value that the user set, and how messages refer to where it was set.
 
     Attributes:
-        value: As TOML or the command line gave it.
+        value: The value from TOML or the command line.
         origin: "mine.toml:", "--set", or an option such as "--sparsity".
-        key: The dotted key, such as "prune.sparsity"; empty for an option, whose name says it already.
-        overrides: Whether it replaces what the file says.
+        key: The dotted key, such as "prune.sparsity"; empty for an option, whose name implies it.
+        overrides: Whether it replaces a value from the file.
     """
 
     value: object
@@ -57,7 +57,7 @@ class Setting:
 
 
 def shown(value: object) -> str:
-    """A value of any TOML type as it would stand in a file, cut short if it is long."""
+    """A value of any TOML type as it would be written in a file, truncated if it is long."""
     match value:
         case dict():
             return "{...}"
@@ -73,12 +73,12 @@ def shown(value: object) -> str:
 
 
 def explain(error: ValidationError, settings: Mapping[str, Setting], file: str) -> Iterator[str]:
-    """One message for every setting that is wrong, and for every contradiction between settings.
+    """One message for every invalid setting and for every contradiction between settings.
 
     Args:
-        error: What pydantic found in the settings.
-        settings: The settings by their dotted keys.
-        file: What messages call the file of the recipe.
+        error: Pydantic's error about the settings.
+        settings: The settings by dotted key.
+        file: Name of the recipe's file, for messages.
     """
     for place, group in groupby(error.errors(include_url=False), key=lambda details: _place(details, settings)):
         details = list(group)
@@ -96,7 +96,7 @@ def _place(details: ErrorDetails, settings: Mapping[str, Setting]) -> tuple[str,
     for depth in (1, 2):
         key = ".".join(str(part) for part in location[:depth])
         if len(location) >= depth and key in settings:
-            # Beyond the key stand indices, and the branches of a union, which say nothing to a user.
+            # After the key come indices, and branches of a union, which mean nothing to a user.
             return key, next((part for part in location[depth:] if isinstance(part, int)), None)
     return None
 
@@ -107,7 +107,7 @@ def _with_overrides(file: str, contradiction: str, settings: Mapping[str, Settin
 
 
 def _problem(details: list[ErrorDetails]) -> str:
-    """What is wrong at one place; the branches of a union each have their say."""
+    """The problem with one value, combined from all branches of a union."""
     first = details[0]
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

@@ -1,6 +1,6 @@
-"""The section of a recipe that says how a network is pruned.
+"""The section of a recipe that configures pruning.
 
-Keys that leave others nothing to say are refused beside them, not ignored.
+A key that has no effect together with another one is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from tscnc_deploy.text import any_of
 
 _LEARNED = {
     "budget": "which finds every layer's share by itself",
-    "pattern": "which removes single weights wherever they are",
-    "updates": "whose masks follow the scores after every step",
-    "regrow": "whose removed weights may always come back",
+    "pattern": "which removes individual weights anywhere",
+    "updates": "which updates its masks after every step",
+    "regrow": "whose removed weights can always come back",
 }
 _MOVED = {
-    "budget": "which leaves every layer the share that magnitudes give it",
-    "pattern": "which moves single weights wherever they are",
-    "regrow": "which lives by weights that come back",
+    "budget": "which determines every layer's share by magnitudes",
+    "pattern": "which moves individual weights anywhere",
+    "regrow": "which depends on weights that come back",
     "score_lr": "which learns no scores",
 }
 _RANKED = {"score_lr": "which learns no scores"}
-# Keys that whole filters leave one value.
+# The only values of these keys that the pattern "filters" allows.
 _WHOLE = {
-    "budget": ("parameters", "as they are ranked by their weights alone"),
-    "regrow": (False, "as the batch norm of a removed filter has no statistics left to judge its return by"),
+    "budget": ("parameters", "as filters are ranked by their weights alone"),
+    "regrow": (False, "as the batch norm of a removed filter has no statistics to estimate its saliency"),
 }
-# What has no meaning for a transformer, and what else to write.
+# Values that do not apply to a transformer, and the alternatives.
 _OF_CONVOLUTIONS = {
-    ("pattern", "filters"): ("removes filters of convolutions, of which it has one", ("unstructured", "2:4")),
-    ("budget", "latency"): ("counts time in the engine sparse-cpu, which does not run it", ("parameters", "macs")),
+    ("pattern", "filters"): (
+        "removes filters of convolutions, but it has only one convolution",
+        ("unstructured", "2:4"),
+    ),
+    ("budget", "latency"): ("counts time in the engine sparse-cpu, which does not support it", ("parameters", "macs")),
 }
 _SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED, "flying-bird": _MOVED}
 
@@ -45,7 +48,7 @@ _SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED
 class Prune(Section):
     """The sparse constraint: which weights become zero, and when."""
 
-    sparsity: Share = Field(0.95, description="share of zeros among all conv and linear weights, met to the weight")
+    sparsity: Share = Field(0.95, description="share of zeros among all conv and linear weights, met exactly")
     criterion: Criterion = Field(
         "adversarial-taylor",
         description="saliency that weights are ranked by (adversarial-taylor is TSCNC's), masks learned as scores "
@@ -53,21 +56,21 @@ class Prune(Section):
     )
     pattern: Literal["unstructured", "2:4", "filters"] = Field(
         "unstructured",
-        description="where zeros may stand; 2:4 is along input channels, for sparse tensor cores; filters removes "
-        "filters of convolutions as a whole, with at least the sparsity, and needs regrow = false",
+        description="where zeros may be; 2:4 is along input channels, for sparse tensor cores; filters removes whole "
+        "filters of convolutions, with at least the sparsity, and needs regrow = false",
     )
     budget: Literal["parameters", "macs", "latency"] = Field(
         "parameters",
-        description="what else shrinks to the share of weights that stays: nothing (parameters), the multiply-adds "
-        "(macs), or the time of one image in the engine sparse-cpu, by its cost model (latency)",
+        description="what else is reduced to the share of weights that remain: nothing (parameters), the MACs (macs), "
+        "or the time per image in the engine sparse-cpu, by its cost model (latency)",
     )
-    floor: Share = Field(0.01, description="least share of its weights that every layer keeps")
-    epochs: Count = Field(10, description="passes over the training images while the sparsity rises")
+    floor: Share = Field(0.01, description="minimum share of its weights that every layer keeps")
+    epochs: Count = Field(10, description="epochs during which the sparsity rises")
     lr: PositiveFloat = Field(0.01, description="learning rate while pruning, constant")
     score_lr: PositiveFloat = Field(0.1, description="hydra and harp: peak learning rate of the scores, for SGD")
-    updates: Count = Field(10, description="number of mask updates, on the cubic schedule where weights are ranked")
+    updates: Count = Field(10, description="number of mask updates, on the cubic schedule if weights are ranked")
     saliency_batches: Count = Field(10, description="batches that a Taylor saliency is averaged over at each update")
-    regrow: bool = Field(True, description="masked weights keep learning and may come back until the last update")
+    regrow: bool = Field(True, description="masked weights continue to learn and can come back until the last update")
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -75,7 +78,7 @@ class Prune(Section):
 
 
 def of_transformer(arch: str, prune: Prune) -> Iterator[str]:
-    """Ways to prune that only convolutional networks know."""
+    """Ways to prune that only apply to convolutional networks."""
     if arch != "vit-tiny":
         return
     for (key, value), (reason, others) in _OF_CONVOLUTIONS.items():
@@ -87,7 +90,7 @@ def of_transformer(arch: str, prune: Prune) -> Iterator[str]:
 
 
 def _of_prune(prune: Prune) -> Iterator[str]:
-    """Keys with another value than the one that the criterion or the pattern leaves them."""
+    """Keys with a value that the criterion or the pattern does not allow."""
     for key, reason in _SETTLED.get(prune.criterion, _RANKED).items():
         value, default = getattr(prune, key), type(prune).model_fields[key].default
         if value != default:

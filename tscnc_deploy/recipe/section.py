@@ -1,4 +1,4 @@
-"""What the tables of a recipe have in common."""
+"""The base class of the tables of a recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """A table of the recipe: unknown keys, wrong types and values out of range are refused."""
+    """A table of the recipe; refuses unknown keys, wrong types and values out of range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
@@ -18,10 +18,10 @@ S = TypeVar("S", bound=Section)
 
 
 def without(contradictions: Iterator[str], section: S) -> S:
-    """The section, for a validator to return.
+    """Checks for contradictions; returns the section, as pydantic's validators must.
 
     Raises:
-        ValueError: Its settings contradict each other; has one line for each contradiction.
+        ValueError: Its settings contradict each other; the message has one line per contradiction.
     """
     problems = "\n".join(contradictions)
     if problems:

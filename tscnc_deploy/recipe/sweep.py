@@ -1,13 +1,13 @@
 """Sweeps: many recipes that differ in a few settings, written as one TOML file.
 
 description = "which constraint helps"
-recipe = "digits"                  # what all of them start from
+recipe = "digits"                  # base of all builds
 seeds = [0, 1, 2]
-[set]                              # settings of all of them
+[set]                              # settings of all builds
 model.width = 0.25
-[grid]                             # every combination of these
+[grid]                             # every combination of these values
 prune.sparsity = [0.9, 0.95]
-[variants.tscnc]                   # and each of these: its settings
+[variants.tscnc]                   # with the settings of each variant
 [variants.unconstrained]
 constrain.constraint = "none"
 """
@@ -48,9 +48,9 @@ class Sweep:
     """The builds of a sweep.
 
     Attributes:
-        name: Of the file, without suffix.
-        description: Its one line.
-        recipes: By the name of the run; seed by seed, so that a sweep that is cut short still compares like with like.
+        name: Name of the file, without suffix.
+        description: Description in one line.
+        recipes: By name of the run; ordered by seed, so that the results of an interrupted sweep are still comparable.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Sweep:
 
 
 def list_sweeps() -> list[Sweep]:
-    """The shipped sweeps in the order of their names."""
+    """The built-in sweeps, sorted by name."""
     return [load_sweep(name) for name in _shipped()]
 
 
@@ -73,13 +73,14 @@ def load_sweep(
     """Reads a sweep and validates every recipe in it.
 
     Args:
-        sweep: Name of a shipped sweep, or path of a TOML file of your own.
-        overrides: Assignments such as "train.epochs=5" that win over the file's in every build.
+        sweep: Name of a built-in sweep, or path of a TOML file.
+        overrides: Assignments such as "train.epochs=5" that override the file's in every build.
         data_root: Overrides data.root.
-        seeds: Replace the file's unless empty.
+        seeds: Replace the file's seeds unless empty.
 
     Raises:
-        RecipeError: No such sweep, not TOML, a wrong entry, or a build whose settings are wrong; names the build.
+        RecipeError: The sweep is not found or not TOML, an entry is invalid, or the settings of a build are, which the
+        message names.
     """
     path = _find(os.fspath(sweep))
     content = _read(path)
@@ -105,7 +106,7 @@ def _combinations(path: Path, content: _File) -> Iterator[tuple[str, dict[str, o
     axes: dict[str, Any] = dict(_flat(content.grid))
     for key, values in axes.items():
         if not isinstance(values, list) or not values:
-            msg = f"{path.name}: grid.{key} = {toml_value(values)} is not an array of the values to try"
+            msg = f"{path.name}: grid.{key} = {toml_value(values)} is not an array of values to try"
             raise RecipeError(msg)
     for point in itertools.product(*axes.values()):
         place = dict(zip(axes, point, strict=True))
@@ -133,9 +134,9 @@ def _find(sweep: str) -> Path:
     if Path(sweep).is_file():
         return Path(sweep)
     if sweep.endswith(".toml"):
-        msg = f"{sweep}: no such file"
+        msg = f"{sweep}: file not found"
         raise RecipeError(msg)
-    msg = f"sweep {sweep} {not_among(sweep, [*shipped, 'a .toml file of your own'])}"
+    msg = f"sweep {sweep} {not_among(sweep, [*shipped, 'the path of a .toml file'])}"
     raise RecipeError(msg)
 
 
@@ -146,7 +147,7 @@ def _read(path: Path) -> _File:
         first = error.errors()[0]
         msg = f"{path.name}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
     except (ValueError, RecursionError) as error:
-        msg = f"{path.name}: is not TOML that can be read: {error}"
+        msg = f"{path.name}: is not TOML: {error}"
     except OSError as error:
         msg = f"{path.name}: cannot be read: {error.strerror}"
     raise RecipeError(msg)

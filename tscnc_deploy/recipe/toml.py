@@ -1,4 +1,4 @@
-"""Writes a recipe as TOML with every key explained, so that a file to edit and the record of a run look the same."""
+"""Writes a recipe as TOML with a description of every key, both for a file to edit and for the record of a run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WIDTH = 110
 
 
 def toml_value(value: object) -> str:
-    """A boolean, number, string or sequence of them in TOML; None is "none", the word that unsets a key."""
+    """A boolean, number, string or sequence of them as TOML; None becomes "none", which unsets a key."""
     match value:
         case bool():
             return "true" if value else "false"
         case None:
             return '"none"'
         case str():
-            # JSON and TOML escape alike, but for DEL, which TOML alone forbids in a string.
+            # JSON and TOML use the same escapes, except for DEL, which only TOML forbids in a string.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list() | tuple():
             return f"[{', '.join(toml_value(item) for item in value)}]"
@@ -34,14 +34,14 @@ def to_toml(recipe: Recipe, comments: bool = True) -> str:
     """The recipe as a TOML file that reads back as an equal recipe.
 
     Args:
-        recipe: The recipe; every key is written, also those that have their default.
-        comments: Whether to explain every section and key, and to give the defaults.
+        recipe: The recipe; every key is written, including those with their default.
+        comments: Whether to add the description of every section and key, and the defaults.
     """
     return "\n".join(_lines(recipe, comments)) + "\n"
 
 
 def key_of(name: str, field: FieldInfo) -> str:
-    """What a field is called in TOML: lambda is a word of Python, so that key's field has another name."""
+    """The key of a field in TOML; they differ for lambda, which is a Python keyword."""
     return field.alias or name
 
 
@@ -49,7 +49,7 @@ def _lines(recipe: Recipe, comments: bool) -> Iterator[str]:
     sections: dict[str, Section] = {}
     if comments:
         yield f"# {Recipe.__doc__}"
-        yield '# A key that is left out has its default; "none" unsets a key that may be unset.'
+        yield '# An omitted key has its default; "none" unsets a key that can be unset.'
     for name, field in Recipe.model_fields.items():
         value = getattr(recipe, name)
         if isinstance(value, Section):

@@ -1,4 +1,4 @@
-"""The sections of a recipe that say how a network is trained and constrained."""
+"""The sections of a recipe that configure training and the constraint."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tscnc_deploy.recipe.values import Count, Epochs, OptionalPositive, Share, S
 
 
 class Train(Section):
-    """Adversarial training of the dense network with TRADES (arXiv 1901.08573); also the loop of later stages."""
+    """Adversarial training of the dense network with TRADES (arXiv 1901.08573); later stages use the same loop."""
 
-    epochs: Epochs = Field(100, description="passes over the training images; 0 only with model.checkpoint")
+    epochs: Epochs = Field(100, description="epochs; 0 only with model.checkpoint")
     batch_size: Annotated[int, Field(ge=2, lt=2**31)] = Field(128, description="images per step, at least 2")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd (with momentum) or adamw")
     lr: PositiveFloat = Field(0.1, description="peak learning rate")
@@ -22,29 +22,32 @@ class Train(Section):
     nesterov: bool = Field(True, description="Nesterov momentum for sgd")
     weight_decay: NonNegativeFloat = Field(5e-4, description="weight decay")
     schedule: Literal["cosine", "one-cycle", "constant"] = Field(
-        "cosine", description="learning rate over the steps of this stage; prune is constant, finetune cosine"
+        "cosine", description="learning rate schedule of this stage; prune uses constant, finetune cosine"
     )
-    warmup: Share = Field(0.2, description="one-cycle: share of the steps in which the rate rises")
+    warmup: Share = Field(0.2, description="one-cycle: share of the steps during which the rate rises")
     beta: NonNegativeFloat = Field(6.0, description="weight of the TRADES term KL(adversarial || clean)")
-    clean_epochs: Epochs = Field(0, description="epochs on clean images before adversarial ones")
-    ramp_epochs: Epochs = Field(0, description="epochs over which epsilon and beta then rise linearly")
+    clean_epochs: Epochs = Field(0, description="epochs on clean images before adversarial training")
+    ramp_epochs: Epochs = Field(0, description="epochs after that during which epsilon and beta rise linearly")
     inner_steps: Count = Field(10, description="steps of the inner PGD from a random start")
     inner_step_size: PositiveFloat = Field(
-        0.25, description="its step as a share of epsilon; 1 step of 1.25 is fast FGSM training (arXiv 2001.03994)"
+        0.25,
+        description="its step size as a share of epsilon; 1 step of 1.25 is fast FGSM training (arXiv 2001.03994)",
     )
-    clip_norm: NonNegativeFloat = Field(0.0, description="largest norm of the gradient; 0 does not clip")
+    clip_norm: NonNegativeFloat = Field(0.0, description="maximum norm of the gradient; 0 does not clip")
     ema: Share = Field(0.0, description="decay per step of the weight average; 0 keeps the raw weights")
     norm_momentum: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="momentum of batch-norm statistics")
-    early_stop: bool = Field(True, description="keep the epoch of the best robust accuracy on validation images")
+    early_stop: bool = Field(True, description="keep the epoch with the best robust accuracy on validation images")
     validation_steps: Count = Field(10, description="PGD steps on the validation images after every epoch")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="auto is bf16 autocast on GPUs that have it, else fp32; CPUs with AVX512-BF16 are faster in bf16",
+        description="auto is bf16 autocast on GPUs with support, else fp32; CPUs with AVX512-BF16 are faster in bf16",
     )
     channels_last: bool | Literal["auto"] = Field(
         "auto", description="NHWC memory: true, false, or auto (on a GPU, with bf16, and from 32x32 pixels)"
     )
-    compile: bool = Field(False, description="torch.compile training and inner attack: for long trainings on a GPU")
+    compile: bool = Field(
+        False, description="use torch.compile for training and inner attack; for long trainings on a GPU"
+    )
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
@@ -52,8 +55,8 @@ class Train(Section):
 
     def _contradictions(self) -> Iterator[str]:
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
-            yield "train.nesterov = true needs momentum and train.momentum = 0; write train.nesterov = false"
-        # Without epochs, weights come from a checkpoint and no ramp applies.
+            yield "train.nesterov = true needs momentum, but train.momentum = 0; write train.nesterov = false"
+        # Without epochs, the weights come from a checkpoint and no ramp applies.
         if 0 < self.epochs < self.clean_epochs + self.ramp_epochs:
             yield (
                 f"train.clean_epochs + train.ramp_epochs = {self.clean_epochs + self.ramp_epochs} "
@@ -62,12 +65,12 @@ class Train(Section):
 
 
 class Constrain(Section):
-    """The condition-number constraint lambda * L_CC of arXiv 2503.20454, beside the adversarial loss."""
+    """The condition-number constraint lambda * L_CC of arXiv 2503.20454, added to the adversarial loss."""
 
     constraint: Literal["none", "log-frobenius", "kaporin", "tscnc"] = Field(
         "tscnc",
-        description="none, log-frobenius (the paper's; shrinks weights), kaporin (sees the spectrum, and leaves their "
-        "size alone), or tscnc (both)",
+        description="none, log-frobenius (from the paper; shrinks weights), kaporin (uses the spectrum and does not "
+        "depend on the scale of the weights), or tscnc (both)",
     )
     weight: NonNegativeFloat = Field(
         1e-3,
@@ -77,14 +80,14 @@ class Constrain(Section):
     )
     gradient_share: OptionalPositive = Field(
         None,
-        description="sets lambda itself: the constraint's gradient as long as this share of the loss's, smoothed; "
-        "so far no better than a fixed lambda",
+        description="sets lambda so that the norm of the constraint's gradient is this share of the loss's, "
+        "smoothed; so far no better than a fixed lambda",
     )
-    tau: PositiveFloat = Field(1e-4, description="tau inside the logarithm of log-frobenius")
+    tau: PositiveFloat = Field(1e-4, description="log-frobenius: tau inside the logarithm")
     jitter: PositiveFloat = Field(
         1e-4, description="kaporin: jitter relative to the mean eigenvalue of the Gram matrix"
     )
-    interval: Count = Field(1, description="apply it every so many steps, with lambda times as large")
+    interval: Count = Field(1, description="apply it every N steps, with N times lambda")
     stages: Stages = Field(("prune", "finetune"), description="stages in which it is applied")
 
     @model_validator(mode="after")
@@ -95,22 +98,22 @@ class Constrain(Section):
 class Finetune(Section):
     """Adversarial training of the pruned network with its masks frozen."""
 
-    epochs: Epochs = Field(20, description="passes over the training images; 0 leaves the pruned weights as they are")
-    lr: PositiveFloat = Field(0.01, description="peak learning rate, falling to zero along a cosine")
+    epochs: Epochs = Field(20, description="epochs; 0 keeps the pruned weights unchanged")
+    lr: PositiveFloat = Field(0.01, description="peak learning rate, decaying to zero along a cosine")
 
 
 def _of_constrain(constrain: Constrain) -> Iterator[str]:
-    """A lambda that sets itself beside one that is set, or without a constraint."""
+    """An automatic lambda together with a fixed one, or without a constraint."""
     share = constrain.gradient_share
     if share is None:
         return
     if constrain.weight != type(constrain).model_fields["weight"].default:
         yield (
-            f"constrain.gradient_share = {share:g} sets lambda and so does constrain.lambda = {constrain.weight:g}; "
-            "leave out one of them"
+            f"constrain.gradient_share = {share:g} and constrain.lambda = {constrain.weight:g} both set lambda; "
+            "remove one of them"
         )
     if constrain.constraint == "none":
         yield (
-            f'constrain.gradient_share = {share:g} needs a constraint and constrain.constraint = "none"; '
+            f'constrain.gradient_share = {share:g} needs a constraint, but constrain.constraint = "none"; '
             'write "tscnc", "kaporin" or "log-frobenius"'
         )

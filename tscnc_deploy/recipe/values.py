@@ -1,4 +1,4 @@
-"""The kinds of values that keys of a recipe take, and what is said about a value that is none of its kind.
+"""The types of values in a recipe, and their error messages.
 
 A message completes a sentence that begins with the key and the value: "prune.sparsity = 95 is not a share ...".
 """
@@ -14,7 +14,7 @@ from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES, Meas
 from tscnc_deploy.recipe.licenses import LICENSES
 from tscnc_deploy.text import did_you_mean, not_among
 
-# The numbers in the forms of attacks' names.
+# The numbers in attack names.
 _NUMBERS = {
     "STEPS": r"[1-9]\d{0,5}",
     "QUERIES": r"[1-9]\d{0,6}",
@@ -22,7 +22,7 @@ _NUMBERS = {
     "TARGETS": r"[1-9]\d{0,2}",
 }
 _FORMS = "|".join(name.form for name in ATTACKS.values()).replace("[", "(").replace("]", ")?")
-# `robustness.attacks.names` makes attacks of the names; here they are checked without importing any.
+# `robustness.attacks.names` creates attacks from the names; here they are checked without importing it.
 _ATTACK = re.compile(
     "|".join((re.sub(r"[A-Z]+", lambda word: _NUMBERS[word[0]], _FORMS), *ENSEMBLES)),
 )
@@ -43,12 +43,12 @@ def _tuple(value: object) -> object:
 
 
 def _unset(value: object) -> object:
-    # TOML has no null, so the word "none" unsets a key that may be unset.
+    # TOML has no null, so the word "none" unsets a key that can be unset.
     return None if value == "none" else value
 
 
 def _text(value: str) -> str:
-    # Arguments of a command line that are no UTF-8 arrive as lone surrogates, which no file of this package can hold.
+    # Command-line arguments that are not UTF-8 arrive as lone surrogates, which cannot be written to a file.
     if any("\ud800" <= character <= "\udfff" for character in value):
         msg = "is not valid UTF-8 text"
         raise ValueError(msg)
@@ -90,8 +90,8 @@ def _dataset(value: str) -> str:
 
 def _license(value: str) -> str:
     if value not in LICENSES:
-        hint = did_you_mean(value, LICENSES) or '; write "other" for a licence of your own'
-        msg = f"is no licence of https://huggingface.co/docs/hub/repositories-licenses{hint}"
+        hint = did_you_mean(value, LICENSES) or '; write "other" for any other licence'
+        msg = f"is not a licence in https://huggingface.co/docs/hub/repositories-licenses{hint}"
         raise ValueError(msg)
     return value
 
@@ -99,14 +99,14 @@ def _license(value: str) -> str:
 def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if values.count(value) > 1:
-            msg = f'names "{value}" twice'
+            msg = f'contains "{value}" twice'
             raise ValueError(msg)
     return values
 
 
 def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
-        msg = "names nothing; name at least one"
+        msg = "is empty; write at least one"
         raise ValueError(msg)
     return values
 
@@ -116,10 +116,10 @@ DatasetName = Annotated[str, AfterValidator(_dataset)]
 RecipeName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]
 Share = Annotated[float, BeforeValidator(_share)]
-# Not pydantic's PositiveInt, as of a whole number a message says "at least 1" and not "above 0".
+# Not pydantic's PositiveInt, so that messages read "at least 1" instead of "above 0".
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Epochs = Annotated[NonNegativeInt, Field(lt=2**31)]
-# 0 uses all that there are.
+# 0 uses all.
 Limit = Annotated[NonNegativeInt, Field(lt=2**31)]
 Seed = Annotated[NonNegativeInt, Field(lt=2**31)]
 OptionalText = Annotated[Text | None, BeforeValidator(_unset)]

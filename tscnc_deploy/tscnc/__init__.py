@@ -1,8 +1,8 @@
 """TSCNC as a library: sparse and condition-number constraints for any `nn.Module`.
 
-Following "Two Is Better Than One: Transformed Sparse Constraint and Condition Number Constraint" (arXiv 2503.20454):
+Implements "Two Is Better Than One: Transformed Sparse Constraint and Condition Number Constraint" (arXiv 2503.20454):
 weights are pruned by how much the adversarial loss would rise without them, while a constraint on the spectrum of
-every layer keeps the sparse network well conditioned. Nothing here knows of recipes, runs or the command line.
+every layer keeps the sparse network well conditioned. Independent of recipes, runs and the command line.
 """
 
 from tscnc_deploy.tscnc.completion import LayerCompletion, complete_2_4

@@ -1,4 +1,4 @@
-"""How many weights each layer keeps when they have to pay for what they cost."""
+"""Allocates the number of weights per layer under a budget on their total cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# lambda is sought over this range and to this precision, in powers of two.
+# Range and precision of the search for lambda, in powers of two.
 _OCTAVES = 64
 _LAMBDA_STEPS = 20
 _THRESHOLD_STEPS = 64
@@ -19,19 +19,19 @@ Scores = NDArray[np.floating[Any]]
 
 
 def allocate(scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, allowance: float) -> dict[str, int]:
-    """How many of its largest scores each layer keeps: `count` together, at a cost of at most `allowance` if possible.
+    """How many of its largest scores each layer keeps: `count` in total, at a cost of at most `allowance` if possible.
 
-    Kept are the largest of score - lambda * cost with the smallest lambda >= 0 that keeps the allowance: of all choices
-    of `count` scores that cost no more, the one of the greatest total (Everett, Operations Research 11, 1963).
+    Keeps the largest values of score - lambda * cost with the smallest lambda >= 0 that meets the allowance. Among all
+    choices of `count` scores at no greater cost, this has the greatest total (Everett, Operations Research 11, 1963).
 
     Args:
-        scores: Of each layer, [N], >= 0, finite, ascending.
-        costs: Of one score of each layer, in any unit.
-        count: At most the number of all scores.
-        allowance: In the unit of the costs. Where even the cheapest scores exceed it, these are kept.
+        scores: Scores of each layer, [N], >= 0, finite, ascending.
+        costs: Cost of one score of each layer, in any unit.
+        count: Number of scores to keep, at most the number of all scores.
+        allowance: Maximum cost, in the unit of the costs. If even the cheapest scores exceed it, these are kept.
 
     Raises:
-        ValueError: A cost is missing, not finite, or not above 0; names the layer.
+        ValueError: A cost is missing, not finite, or not above 0; the message names the layer.
     """
     for name in scores:
         cost = costs.get(name, math.nan)
@@ -47,7 +47,7 @@ def allocate(scores: Mapping[str, Scores], costs: Mapping[str, float], count: in
     largest = max((float(layer[-1]) for layer in scores.values() if len(layer)), default=0.0)
     if spent(kept) <= allowance or len(prices) == 1 or not largest:
         return kept
-    # With the highest, no difference of scores outweighs the smallest difference of costs.
+    # With the highest lambda, no difference of scores outweighs the smallest difference of costs.
     high = math.log2(largest / min(after - before for before, after in pairwise(prices))) + 1
     low = high - _OCTAVES
     kept = _kept(scores, costs, count, 2.0**high)
@@ -65,7 +65,7 @@ def _kept(scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, 
     """How many scores of each layer are among the `count` largest of score - multiplier * cost."""
 
     def above(threshold: float) -> dict[str, int]:
-        # In the scores' own precision, as numpy would widen millions of scores for a wider bound.
+        # In the precision of the scores, because numpy would convert millions of scores for a wider bound.
         bounds = {name: layer.dtype.type(threshold + multiplier * costs[name]) for name, layer in scores.items()}
         return {
             name: len(layer) - int(np.searchsorted(layer, bounds[name], side="right")) for name, layer in scores.items()
@@ -76,7 +76,7 @@ def _kept(scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, 
     ]
     if not ends:
         return dict.fromkeys(scores, 0)
-    # Below all of them and not below any.
+    # Below all of them, and not below any of them.
     low, high = min(ends) - abs(min(ends)) - 1, max(ends)
     for _ in range(_THRESHOLD_STEPS):
         middle = (low + high) / 2
@@ -85,7 +85,7 @@ def _kept(scores: Mapping[str, Scores], costs: Mapping[str, float], count: int, 
         else:
             high = middle
     kept, possible = above(high), above(low)
-    # Scores that are equal but for rounding: those of the cheaper layers stay.
+    # If scores are equal except for rounding, keep those of the cheaper layers.
     for name in sorted(scores, key=lambda name: costs[name]):
         kept[name] += min(possible[name] - kept[name], count - sum(kept.values()))
     return kept

@@ -1,4 +1,4 @@
-"""Completing an unstructured mask to 2:4: what sparse tensor cores ask for, and what that costs layer by layer."""
+"""Completes an unstructured mask to 2:4, as sparse tensor cores require, and reports the cost per layer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tscnc_deploy.tscnc.patterns import fits_n_of_m, n_of_m_mask
 
 @dataclass(frozen=True)
 class LayerCompletion:
-    """What the completion of one layer cost.
+    """The cost of completing one layer.
 
     Attributes:
         name: Name of the weight.
-        completed: Whether it complies now; layers that cannot be grouped, or are too narrow to gain, are left alone.
-        groups: Groups of 4 weights along the input channels; 0 where they cannot be grouped.
-        excess_groups: Those that held more than 2 weights before.
-        nonzero: Weights before.
-        dropped: Weights that had to go.
-        regrown: Weights that came in their place, elsewhere in the layer.
-        saliency_lost: Share of the layer's saliency that went with the dropped ones, in [0, 1].
+        completed: Whether it complies now; layers that cannot be grouped, or are too narrow to gain speed, are not
+        changed.
+        groups: Number of groups of 4 weights along the input channels; 0 if they cannot be grouped.
+        excess_groups: Number of groups with more than 2 weights before.
+        nonzero: Number of weights before.
+        dropped: Number of weights that were removed.
+        regrown: Number of weights that were added elsewhere in the layer.
+        saliency_lost: Share of the layer's saliency that the removed weights had, in [0, 1].
     """
 
     name: str
@@ -48,16 +49,16 @@ def complete_2_4(
     least_channels: int = 1,
     regrow: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], list[LayerCompletion]]:
-    """Drops the least salient weights of every group of 4 input channels that holds more than 2.
+    """Drops the least salient weights of every group of 4 input channels that has more than 2.
 
-    A group that complies is not touched, and no group loses its last weight, so that no filter dies of it.
+    A group that complies is not changed, and no group loses its last weight, so no filter becomes empty.
 
     Args:
-        masks: True where a weight is, by layer, [out, in, kh, kw] or [out, in].
-        saliency: How much each weight matters, >= 0, of the same shapes; only that of existing weights counts.
-        least_channels: Layers with fewer input or output channels stay as they are.
-        regrow: Where given, as many weights as a layer loses come back where 2:4 has room, by the largest of these
-            scores. They need training, as nothing says what value they should have.
+        masks: True where a weight is kept, by layer, [out, in, kh, kw] or [out, in].
+        saliency: Saliency of each weight, >= 0, of the same shapes; only kept weights count.
+        least_channels: Layers with fewer input or output channels are not changed.
+        regrow: If given, each layer regains as many weights as it loses, where 2:4 allows it, by the largest of these
+        scores. They need training, because their values are unknown.
 
     Returns:
         The new masks, and the cost of every layer in the order of `masks`.
@@ -92,7 +93,7 @@ def _completed(mask: Tensor, saliency: Tensor) -> Tensor:
 
 
 def _regrown(mask: Tensor, scores: Tensor, count: int) -> Tensor:
-    """The mask with up to `count` more weights, where their groups have room."""
+    """The mask with up to `count` more weights, in groups with fewer than 2."""
     room = n_of_m_mask(scores.masked_fill(mask, torch.inf)) & ~mask
     count = min(count, int(room.sum()))
     chosen = scores.masked_fill(~room, -torch.inf).flatten().topk(count).indices

@@ -1,4 +1,4 @@
-"""How well conditioned the layers of a network are."""
+"""Measures how well conditioned the layers of a network are."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
 
 @dataclass(frozen=True)
 class LayerCondition:
-    """The spectrum of one layer's weight W [out, in * kh * kw], in figures.
+    """Statistics of the spectrum of one layer's weight W [out, in * kh * kw].
 
     Attributes:
         name: Name of the parameter.
-        shape: Its shape.
+        shape: Shape of the parameter.
         parameters: Number of weights.
         nonzero: Number of weights that are not zero.
-        kappa: sigma_max / sigma_min over the non-zero singular values; NaN for a layer without non-zeros.
+        kappa: sigma_max / sigma_min over the non-zero singular values; NaN if all weights are zero.
         rank: Number of singular values above the rounding of float32 weights, sqrt(max(shape)) * 1.2e-7 of the largest.
         full_rank: min(out, in * kh * kw), the rank that W could have.
         spectral_norm: sigma_max.
@@ -53,7 +53,7 @@ class LayerCondition:
 
 @torch.no_grad()
 def condition(weight: Tensor, name: str = "") -> LayerCondition:
-    """Figures of one layer's weight, [out, in, kh, kw] or [out, in], finite, computed in float64."""
+    """Statistics of one layer's weight, [out, in, kh, kw] or [out, in], finite; computed in float64."""
     matrix = as_matrix(weight)
     occupied = matrix != 0
     alive = occupied.any(dim=1)
@@ -62,7 +62,7 @@ def condition(weight: Tensor, name: str = "") -> LayerCondition:
         core = core.T
     sigma = torch.linalg.eigvalsh(core @ core.T).clamp(min=0).sqrt() if core.numel() else torch.zeros(0)
     largest = float(sigma.max()) if len(sigma) else 0.0
-    # Rounding fills a rank-deficient weight up with singular values of this size, which say nothing about the layer.
+    # Rounding gives a rank-deficient weight spurious singular values of this size.
     rounding = math.sqrt(max(matrix.shape)) * torch.finfo(torch.float32).eps
     nonzero_sigma = sigma[sigma > rounding * largest]
     return LayerCondition(
@@ -80,5 +80,5 @@ def condition(weight: Tensor, name: str = "") -> LayerCondition:
 
 
 def conditions(model: nn.Module) -> list[LayerCondition]:
-    """Figures of every prunable layer of a model, in order."""
+    """Statistics of every prunable layer of a model, in order."""
     return [condition(weight, name) for name, weight in prunable_weights(model).items()]

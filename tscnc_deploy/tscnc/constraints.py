@@ -18,14 +18,14 @@ ConstraintName = Literal["log-frobenius", "kaporin", "tscnc"]
 def log_frobenius(weight: Tensor, *, tau: float = 1e-4) -> Tensor:
     """The transformed sparse constraint of arXiv 2503.20454 for one layer: log(tau + ||W||_F^2).
 
-    It bounds the largest singular value. It does not see the smallest: two weights of equal Frobenius norm get the
-    same value whatever their condition numbers, which is what `log_kaporin` is for. Its gradient, 2 W / (tau +
-    ||W||_F^2), grows as a weight shrinks: batch norms hide that from the loss, until layers without one have nothing
-    left to say. Weigh it lightly, and the more so the longer a training is.
+    It bounds the largest singular value but does not depend on the smallest: two weights of equal Frobenius norm get
+    the same value whatever their condition numbers. Use `log_kaporin` for those. Its gradient, 2 W / (tau +
+    ||W||_F^2), grows as a weight shrinks. Batch norms hide this from the loss, until layers without one become
+    ineffective. Use a small lambda, and a smaller one for longer trainings.
 
     Args:
         weight: Masked weight, [out, in, kh, kw] or [out, in].
-        tau: Keeps the logarithm finite for an empty layer; far below any layer's squared norm.
+        tau: Keeps the logarithm finite for an empty layer; should be far below any layer's squared norm.
 
     Returns:
         Scalar >= log(tau), float32.
@@ -38,8 +38,8 @@ def log_kaporin(weight: Tensor, *, jitter: float = 1e-4) -> Tensor:
 
     With G the Gram matrix of the smaller side, m its size, G' = G + jitter * tr(G) / m * I: log(tr(G') / m) -
     logdet(G') / m, the log of the arithmetic over the geometric mean of the (jittered) squared singular values. Rows
-    and columns that are entirely zero are left out first, as they have no singular value of their own: dead filters
-    are counted, not penalised.
+    and columns that are entirely zero are excluded, as they do not contribute a singular value: dead filters are
+    counted, not penalised.
 
     Args:
         weight: Masked weight, [out, in, kh, kw] or [out, in]; any dtype, computed in float32, factorised in float64.
@@ -98,7 +98,7 @@ class Constraint:
     """L_CC of a network: the sum over layers of `log_frobenius`, `log_kaporin`, or both ("tscnc").
 
     Attributes:
-        name: Which constraint.
+        name: Name of the constraint.
         tau: See `log_frobenius`.
         jitter: See `log_kaporin`.
     """

@@ -1,4 +1,4 @@
-"""Whole filters: a convolution keeps or loses output channels; a linear layer, whose rows are classes, weights."""
+"""Pruning of whole filters: output channels of convolutions, but single weights of linear layers."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from torch import Tensor
 
 
 def has_filters(shape: Sequence[int]) -> bool:
-    """Whether a weight of the shape is a convolution's, [out, in, kh, kw], and not a linear layer's, [out, in]."""
+    """Whether a shape is that of a convolution's weight, [out, in, kh, kw], and not of a linear layer's, [out, in]."""
     return len(shape) > 2
 
 
 def least_filters(shape: Sequence[int], floor: float) -> int:
-    """Number of filters that a convolution keeps in any case: the share `floor`, and at least one."""
+    """Minimum number of filters that a convolution keeps: the share `floor`, and at least one."""
     return max(math.ceil(floor * shape[0]), 1)
 
 
 def as_units(values: Tensor) -> Tensor:
-    """What stays or goes together, by row: [out, in * kh * kw] of a convolution, [out * in, 1] of a linear layer."""
+    """The units to prune as rows: [out, in * kh * kw] of a convolution, [out * in, 1] of a linear layer."""
     return values.reshape(len(values) if has_filters(values.shape) else values.numel(), -1)
 
 
 def worth(scores: Tensor, places: Tensor) -> Tensor:
-    """Mean score of a weight of every unit, [units], float64; -1 where not all of the unit may be taken."""
+    """Mean score per weight of every unit, [units], float64; -1 if not all of the unit may be taken."""
     means = as_units(scores).mean(dim=1, dtype=torch.float64)
     return means.masked_fill(~as_units(places).all(dim=1), -1)
 
 
 def spread(units: Tensor, layer: Tensor) -> Tensor:
-    """The mask of a layer's shape in which the units that are marked, [units], are whole."""
+    """The mask of a layer's shape that keeps all weights of the marked units, [units]."""
     return units[:, None].expand_as(as_units(layer)).reshape(layer.shape)
 
 
 def fill_with_units(scores: Mapping[str, Tensor], places: Mapping[str, Tensor], room: int) -> dict[str, Tensor]:
-    """Units for `room` weights: the largest mean scores first, over all layers, passing over what no longer fits.
+    """Selects units with up to `room` weights: largest mean scores first, over all layers, skipping those too large.
 
-    A filter's score is the sum over its weights (Molchanov et al., arXiv 1906.10771), and going by score per weight is
-    the greedy choice of the greatest total for so many weights (Dantzig, Operations Research 5, 1957). The sum
-    estimates a loss, which has one scale in all layers, unlike scores of activations, which arXiv 1611.06440 divides
-    by their norm in each layer.
+    A filter's score is the sum over its weights (Molchanov et al., arXiv 1906.10771); ordering by score per weight is
+    the greedy approximation of the greatest total (Dantzig, Operations Research 5, 1957). The sum estimates a loss,
+    which has the same scale in all layers, unlike scores of activations, which arXiv 1611.06440 divides by their norm
+    in each layer.
 
     Args:
-        scores: Of each weight by layer.
-        places: Which may be taken; a filter only as a whole.
-        room: Number of weights.
+        scores: Score of each weight, by layer.
+        places: Weights that may be taken; a filter only if all its weights may be.
+        room: Maximum number of weights.
 
     Returns:
-        Masks of those taken: `room` weights, or so few less that none of the others fits.
+        Masks of the selected weights: `room` weights, or fewer if no other unit fits.
     """
     values = [worth(layer, places[name]).cpu() for name, layer in scores.items()]
     counts = [len(value) for value in values]

@@ -1,4 +1,4 @@
-"""Which parameters are pruned, and the matrix that a weight stands for."""
+"""The prunable parameters of a model, and the matrix of a weight."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that count for sparsity: those of convolutions and linear layers.
+    """The weights that sparsity refers to: those of convolutions and linear layers.
 
     Args:
-        model: Any module. Biases and the parameters of norms are not prunable, as they are few and carry much.
+        model: Any module. Biases and the parameters of norms are not prunable, because they are few and important.
 
     Returns:
-        Parameters by their name in the model ("layer1.0.conv1.weight"), in the order of `named_modules`.
+        Parameters by name in the model ("layer1.0.conv1.weight"), in the order of `named_modules`.
     """
     weights: dict[str, nn.Parameter] = {}
     for name, module in model.named_modules():

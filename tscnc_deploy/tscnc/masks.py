@@ -1,4 +1,4 @@
-"""Masks: which weights of a network are there."""
+"""Masks: which weights of a network are kept."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Masks:
     """Boolean masks of a network's prunable weights, true where a weight is kept.
 
     A mask multiplies the weight once per training step instead of once per forward pass: inside `applied` the model
-    holds W~ = W * Z, so the gradient that autograd leaves is dL/dW~ for every weight, masked ones included. Outside,
-    the model holds W, which the optimiser updates with that gradient; that is how masked weights go on learning and
-    can come back (the straight-through estimate).
+    contains W~ = W * Z, so autograd computes dL/dW~ for every weight, including masked ones. Outside, the model
+    contains W, which the optimiser updates with that gradient. So masked weights continue to learn and can come back
+    (the straight-through estimator).
     """
 
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
@@ -58,7 +58,7 @@ class Masks:
 
     @torch.no_grad()
     def apply_(self, model: nn.Module) -> None:
-        """Sets removed weights to zero, for good."""
+        """Sets removed weights to zero permanently."""
         for name, weight in prunable_weights(model).items():
             weight.mul_(self._masks[name])
 
@@ -71,7 +71,7 @@ class Masks:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[dict[str, Tensor]]:
-        """The model with its masks on, as a context; yields the unmasked weights by name, restored at the end."""
+        """Context in which the masks are applied; yields the unmasked weights by name and restores them at the end."""
         weights = prunable_weights(model)
         dense = {name: weight.detach().clone() for name, weight in weights.items()}
         self.apply_(model)

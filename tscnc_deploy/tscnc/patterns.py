@@ -1,4 +1,4 @@
-"""Patterns that hardware asks of zeros."""
+"""Patterns of zeros that hardware requires."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def fits_n_of_m(shape: Sequence[int], m: int = 4) -> bool:
 
 
 def n_of_m_mask(scores: Tensor, *, n: int = 2, m: int = 4) -> Tensor:
-    """Keeps the n largest scores of every m consecutive input channels, the earlier one where scores are equal.
+    """Keeps the n largest scores of every m consecutive input channels, the earlier one if scores are equal.
 
     Args:
         scores: [out, in, kh, kw] or [out, in]; groups run along axis 1, for each output channel, row and column, as
             the sparse tensor cores of Ampere and later GPUs expect them.
-        n: Number kept per group.
+        n: Number of scores kept per group.
         m: Size of a group; must divide the number of input channels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How many weights every layer keeps, where layers have shares of their own instead of one ranking over all."""
+"""The number of weights per layer if layers have their own shares instead of one global ranking."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Sequence
 
 
 def apportion(shares: Sequence[float], sizes: Sequence[int], total: int, least: Sequence[int]) -> list[int]:
-    """Whole numbers of weights per layer that add up to `total` exactly, as near to the shares as that allows.
+    """Numbers of weights per layer that add up to exactly `total`, as close to the shares as possible.
 
-    All shares are scaled by one factor until they add up, no layer getting more than it has or less than its least;
-    what rounding down leaves goes to the largest remainders, the earlier layer where they are equal.
+    All shares are scaled by one factor so that they add up, limited to each layer's size and minimum. They are rounded
+    down, and the rest goes to the largest remainders, the earlier layer first if they are equal.
 
     Args:
-        shares: Of each layer's weights, in (0, 1].
-        sizes: Weights of each layer, at least 1.
-        total: Number of weights to be kept.
-        least: Number that each layer keeps in any case.
+        shares: Share of each layer's weights, in (0, 1].
+        sizes: Number of weights of each layer, at least 1.
+        total: Number of weights to keep.
+        least: Minimum number of weights that each layer keeps.
 
     Raises:
         ValueError: No such numbers exist.
     """
     if not sum(least) <= total <= sum(sizes):
-        msg = f"{total} weights cannot be shared among layers of {list(sizes)} that keep at least {list(least)}"
+        msg = f"{total} weights cannot be distributed over layers of {list(sizes)} that keep at least {list(least)}"
         raise ValueError(msg)
     low, high = 0.0, 1 / min(shares)
-    # Bisection down to neighbouring floats: every share times `high` fills its layer.
+    # Bisect down to adjacent floats: every share times `high` fills its layer.
     while low < (middle := (low + high) / 2) < high:
         if sum(_wanted(shares, sizes, least, middle)) < total:
             low = middle

@@ -1,4 +1,4 @@
-"""From saliencies to masks: one ranking over the whole network, with a floor under every layer and filter."""
+"""Computes masks from saliencies: one global ranking, with a minimum for every layer and filter."""
 
 from __future__ import annotations
 
@@ -24,31 +24,30 @@ def rank_globally(
     costs: Mapping[str, float] | None = None,
     among: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Masks that keep the most salient weights of a network.
+    """Computes masks that keep the most salient weights of a network.
 
-    Every layer keeps at least `floor` of its weights and every filter its most salient weight: a layer or a filter
-    without weights passes no signal, and a zero row has no condition number. What remains of the budget goes to the
-    largest scores wherever they are, the earlier weight where scores are equal.
+    Every layer keeps at least `floor` of its weights and every filter its most salient weight, as a layer or filter
+    without weights passes no signal, and a zero row has no condition number. The rest of the budget goes to the largest
+    scores anywhere, the earlier weight if scores are equal.
 
-    With costs, the weights that stay also cost at most the share 1 - sparsity of what all weights cost, or as little
-    as floors allow: weights go by score - lambda * cost with the smallest lambda >= 0 that achieves this, see
-    `allocate`. (Score / cost has no such end: where costs differ a hundredfold it empties the dear layers down to the
-    floor, and fills cheap ones with weights that do nothing.)
+    With costs, the kept weights also cost at most the share 1 - sparsity of the cost of all weights, or as little as
+    the floors allow: weights are ranked by score - lambda * cost with the smallest lambda >= 0 that achieves this, see
+    `allocate`. (Ranking by score / cost does not work: if costs differ by a factor of a hundred, it prunes expensive
+    layers to the floor and fills cheap ones with useless weights.)
 
-    With the pattern "filters" a convolution keeps or loses filters as a whole, by their mean score, see
-    `fill_with_units`; every convolution keeps at least one, and a linear layer single weights as above.
+    With the pattern "filters", convolutions keep or lose whole filters by their mean score, see `fill_with_units`;
+    every convolution keeps at least one. Linear layers keep single weights as above.
 
     Args:
         scores: Saliency of each weight by layer, [out, in, kh, kw] or [out, in], >= 0 and finite.
-        sparsity: Share of zeros over all layers together, in [0, 1); met exactly: round(sparsity * weights) zeros.
-            "filters" has at least so many: where no filter and no single weight fits any more, the rest goes too.
-        floor: Least share that every layer keeps.
+        sparsity: Share of zeros over all layers, in [0, 1); met exactly: round(sparsity * weights) zeros. "filters" has
+        at least that many, and more if neither a filter nor a single weight fits the rest.
+        floor: Minimum share that every layer keeps.
         pattern: "unstructured", or "2:4" for at most 2 of 4 along the input channels, or "filters". Layers whose input
             channels cannot be split into groups of 4 (a stem, a depthwise convolution) stay unstructured under "2:4".
-        costs: What keeping one weight of each layer costs, finite and above 0, in any unit; None: nothing. Not for
-            "filters".
-        among: Masks of the weights that may stay, from a ranking at a lower sparsity and the same floor and pattern,
-            where what is removed is gone for good; None: all.
+        costs: Cost of one weight of each layer, finite and above 0, in any unit; None for no costs. Not for "filters".
+        among: Masks of the weights that may be kept, from a ranking at lower sparsity with the same floor and pattern,
+        if removed weights cannot come back; None for all weights.
 
     Returns:
         Boolean masks, true where a weight is kept.
@@ -56,10 +55,10 @@ def rank_globally(
     Raises:
         InputError: The floors keep more weights than the sparsity allows, the pattern keeps fewer, or a score is not
             finite.
-        ValueError: A cost is missing, not finite, or not above 0, or there are costs beside whole filters.
+        ValueError: A cost is missing, not finite, or not above 0, or costs are given for whole filters.
     """
     if pattern == "filters" and costs is not None:
-        msg = "whole filters are ranked by their weights alone; leave out the costs"
+        msg = "whole filters are ranked by their weights alone; do not pass costs"
         raise ValueError(msg)
     for name, layer in scores.items():
         if not torch.isfinite(layer).all():
@@ -91,7 +90,7 @@ def rank_globally(
 
 
 def least_sparsity(shapes: Mapping[str, Sequence[int]], pattern: str) -> float:
-    """Share of zeros that a pattern asks for by itself: about half for 2:4, 0 for the others."""
+    """Share of zeros that a pattern requires: about half for 2:4, 0 for the others."""
     total = sum(math.prod(shape) for shape in shapes.values())
     grouped = sum(math.prod(shape) for shape in shapes.values() if _is_grouped(shape, pattern))
     return grouped / 2 / total
@@ -100,7 +99,7 @@ def least_sparsity(shapes: Mapping[str, Sequence[int]], pattern: str) -> float:
 def check_budget(
     shapes: Mapping[str, Sequence[int]], sparsity: float, *, floor: float = 0.0, pattern: str = "unstructured"
 ) -> None:
-    """Refuses what `rank_globally` could not meet, from the layers' shapes alone.
+    """Refuses settings that `rank_globally` cannot meet, from the layers' shapes alone.
 
     Raises:
         InputError: Floors and filters keep more weights than the sparsity allows, or the pattern keeps fewer.
@@ -132,7 +131,7 @@ def _is_of_filters(shape: Sequence[int], pattern: str) -> bool:
 def _least(shape: Sequence[int], floor: float, pattern: str) -> int:
     if _is_of_filters(shape, pattern):
         return least_filters(shape, floor) * math.prod(shape[1:])
-    # A filter's own weight may or may not be among those that the floor keeps: the larger number is always enough.
+    # A filter's last weight may be among those that the floor keeps; the larger number is always enough.
     return max(math.ceil(floor * math.prod(shape)), shape[0])
 
 
@@ -141,13 +140,13 @@ def _eligible(scores: Tensor, pattern: str, among: Tensor) -> Tensor:
 
 
 def _forced(scores: Tensor, eligible: Tensor, floor: float, pattern: str) -> Tensor:
-    """The weights that stay whatever the rest of the network looks like, among those that the pattern lets stay."""
+    """The weights that are always kept, among those that the pattern allows."""
     if _is_of_filters(scores.shape, pattern):
         return spread(_largest(worth(scores, eligible), least_filters(scores.shape, floor)), scores)
     flat = scores.masked_fill(~eligible, -1).reshape(scores.shape[0], -1)
     forced = torch.zeros_like(flat, dtype=torch.bool)
     forced.scatter_(1, flat.argmax(dim=1, keepdim=True), value=True)
-    # Filters first: a floor that is counted on top of them could exceed the budget that was checked.
+    # Filters first, because a floor on top of them could exceed the budget that was checked.
     missing = math.ceil(floor * flat.numel()) - int(forced.sum())
     if missing > 0:
         rest = flat.masked_fill(forced, -1).flatten()
@@ -156,10 +155,10 @@ def _forced(scores: Tensor, eligible: Tensor, floor: float, pattern: str) -> Ten
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """Mask of exactly `count` largest entries of a vector, the earlier ones where entries are equal."""
+    """Mask of exactly the `count` largest entries of a vector, the earlier ones if entries are equal."""
     if count == 0:
         return torch.zeros_like(values, dtype=torch.bool)
-    # A selection takes linear time; sorting the millions of weights of a network takes seconds.
+    # Selection takes linear time; sorting the millions of weights of a network takes seconds.
     threshold = values.kthvalue(len(values) - count + 1).values
     above = values > threshold
     equal = values == threshold

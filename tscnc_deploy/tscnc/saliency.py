@@ -1,4 +1,4 @@
-"""How much a weight matters: the score by which weights are kept or removed."""
+"""Saliency: the score by which weights are kept or removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def magnitude(model: nn.Module) -> dict[str, Tensor]:
 
 
 def random(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    """Uniform scores, the control that any other saliency must beat."""
+    """Uniform random scores, the baseline that any other saliency must beat."""
     return {
         name: torch.rand(weight.shape, generator=generator).to(weight.device)
         for name, weight in prunable_weights(model).items()
@@ -26,19 +26,19 @@ def random(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
 def taylor(
     model: nn.Module, losses: Iterable[Callable[[], Tensor]], weights: dict[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """First-order estimate of how much the loss rises when a weight is removed: |w * dL/dw|, averaged over batches.
+    """First-order estimate of the increase in loss when a weight is removed: |w * dL/dw|, averaged over batches.
 
     With the loss on adversarial examples this is TSCNC's saliency (arXiv 2503.20454); with the loss on clean images it
     is the clean Taylor criterion (Molchanov et al., arXiv 1611.06440).
 
     Args:
-        model: The network, masked as it is to be judged.
+        model: The network, with its current masks applied.
         losses: One callable per batch that runs the model and returns its scalar loss.
-        weights: The values w to judge, where they differ from the model's: a weight that is masked now has a zero in
-            the model but a value to come back with.
+        weights: The values w to score, where they differ from the model's: a masked weight is zero in the model but may
+        come back with another value.
 
     Returns:
-        Scores >= 0 by parameter name, each of its weight's shape.
+        Scores >= 0 by parameter name, each with the shape of its weight.
     """
     parameters = prunable_weights(model)
     values = weights if weights is not None else {name: weight.detach() for name, weight in parameters.items()}

@@ -1,15 +1,15 @@
-"""How sparsity rises while pruning, and when masks change."""
+"""Schedules of sparsity and of mask updates during pruning."""
 
 from __future__ import annotations
 
 
 def cubic_sparsity(progress: float, final: float, initial: float = 0.0) -> float:
-    """Sparsity at a share of the pruning stage: fast while there is much to remove, slow at the end.
+    """Sparsity at a point of the pruning stage: rises fast at the beginning and slowly at the end.
 
     Args:
-        progress: Share of the stage that is done; clipped to [0, 1].
-        final: Sparsity at 1, in [0, 1).
-        initial: Sparsity at 0.
+        progress: Share of the stage that is completed; clipped to [0, 1].
+        final: Sparsity at progress 1, in [0, 1).
+        initial: Sparsity at progress 0.
 
     Returns:
         final + (initial - final) * (1 - progress)^3, exactly `final` at 1.
@@ -21,6 +21,6 @@ def cubic_sparsity(progress: float, final: float, initial: float = 0.0) -> float
 
 
 def update_steps(updates: int, steps: int) -> list[int]:
-    """Steps, from 0, at which masks change: evenly from the first one, so that training follows the last one too."""
+    """Steps, from 0, at which masks change: evenly spaced from the first, so training also follows the last one."""
     updates = min(updates, steps)
     return [index * steps // updates for index in range(updates)]
