@@ -131,7 +131,7 @@ def test_an_interval_that_straddles_its_limit_is_exit_status_4(tiny_build, tmp_p
     limit = tiny_build.summary["twin"]["clean"]["accuracy"]
     result = invoke("build", *tiny_options(gates__clean=limit), "--out", run)
     assert result.exit_code == 4
-    assert "the interval straddles the limit" in result.stderr
+    assert "the interval contains the limit" in result.stderr
     verified = invoke("verify", run, "--attack", "replay")
     assert verified.exit_code == 4
     assert "would settle it" in verified.stderr
@@ -156,7 +156,7 @@ def test_a_plan_downloads_nothing_and_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("build", "--recipe", "cifar10", "--set", "data.download=true", "--plan")
     assert result.exit_code == 2
-    assert "the data are missing, and --plan downloads nothing" in result.stderr
+    assert "the data are missing, and --plan does not download" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -201,7 +201,7 @@ def _has_gpu():
             ["--arch", "vit-tiny"],
             '--target onnx-cpu, or export.targets = ["onnx-cpu"] in the recipe',
         ),
-        (["--arch", "vit-tiny", "--target", "sparse-cpu"], "name only those that do: --target onnx-cpu"),
+        (["--arch", "vit-tiny", "--target", "sparse-cpu"], "select only targets that support it: --target onnx-cpu"),
         (["--set", "prune.sparsty=0.9"], "sparsity"),
         (["--recipe", "digit"], "digits"),
         (["--dataset", "imagefolder", "--data-root", "/nowhere"], "/nowhere"),

@@ -38,7 +38,7 @@ def test_a_file_is_overwritten_only_by_force(folder):
     done = init("mine.toml")
     assert (done.exit_code, done.stderr) == (
         2,
-        "error: mine.toml exists; name another file, or overwrite it with --force\n",
+        "error: mine.toml exists; give another file, or overwrite it with --force\n",
     )
     assert (folder / "mine.toml").read_text() == "precious"
     assert init("mine.toml", "--force").exit_code == 0
@@ -48,10 +48,10 @@ def test_a_file_is_overwritten_only_by_force(folder):
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        (".", "error: . is a folder; name a file in it, such as recipe.toml\n"),
+        (".", "error: . is a folder; give a file in it, such as recipe.toml\n"),
         (
             "mine",
-            "error: mine does not end in .toml, which tells files from names of recipes; write mine.toml\n",
+            "error: mine does not end in .toml, which distinguishes files from names of recipes; write mine.toml\n",
         ),
         (f"{'x' * 300}.toml", f"error: {'x' * 300}.toml: cannot be written: File name too long\n"),
         ("no/mine.toml", "error: no/mine.toml: cannot be written: No such file or directory\n"),

@@ -81,7 +81,7 @@ def change_json(folder: Path, draw: Draw) -> None:
 
 
 def change_header(folder: Path, draw: Draw) -> None:
-    """The header of a safetensors file, with its length mended, mostly."""
+    """The header of a safetensors file, usually with its length corrected."""
     path = folder / draw(st.sampled_from([TWIN, ARRAYS]))
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]

@@ -100,4 +100,4 @@ def test_every_engine_refuses_to_fill_memory(box, folder, engine, command):
     outcome = box.run(command, folder, "--engine", engine.split("/")[1], *COMMANDS[command])
     outcome.require_civil()
     outcome.require_cheap()
-    assert (outcome.status, "numbers at once" in outcome.stderr) == (2, True), outcome
+    assert (outcome.status, "elements in memory" in outcome.stderr) == (2, True), outcome

@@ -37,7 +37,7 @@ def test_more_than_there_are_are_refused(recipe, digits, samples):
 
 
 def test_missing_data_are_refused():
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="folder not found"):
         evaluation_images(load_recipe("images", ["data.root=nowhere", "data.dataset=imagefolder"]), None, 0)
 
 

@@ -1,6 +1,6 @@
-"""The command line. One command per module, imported when it is needed; heavy imports stand in the commands' bodies.
+"""The command line. One command per module, imported on demand; slow imports are inside the commands' functions.
 
-Besides the exit statuses that --help lists, 141 says that the reader of the output has gone.
+In addition to the exit statuses in --help, 141 means that the output pipe was closed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ or zsh_source, fish_source.
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
 )
 def main() -> None:
-    """Build image classifiers that are small and hard to fool, and prove both on the exported file.
+    """Build image classifiers that are small and hard to fool, and verify both on the exported file.
 
-    Begin with: tscnc-deploy build --arch resnet18 --sparsity 0.95
+    Start with: tscnc-deploy build --arch resnet18 --sparsity 0.95
     """

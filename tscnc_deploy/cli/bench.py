@@ -1,4 +1,4 @@
-"""`tscnc-deploy bench`: the latency of a bundle's engines, beside their dense twins exported the same way."""
+"""`tscnc-deploy bench`: the latency of a bundle's engines, compared with dense twins exported the same way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BATCHES = (1, 8, 32)
     "names",
     multiple=True,
     metavar="TARGET",
-    help="What to time; may be given several times.  [default: every engine that this machine can run]",
+    help="Engine to time; may be repeated.  [default: every engine that this machine can run]",
 )
 @click.option(
     "--batch",
@@ -36,12 +36,10 @@ _BATCHES = (1, 8, 32)
     multiple=True,
     type=click.IntRange(min=1),
     metavar="N",
-    help="Images per call; may be given several times.  [default: 1, 8 and 32]",
+    help="Images per call; may be repeated.  [default: 1, 8 and 32]",
 )
 @click.option("--repeats", type=click.IntRange(min=1), default=100, show_default=True, help="Timed calls.")
-@click.option(
-    "--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Calls before them, not timed."
-)
+@click.option("--warmup", type=click.IntRange(min=0), default=10, show_default=True, help="Untimed calls before them.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -53,7 +51,7 @@ _BATCHES = (1, 8, 32)
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where to write bench.json, bench.svg and bench.png.",
+    help="Folder for bench.json, bench.svg and bench.png.",
 )
 @json_option
 def bench(
@@ -69,10 +67,10 @@ def bench(
 ) -> None:
     """Time a bundle's engines.
 
-    Each is timed beside its dense twin: the same network without zeros, exported by the same target. The two are called
-    in turns. Latency is from images in memory to logits in memory; clocks are recorded before and after.
+    Compares each engine with its dense twin, the same network without zeros, exported by the same target. The two are
+    called in turns. Latency is from images in memory to logits in memory; clocks are recorded before and after.
 
-    Exit status: 0 done, 2 bad input, 3 this machine runs none of the engines.
+    Exit status: 0 done, 2 bad input, 3 this machine cannot run any of the engines.
     """
     from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.cli.common.clocks import clocks
@@ -115,10 +113,10 @@ def bench(
 def _engines(
     bundle: Bundle, names: tuple[str, ...], folder: Path, threads: int | None, rebuild: bool
 ) -> tuple[dict[str, Engine], dict[str, str]]:
-    """The engines and their dense twins, by "TARGET/pruned" and "TARGET/dense", and why others do not run.
+    """The engines and their dense twins, by "TARGET/pruned" and "TARGET/dense", and why other engines do not run.
 
     Raises:
-        UnavailableError: One that was asked for does not run, or none does.
+        UnavailableError: A requested engine does not run, or none does.
     """
     import numpy as np
 
@@ -137,20 +135,20 @@ def _engines(
             unavailable[name] = str(error)
             continue
         target = bundle.target(name)
-        # For this GPU, whichever the bundle was built for, as that is where both are timed.
+        # For this GPU, whatever the bundle was built for, because both are timed on it.
         here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
-        # Values of the images do not change the time that 8 bits take, and a bundle may hold none.
+        # The values of calibration images do not affect the speed in 8 bits, and a bundle may contain no images.
         pixels = np.random.default_rng(0).random((64, *bundle.manifest.model.input_shape), np.float32)
         aids = ExportAids(calibration=pixels)
         export_engine(dense, here, folder / name, input_shape=dense.config.input_shape, aids=aids)
         found[f"{name}/dense"] = open_engine(folder / name, threads=threads)
     if not found:
-        raise UnavailableError("\n".join(unavailable.values()) or f"{bundle.path}: it holds no engine")
+        raise UnavailableError("\n".join(unavailable.values()) or f"{bundle.path}: contains no engine")
     return found, unavailable
 
 
 def _dense(bundle: Bundle) -> Classifier:
-    """The twin with a small weight in the place of every zero."""
+    """The twin with a small weight in place of every zero."""
     import copy
 
     import torch
@@ -234,9 +232,7 @@ def _show(document: dict[str, Any], out: Path | None) -> None:
     )
     settings = document["settings"]
     providers = ", ".join(dict.fromkeys(row["provider"] for row in document["results"]))
-    click.echo(
-        f"{settings['repeats']} calls each, in turns, after {settings['warmup']} that are not counted; {providers}"
-    )
+    click.echo(f"{settings['repeats']} calls each, in turns, after {settings['warmup']} untimed calls; {providers}")
     for name, reason in document["unavailable"].items():
         click.echo(f"{name}: not timed: {reason}")
     if out is not None:

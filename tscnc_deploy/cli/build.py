@@ -1,4 +1,4 @@
-"""`tscnc-deploy build`: trains, prunes, verifies, exports, attacks the exported engines, packs what passed."""
+"""`tscnc-deploy build`: trains, prunes, verifies, exports, attacks the exported engines, and packs a bundle."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 @click.option(
     "--no-evidence-images",
     is_flag=True,
-    help="Put digests and places of the evidence images into the bundle instead of images and adversarial examples, "
+    help="Put digests and indices of the evidence images into the bundle instead of images and adversarial examples, "
     "for data that must not be shipped: verify.ship_images=false.",
 )
 @device_option
 @threads_option
-@click.option("--plan", is_flag=True, help="Show the stages, what is done already and the cost; run nothing.")
+@click.option("--plan", is_flag=True, help="Show the stages, which are done, and the cost; run nothing.")
 @json_option
 def build(
     out: Path | None,
@@ -76,8 +76,8 @@ def build(
 def default_folder(recipe: Recipe) -> Path:
     """runs/RECIPE-ARCH-sSPARSITY, such as runs/digits-resnet18-s95.
 
-    A data set that the recipe is not named after, a budget other than the default, and a seed other than 0, are named
-    too.
+    The name also contains a data set that differs from the recipe's name, a budget other than the default, and a seed
+    other than 0.
     """
     from tscnc_deploy.recipe import Prune
 
@@ -102,16 +102,16 @@ def _build(run: Run, recipe: Recipe) -> dict[str, Any]:
 
 
 def _require_an_engine(recipe: Recipe) -> None:
-    """Refuses, before hours of training, a build with an engine that could not be written here, or none to attack.
+    """Refuses a build, before hours of training, if an engine cannot be written here or no engine can be attacked.
 
     Raises:
         InputError: See `check_architecture`.
-        UnavailableError: This machine cannot write one of the targets, or runs none of them; says why.
+        UnavailableError: This machine cannot write one of the targets, or cannot run any of them; the message says why.
     """
     from tscnc_deploy.engines import can_export, can_run, check_architecture, load_target
     from tscnc_deploy.errors import UnavailableError
 
-    check_architecture(recipe.model.arch, recipe.export.targets)  # first, as no package to install would help
+    check_architecture(recipe.model.arch, recipe.export.targets)  # first, because installing a package would not help
     cannot = {name: can_export(load_target(name)) for name in recipe.export.targets}
     if any(cannot.values()):
         msg = "\n".join(f"target {name}: cannot be built here: {reason}" for name, reason in cannot.items() if reason)
@@ -119,12 +119,14 @@ def _require_an_engine(recipe: Recipe) -> None:
     reasons = {name: can_run(load_target(name)) for name in recipe.export.targets}
     if all(reasons.values()):
         lines = [f"target {name}: {reason}" for name, reason in reasons.items()]
-        msg = "\n".join([*lines, "no engine can be attacked here; add a target that runs, such as --target onnx-cpu"])
+        msg = "\n".join(
+            [*lines, "no engine can be attacked here; add a target that runs here, such as --target onnx-cpu"]
+        )
         raise UnavailableError(msg)
 
 
 def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
-    """The JSON of a build, read from the bundle it made."""
+    """The JSON of a build, read from its bundle."""
     from tscnc_deploy.bundle import open_bundle
 
     record = open_bundle(folder / "bundle").record.to_json()
@@ -145,7 +147,7 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
 
 
 def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """What a build would do and cost; downloads and trains nothing."""
+    """What a build would do and cost; does not download or train anything."""
     from tscnc_deploy.devices import choose_device
     from tscnc_deploy.pipeline.cost import estimate_build, probe_rate
 
@@ -156,8 +158,8 @@ def _plan(run: Run, recipe: Recipe) -> dict[str, Any]:
         if not recipe.data.download:
             raise
         msg = (
-            f"data.root = {recipe.data.root!r}: the data are missing, and --plan downloads nothing; without "
-            "--plan, the build fetches them"
+            f"data.root = {recipe.data.root!r}: the data are missing, and --plan does not download; build without "
+            "--plan to download them"
         )
         raise MissingDataError(msg) from error
     seconds = cost.seconds(probe_rate(choose_device(run.device)))
@@ -269,7 +271,7 @@ def _figure(value: float | None) -> str:
 
 
 def _require_gates(summary: dict[str, Any]) -> None:
-    """Raises what a failed gate means for the exit status."""
+    """Raises the error for the exit status of a failed gate."""
     from tscnc_deploy.errors import GateFailedError, InconclusiveError
 
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
@@ -277,7 +279,7 @@ def _require_gates(summary: dict[str, Any]) -> None:
         return
     names = ", ".join(gate["name"] for gate in failed)
     if all(gate.get("inconclusive") for gate in failed):
-        msg = f"inconclusive: {names}: the interval straddles the limit; set verify.samples to use more test images"
+        msg = f"inconclusive: {names}: the interval contains the limit; set verify.samples to use more test images"
         raise InconclusiveError(msg)
     msg = f"gates failed: {names}"
     raise GateFailedError(msg)

@@ -13,10 +13,10 @@ from tscnc_deploy.cli.common.output import json_option, print_json, print_table,
 @json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Say what this machine can do.
+    """Show what this machine can do.
 
-    Shows the machine, the packages, and which targets can be built and run here, and gives the command that installs
-    what is missing or mends what is broken. The exit status is 3 if a required package is missing or broken, else 0.
+    Lists the machine, the packages, and which targets can be built and run here, with the commands that install or fix
+    packages. The exit status is 3 if a required package is missing or broken, else 0.
     """
     with reserve_stdout(as_json):
         findings = examine()
@@ -28,7 +28,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Everything doctor found, as its JSON document; "problems" name what stops a build, "hints" what limits it."""
+    """All results as the JSON document; "problems" prevent a build, "hints" describe limitations."""
     from tscnc_deploy.cli.common import machine
     from tscnc_deploy.versions import installed_version, own_version
 
@@ -70,8 +70,8 @@ def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str,
     from tscnc_deploy.engines.onnx.session import CUDA, require
     from tscnc_deploy.errors import UnavailableError
 
-    # Without a GPU no installation helps, so the message that tells one is kept for machines that have a GPU.
-    reason = None if cuda and cuda["available"] else "torch sees no NVIDIA GPU"
+    # Without a GPU installing packages does not help, so only show how to install them if there is a GPU.
+    reason = None if cuda and cuda["available"] else "torch finds no NVIDIA GPU"
     if reason is None:
         try:
             require(CUDA)
@@ -86,7 +86,7 @@ def _runtime(distributions: list[str], cuda: dict[str, Any] | None) -> dict[str,
 
 
 def _tensorrt(kind: str) -> dict[str, Any]:
-    """What TensorRT or TensorRT-RTX can do here: its version, or why it is no use, and the GPUs that it builds for."""
+    """What TensorRT or TensorRT-RTX can do here: version, problem if any, and the GPUs that it builds for."""
     from tscnc_deploy.engines.tensorrt import library
 
     problem, gpu = library.library_problem(kind), library.gpu_capability()
@@ -96,7 +96,7 @@ def _tensorrt(kind: str) -> dict[str, Any]:
     elsewhere = library.known_capabilities(lib) if kind == "tensorrt-rtx" else []
     return {
         "version": lib.__version__,
-        "problem": None if gpu else "torch sees no NVIDIA GPU to run its engines on",
+        "problem": None if gpu else "torch finds no NVIDIA GPU to run its engines on",
         "builds_for": list(dict.fromkeys([*elsewhere, *([gpu] if gpu else [])])),
         "runs": gpu is not None,
     }
@@ -119,11 +119,11 @@ def _hints(cuda: dict[str, Any] | None, runtime: dict[str, Any] | None) -> list[
     if cuda and cuda["driver"] and not cuda["available"]:
         built = f"for CUDA {cuda['torch_cuda']}" if cuda["torch_cuda"] else "without CUDA"
         hints.append(
-            f"the NVIDIA driver {cuda['driver']} is loaded but torch, built {built}, sees no GPU: "
-            "update the driver, or install the build of torch that fits it"
+            f"the NVIDIA driver {cuda['driver']} is loaded but torch, built {built}, finds no GPU: "
+            "update the driver, or install a matching build of torch"
         )
     if cuda and cuda["available"] and runtime and runtime["cuda_problem"]:
-        hints.append(f"torch sees a GPU but onnxruntime cannot use it: {runtime['cuda_problem']}")
+        hints.append(f"torch finds a GPU but onnxruntime cannot use it: {runtime['cuda_problem']}")
     return hints
 
 
@@ -163,7 +163,7 @@ def _show(findings: dict[str, Any]) -> None:
         ["disk", f"{_gib(disk['free'])} free of {_gib(disk['total'])} in {disk['folder']}"],
     ]
     if cuda:
-        rows += [["GPU", _gpu_line(gpu)] for gpu in cuda["gpus"]] or [["GPU", "none that torch sees"]]
+        rows += [["GPU", _gpu_line(gpu)] for gpu in cuda["gpus"]] or [["GPU", "none found by torch"]]
         built = f"for CUDA {cuda['torch_cuda']}" if cuda["torch_cuda"] else "without CUDA"
         rows.append(["CUDA", f"NVIDIA driver {cuda['driver'] or 'not loaded'}, torch built {built}"])
     if runtime:
@@ -187,7 +187,7 @@ def _show(findings: dict[str, Any]) -> None:
     for hint in findings["hints"]:
         click.echo(f"\nhint: {hint}")
     for found in findings["problems"]:
-        click.echo(f"\nPROBLEM: {found['problem']}\n  mend it with: {found['fix']}")
+        click.echo(f"\nPROBLEM: {found['problem']}\n  to fix it, run: {found['fix']}")
 
 
 def _cores_line(cpu: dict[str, Any]) -> str:

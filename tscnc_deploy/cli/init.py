@@ -17,13 +17,13 @@ from tscnc_deploy.cli.common.options import complete_recipe
     default="digits",
     show_default=True,
     shell_complete=complete_recipe,
-    help="Recipe to begin with, see `tscnc-deploy recipes`.",
+    help="Recipe to start from, see `tscnc-deploy recipes`.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.  [default: refuse]")
 def init(file: Path, recipe: str, force: bool) -> None:
     """Write a recipe to edit.
 
-    FILE, by default recipe.toml, holds every key with its explanation and its default.
+    FILE, by default recipe.toml, will contain every key with its description and default.
     """
     from tscnc_deploy.errors import InputError, StorageError
     from tscnc_deploy.files import write_atomic
@@ -35,13 +35,13 @@ def init(file: Path, recipe: str, force: bool) -> None:
         msg = f"{file}: cannot be written: {error.strerror}"
         raise StorageError(msg) from error
     if is_folder:
-        msg = f"{file} is a folder; name a file in it, such as {file / 'recipe.toml'}"
+        msg = f"{file} is a folder; give a file in it, such as {file / 'recipe.toml'}"
         raise InputError(msg)
     if file.suffix != ".toml":
-        msg = f"{file} does not end in .toml, which tells files from names of recipes; write {file}.toml"
+        msg = f"{file} does not end in .toml, which distinguishes files from names of recipes; write {file}.toml"
         raise InputError(msg)
     if is_there and not force:
-        msg = f"{file} exists; name another file, or overwrite it with --force"
+        msg = f"{file} exists; give another file, or overwrite it with --force"
         raise InputError(msg)
     write_atomic(file, to_toml(load_recipe(recipe).model_copy(update={"name": recipe_name(file)})))
     click.echo(f"wrote {file}; edit it, then run: tscnc-deploy build --recipe {file}")

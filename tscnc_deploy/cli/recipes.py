@@ -10,9 +10,9 @@ from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 @click.command()
 @json_option
 def recipes(as_json: bool) -> None:
-    """List the shipped recipes.
+    """List the built-in recipes.
 
-    Each is a name for `tscnc-deploy build --recipe`, and a beginning for `tscnc-deploy init --recipe`.
+    Use a name with `tscnc-deploy build --recipe`, or with `tscnc-deploy init --recipe` to start your own recipe.
     """
     from tscnc_deploy.recipe.file import list_recipes
 

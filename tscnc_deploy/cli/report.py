@@ -11,7 +11,7 @@ from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdo
 
 @click.command()
 @click.argument("runs", metavar="BUNDLE|RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--compare", is_flag=True, help="Put the runs side by side: tables, means over seeds, figures.")
+@click.option("--compare", is_flag=True, help="Compare the runs: tables, means over seeds, figures.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -23,8 +23,8 @@ from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdo
 def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str | None, as_json: bool) -> None:
     """Write a bundle's report as one HTML page, or compare runs.
 
-    With --compare, runs of equal settings that differ in their seeds are put together, and what every recipe loses to
-    that of the first run is paired by seed.
+    With --compare, runs that differ only in their seeds are grouped, and the loss of each recipe relative to that of
+    the first run is paired by seed.
     """
     if compare:
         from tscnc_deploy.cli.common.comparison import compare as compare_runs
@@ -38,13 +38,13 @@ def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str |
             print_json(comparison.to_json())
         return
     if len(runs) > 1:
-        msg = f"a report is of one bundle and {len(runs)} are given; add --compare to put them side by side"
+        msg = f"a report is about one bundle, but {len(runs)} are given; add --compare to compare them"
         raise click.UsageError(msg)
     if as_json:
-        msg = "--json goes with --compare; `tscnc-deploy inspect --json` prints what a bundle holds"
+        msg = "--json requires --compare; to print a bundle as JSON, run: tscnc-deploy inspect --json"
         raise click.UsageError(msg)
     if title is not None:
-        msg = "--title goes with --compare; a report is headed by its bundle's name"
+        msg = "--title requires --compare; the heading of a report is the bundle's name"
         raise click.UsageError(msg)
     _report(runs[0], out or Path("report.html"))
 

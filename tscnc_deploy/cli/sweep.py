@@ -1,4 +1,4 @@
-"""`tscnc-deploy sweep`: many builds that differ in a few settings, one after another, and what came of them."""
+"""`tscnc-deploy sweep`: many builds that differ in a few settings, one after another, and a comparison of them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     help="Folder of the runs. Default: runs/SWEEP.",
     metavar="DIR",
 )
-@click.option("--data-root", type=click.Path(), help="Folder that holds the images.", metavar="DIR")
+@click.option("--data-root", type=click.Path(), help="Folder of the images.", metavar="DIR")
 @click.option("--seed", "seeds", type=int, multiple=True, metavar="N", help="Only these seeds; may be repeated.")
 @click.option(
     "--set",
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Change any key of every build, such as --set train.epochs=5; may be given several times.",
+    help="Change any key of every build, such as --set train.epochs=5; may be repeated.",
 )
 @device_option
 @threads_option
-@click.option("--plan", is_flag=True, help="Show the builds, what is done already and the cost; run nothing.")
+@click.option("--plan", is_flag=True, help="Show the builds, which are done, and the cost; run nothing.")
 @json_option
 def sweep(sweep: str | None, out: Path | None, device: str, plan: bool, as_json: bool, **options: Any) -> None:
     """Build every recipe of a sweep and compare the results.
@@ -77,7 +77,7 @@ def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
     folders = {name: folder / name for name in loaded.recipes}
     for number, (name, recipe) in enumerate(loaded.recipes.items(), 1):
         click.echo(f"[{number} of {len(loaded.recipes)}] {name}", err=True)
-        # Those of the same seed before it; of another seed, no stage is the same.
+        # Earlier builds with the same seed; builds with different seeds share no stage.
         donors = [folders[other] for other in loaded.recipes if other != name and folders[other].is_dir()]
         run = Run(folders[name], STAGES, device=where.type, device_class=describe_device(where), donors=donors)
         run.prepare(1)
@@ -90,7 +90,7 @@ def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
 
 
 def _plan(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
-    """Every build, whether it is done, and what all stages of all builds cost that no other build shares."""
+    """Every build, whether it is done, and its cost without stages that it shares with an earlier build."""
     from tscnc_deploy.devices import choose_device, describe_device
     from tscnc_deploy.pipeline.cost import estimate_build, probe_rate
     from tscnc_deploy.pipeline.run import Run

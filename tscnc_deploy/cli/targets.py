@@ -10,10 +10,10 @@ from tscnc_deploy.cli.common.output import json_option, print_json, print_table
 @click.command()
 @json_option
 def targets(as_json: bool) -> None:
-    """List the shipped targets.
+    """List the built-in targets.
 
-    Each is an engine that a build can export: a name for `tscnc-deploy build --target`. Which of them this machine
-    can also run, and so attack, `tscnc-deploy doctor` says.
+    Each is an engine that `tscnc-deploy build --target` can export. `tscnc-deploy doctor` shows which of them this
+    machine can also run and attack.
     """
     from tscnc_deploy.engines.target import list_targets
 

@@ -67,7 +67,7 @@ def test_a_file_of_the_users_own(tmp_path):
         (["--sparsity", "1.0"], "error: --sparsity 1 is not a share"),
         (["--arch", "resnet81"], "error: --arch resnet81 is not resnet18, "),
         (["--set", "prune.sparcity=1"], "error: --set prune.sparcity=1: prune.sparcity is not a key of a recipe; "),
-        (["--recipe", "nowhere.toml"], "error: nowhere.toml: no such file; "),
+        (["--recipe", "nowhere.toml"], "error: nowhere.toml: file not found; "),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line_and_2(arguments, said):

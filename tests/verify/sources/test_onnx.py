@@ -184,10 +184,10 @@ def test_what_is_no_file_of_a_model_is_refused(files, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
     (tmp_path / "folder.onnx").mkdir()
     for name, message in {
-        "empty.onnx": "it holds no graph",
+        "empty.onnx": "it contains no graph",
         "cut.onnx": "truncated",
         "folder.onnx": "is not a regular file",
-        "none.onnx": "no such file",
+        "none.onnx": "file not found",
     }.items():
         with pytest.raises(InputError, match=rf"{name}: .*{message}"):
             OnnxSource(tmp_path / name).open("cpu")
@@ -201,7 +201,7 @@ def test_weights_in_another_file_are_refused(tmp_path):
     weight.data_location = 1
     weight.external_data.add(key="location", value="weights.bin")
     weight.ClearField("float_data")
-    with pytest.raises(InputError, match="keeps its data in another file; export it as one file"):
+    with pytest.raises(InputError, match="stores its data in another file; export the model as a single file"):
         OnnxSource(linear_onnx(weight, tmp_path / "split.onnx")).open("cpu")
 
 
@@ -227,8 +227,8 @@ def test_half_a_normalisation_is_refused(files, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean": (0.5, 0.5, 0.5), "std": (1.0,)}, "--mean has 3 values; give one, or one per channel"),
-        ({"order": (0, 10)}, "the engine's 10 logits do not have"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (1.0,)}, "--mean has 3 values; give one value or one per channel"),
+        ({"order": (0, 10)}, "among the engine's 10 logits"),
     ],
 )
 def test_what_does_not_fit_the_file_is_refused(files, changes, message):

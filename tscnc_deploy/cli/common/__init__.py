@@ -1,1 +1,1 @@
-"""What several commands share: options, output, progress, and how a command starts and ends."""
+"""Shared parts of the commands: options, output, progress, start and exit."""

@@ -1,4 +1,4 @@
-"""The bundle that a command is given, shared by the commands that read one."""
+"""The bundle argument, shared by the commands that read a bundle."""
 
 from __future__ import annotations
 

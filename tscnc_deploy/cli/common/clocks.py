@@ -1,4 +1,4 @@
-"""How fast the processor and the GPU are clocked, recorded with what was timed on them."""
+"""Clock rates of the processor and the GPU, recorded with timings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _QUERY = ("name", "clocks.sm", "clocks.max.sm", "clocks.mem", "persistence_mode"
 
 
 def clocks() -> dict[str, Any]:
-    """Clocks at this moment; None where the system does not say.
+    """Current clock rates; None where the system does not report them.
 
     Returns:
-        "cpu_mhz" (mean over the cores), "cpu_governor", and "gpu" (what nvidia-smi says of the first one).
+        "cpu_mhz" (mean over the cores), "cpu_governor", and "gpu" (from nvidia-smi, for the first GPU).
     """
     return {"cpu_mhz": _cpu_mhz(), "cpu_governor": _read(_GOVERNOR), "gpu": _gpu()}
 

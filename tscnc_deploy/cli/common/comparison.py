@@ -1,4 +1,4 @@
-"""Runs side by side, shared by the commands that compare them."""
+"""Comparison of runs, shared by the commands that compare them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def compare(folders: Sequence[Path]) -> Comparison:
-    """Reads runs, or bundles, and puts those of equal settings together.
+    """Reads runs or bundles and groups those with equal settings.
 
     Raises:
-        BundleError: One of them holds no intact bundle.
+        BundleError: One of them does not contain an intact bundle.
         InputError: Two of them have the same settings and seed.
     """
     from tscnc_deploy.report.comparison import compare_runs, read_run
@@ -25,7 +25,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Prints the table: means over seeds, and what each row loses to the first."""
+    """Prints the table: means over seeds, and the loss of each row relative to the first."""
     rows = [
         (
             row.label,
@@ -41,7 +41,7 @@ def show_comparison(comparison: Comparison) -> None:
 
 
 def write_comparison(comparison: Comparison, out: Path, title: str) -> None:
-    """Writes the comparison as one HTML page and says where.
+    """Writes the comparison as one HTML page and prints its path.
 
     Raises:
         StorageError: The file cannot be written.

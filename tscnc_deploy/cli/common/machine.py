@@ -1,4 +1,4 @@
-"""What this machine is and what is installed on it, gathered for `tscnc-deploy doctor`."""
+"""Information about this machine and its installed packages, for `tscnc-deploy doctor`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tscnc_deploy.engines.processor import processor
 from tscnc_deploy.threads import find_cores, thread_count
 from tscnc_deploy.versions import installed_version, is_older
 
-# Module -> what pip is asked for, as in the dependencies of pyproject.toml; onnxruntime is `onnxruntime_requirement`.
+# Module -> requirement for pip, as in the dependencies of pyproject.toml; for onnxruntime `onnxruntime_requirement`.
 REQUIRED = {
     "torch": "torch>=2.11",
     "torchvision": "torchvision>=0.26",
@@ -39,7 +39,7 @@ REQUIRED = {
     "cyclonedx": "cyclonedx-python-lib>=11.6",
 }
 
-# Extra -> the distributions it brings.
+# Extra -> the distributions that it installs.
 EXTRAS = {
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt-rtx",),
@@ -51,7 +51,7 @@ EXTRAS = {
 
 
 def onnxruntime_requirement() -> str:
-    """The one distribution of onnxruntime that belongs on this platform; its CPU provider needs no GPU."""
+    """The one distribution of onnxruntime for this platform; its CPU provider does not need a GPU."""
     gpu_wheels = (platform.system(), platform.machine()) == ("Linux", "x86_64") or platform.system() == "Windows"
     return "onnxruntime-gpu>=1.22" if gpu_wheels else "onnxruntime>=1.22"
 
@@ -77,11 +77,11 @@ def _time_of_cores() -> dict[str, Any]:
 
 
 def package(module: str, requirement: str) -> dict[str, Any]:
-    """Whether a required package is there, new enough, and really imports: {"version", "problem"}, either may be None.
+    """Whether a required package is installed, new enough and can be imported: {"version", "problem"}, may be None.
 
     Args:
-        module: What is imported.
-        requirement: What pip is asked for, such as "torch>=2.11".
+        module: Module to import.
+        requirement: Requirement for pip, such as "torch>=2.11".
     """
     distribution, _, least = requirement.partition(">=")
     found = installed_version(distribution)
@@ -89,7 +89,7 @@ def package(module: str, requirement: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import_module(module)
-    except Exception as error:  # a broken binary raises nearly anything, and the doctor is there to say so
+    except Exception as error:  # a broken binary can raise almost anything, which doctor must report
         absent = isinstance(error, ModuleNotFoundError) and error.name == module
         lines = str(error).splitlines() or [type(error).__name__]
         return {"version": found, "problem": "is not installed" if absent else f"does not import: {lines[0]}"}
@@ -99,12 +99,12 @@ def package(module: str, requirement: str) -> dict[str, Any]:
 
 
 def onnxruntime_distributions() -> list[str]:
-    """The installed distributions that bring a module named onnxruntime; more than one overwrite each other's files."""
+    """The installed distributions with a module named onnxruntime; more than one overwrite each other's files."""
     return sorted(set(packages_distributions().get("onnxruntime", ())))
 
 
 def cuda() -> dict[str, Any]:
-    """The NVIDIA driver as the kernel tells it, and what torch sees of CUDA and the GPUs. Torch must import."""
+    """The NVIDIA driver according to the kernel, and CUDA and the GPUs according to torch, which must be importable."""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""The options that choose and change a recipe, shared by the commands that build."""
+"""The options that select and change a recipe, shared by the commands that build."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def complete_recipe(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The shipped recipes that begin like the incomplete word, else files."""
+    """The built-in recipes that begin with the incomplete word, else files."""
     return _names_or_files(_stems("pipelines"), incomplete)
 
 
 def complete_target(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The shipped targets that begin like the incomplete word, else files."""
+    """The built-in targets that begin with the incomplete word, else files."""
     return _names_or_files(_stems("export"), incomplete)
 
 
 def complete_arch(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The architectures that begin like the incomplete word."""
+    """The architectures that begin with the incomplete word."""
     return [name for name in ARCHITECTURES if name.startswith(incomplete)]
 
 
 def complete_dataset(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The data sets that begin like the incomplete word."""
+    """The data sets that begin with the incomplete word."""
     return [name for name in DATASETS if name.startswith(incomplete)]
 
 
 def complete_attack(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The ensembles and one name of each family of attacks that begin like the incomplete word."""
+    """The ensembles and one name per family of attacks that begin with the incomplete word."""
     names = [*ENSEMBLES, *(name.usual for name in ATTACKS.values())]
     return [name for name in names if name.startswith(incomplete)]
 
@@ -49,7 +49,7 @@ _RECIPE_OPTIONS = (
         "--recipe",
         metavar="NAME|FILE",
         shell_complete=complete_recipe,
-        help="What to build: a shipped recipe, see `tscnc-deploy recipes`, or a TOML file of your own, see "
+        help="What to build: a built-in recipe, see `tscnc-deploy recipes`, or your own TOML file, see "
         "`tscnc-deploy init`.  [default: digits; with --dataset the recipe of that name, else images]",
     ),
     click.option(
@@ -62,7 +62,7 @@ _RECIPE_OPTIONS = (
         "--sparsity",
         metavar="SHARE",
         type=float,
-        help="Share of zeros among the weights of convolutions and linear layers, from 0 up to below 1, such as 0.95.  "
+        help="Share of zeros among the weights of convolutions and linear layers, from 0 to below 1, such as 0.95.  "
         "[default: the recipe's prune.sparsity]",
     ),
     click.option(
@@ -75,7 +75,7 @@ _RECIPE_OPTIONS = (
         "--data-root",
         metavar="DIR",
         type=click.Path(),
-        help="Folder that holds the images, or the .npz file; digits needs none.  [default: the recipe's data.root]",
+        help="Folder of the images, or the .npz file; not needed for digits.  [default: the recipe's data.root]",
     ),
     click.option(
         "--target",
@@ -83,14 +83,13 @@ _RECIPE_OPTIONS = (
         metavar="NAME|FILE",
         multiple=True,
         shell_complete=complete_target,
-        help="Engine to export, see `tscnc-deploy targets`; may be given several times.  "
-        "[default: the recipe's export.targets]",
+        help="Engine to export, see `tscnc-deploy targets`; may be repeated.  [default: the recipe's export.targets]",
     ),
     click.option(
         "--seed",
         metavar="N",
         type=int,
-        help="Seed of everything random, from 0 to 2147483647.  [default: the recipe's seed]",
+        help="Seed of all randomness, from 0 to 2147483647.  [default: the recipe's seed]",
     ),
     click.option(
         "--set",
@@ -98,7 +97,7 @@ _RECIPE_OPTIONS = (
         metavar="KEY=VALUE",
         multiple=True,
         help="Change any key of the recipe, such as --set train.epochs=5 or --set prune.criterion=magnitude; may be "
-        "given several times. The options above win over it.",
+        "repeated. The options above take precedence.",
     ),
 )
 
@@ -109,7 +108,7 @@ def recipe_options(command: Command) -> Command:
 
 
 def add_options(options: Sequence[Callable[[Command], Command]], command: Command) -> Command:
-    """Adds options, of which --help shows the first one first."""
+    """Adds options in the order in which --help lists them."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -122,7 +121,7 @@ def device_option(command: Command) -> Command:
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where to compute; auto is the GPU if torch sees one.",
+        help="Device to compute on; auto uses a GPU if torch finds one.",
     )(command)
 
 
@@ -154,10 +153,10 @@ def recipe_from_options(
     seed: int | None,
     overrides: Sequence[str],
 ) -> Recipe:
-    """The recipe that the options of `recipe_options` ask for; see `load_recipe` for what wins over what.
+    """The recipe that the options of `recipe_options` select; see `load_recipe` for their precedence.
 
     Raises:
-        RecipeError: The recipe cannot be read, or it and the options ask for something impossible.
+        RecipeError: The recipe cannot be read, or it or the options are invalid.
     """
     from tscnc_deploy.recipe.file import default_recipe, load_recipe, parse_assignment
 

@@ -1,4 +1,4 @@
-"""What commands print: one JSON document for programs, or tables for people."""
+"""Output of the commands: one JSON document for programs, or tables for people."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def json_option(command: Command) -> Command:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Prints the document, indented; what JSON has no number for (NaN and the infinities) becomes null."""
+    """Prints the document, indented; NaN and infinities become null, as JSON cannot represent them."""
     click.echo(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 @contextmanager
 def reserve_stdout(as_json: bool) -> Iterator[None]:
-    """Inside, what anything prints to standard output, compiled libraries included, goes to standard error instead.
+    """Context that redirects standard output to standard error, including output of compiled libraries.
 
     Args:
         as_json: False changes nothing. The one document is printed by `print_json` after this ends.
@@ -51,24 +51,24 @@ def reserve_stdout(as_json: bool) -> Iterator[None]:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        # What compiled code has printed may still be in its buffers, which would go wherever descriptor 1 leads then.
+        # Output of compiled code may still be in its buffers, which would be flushed to the restored descriptor 1.
         _flush()
         os.dup2(kept, 1)
         os.close(kept)
 
 
 def _flush() -> None:
-    """Empties the buffers of standard output: Python's, and those of C's stdio, which compiled libraries print with."""
+    """Flushes the buffers of standard output: Python's, and those of C's stdio, which compiled libraries use."""
     sys.stdout.flush()
     ctypes.CDLL(None).fflush(None)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table: ruled on a terminal, otherwise aligned text that other programs can cut up.
+    """Prints a table: with rules on a terminal, otherwise aligned text that other programs can split.
 
     Args:
-        columns: The headings; empty for a table without.
-        rows: Cells, shown by str(); characters that would steer a terminal are replaced.
+        columns: The headings; empty for a table without headings.
+        rows: Cells, shown by str(); control characters are replaced.
     """
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if sys.stdout.isatty():
@@ -81,7 +81,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def write_page(page: str, out: Path) -> None:
-    """Writes a page to the file that --out names, and says so.
+    """Writes a page to the file of --out, and prints its path.
 
     Raises:
         StorageError: It cannot be written.
@@ -93,7 +93,7 @@ def write_page(page: str, out: Path) -> None:
 
 
 def _print_ruled(columns: Sequence[str], cells: list[list[str]]) -> None:
-    # rich is imported here and not above because it would double the time of --help.
+    # rich is imported here because a global import would double the time of --help.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""How every command starts and ends: finds it by name, imports it late, and turns its errors into exit statuses."""
+"""Runs commands: finds them by name, imports them on demand, and converts errors to exit statuses."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ COMMANDS = (
     "doctor",
 )
 
-INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h; Python's default of 1 would mean a failed gate
+INTERNAL_ERROR = 70  # EX_SOFTWARE in sysexits.h; Python's default of 1 would mean a failed gate
 INTERRUPTED = 128 + signal.SIGINT
-BROKEN_PIPE = 128 + 13  # SIGPIPE, which not every system defines
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which is not defined on every system
 TERMINATED = 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised like Ctrl-C, so that both leave the same state behind."""
+    """SIGTERM, raised like Ctrl-C, so that both leave the same state."""
 
 
 class Program(click.Group):
-    """A group whose commands are the modules of `tscnc_deploy.cli`, each named like its command, with _ for -."""
+    """A group whose commands are the modules of `tscnc_deploy.cli`, named like the commands with _ for -."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name in COMMANDS if find_spec(f"tscnc_deploy.cli.{_module(name)}")]
@@ -70,7 +70,7 @@ class Program(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command and turns errors into a message and an exit status, see `tscnc_deploy.cli`."""
+        """Runs the command and converts errors to a message and an exit status, see `tscnc_deploy.cli`."""
         try:
             with _quiet_libraries(), _sigterm_as_interrupt():
                 # Here, as OpenMP reads its environment when a command imports torch.
@@ -87,7 +87,7 @@ class Program(click.Group):
             click.echo("interrupted; run the same command again to resume", err=True)
             ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
         except BrokenPipeError:
-            # The interpreter flushes again when it exits, which must not find the broken pipe.
+            # The interpreter flushes again at exit, which must not fail on the broken pipe.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(BROKEN_PIPE)
         except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):

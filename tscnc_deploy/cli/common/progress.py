@@ -1,4 +1,4 @@
-"""What a person sees during a build: bars on a terminal, plain lines elsewhere; always on standard error."""
+"""Progress of a build: bars on a terminal, plain lines elsewhere; always on standard error."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tscnc_deploy.pipeline.stages.base import BOUNDS, Progress
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
-# Without a terminal every line is kept in a log: often enough to see life, rarely enough to read.
+# Without a terminal, lines end up in a log: frequent enough to show activity, rare enough to read.
 PLAIN_SECONDS = 10.0
 
 
 @contextmanager
 def build_progress() -> Iterator[Progress]:
-    """The progress that suits standard error."""
+    """The progress display for the current standard error."""
     if not sys.stderr.isatty():
         yield PlainProgress()
         return
@@ -69,7 +69,7 @@ class BarProgress:
     def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
         description = f"{self._stage} {label}".rstrip()
         if description not in self._tasks:
-            # A label that follows another has ended it: its line goes, the stage's summary stays.
+            # A new label means that the previous one has ended: remove its line, keep the stage's summary.
             for task in self._tasks.values():
                 self._bars.remove_task(task)  # type: ignore[arg-type]
             self._tasks = {description: self._bars.add_task(description.replace("[", r"\["), figures="", detail="")}
@@ -88,7 +88,7 @@ class BarProgress:
 
 
 class PlainProgress:
-    """A line at the first step of a stage, or of a part of it, at the stage's end, and every ten seconds in between."""
+    """A line at the first step of a stage or of a part of it, at the end of the stage, and every ten seconds."""
 
     def __init__(self) -> None:
         self._stage = self._label = ""
@@ -102,7 +102,7 @@ class PlainProgress:
     def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
         now = time.monotonic()
         if self._first < 0 or label != self._label:
-            # A resumed stage starts beyond zero: the time left is reckoned from the steps that were really made.
+            # A resumed stage does not start at zero: estimate the remaining time from the steps of this run.
             self._first, self._started, self._label = done, now, label
         if now - self._shown < PLAIN_SECONDS:
             return

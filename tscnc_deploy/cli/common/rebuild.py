@@ -42,7 +42,7 @@ def rebuild(folder: Path, request: CheckRequest, progress: Progress, bundle: Bun
     finished = given_folder(folder)
     if (finished / MANIFEST).exists():
         return open_bundle(finished)
-    # The bundle's recipe must not choose the folder on this machine that data are read from.
+    # The bundle's recipe must not determine the folder on this machine from which data are read.
     root = request.data_root or Data().root
     recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
     device = describe_device(torch.device(request.device))
