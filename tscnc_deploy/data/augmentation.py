@@ -15,8 +15,8 @@ def augment(images: Tensor, kind: Literal["none", "crop", "crop-flip"], generato
     Args:
         images: float32 [N, C, H, W] on any device.
         kind: "none" does nothing; "crop" shifts by up to an eighth of the side in each direction, rounded down, and
-        fills with zeros (the usual padding of 4 for 32x32); "crop-flip" also mirrors every image with probability
-        1/2.
+            fills with zeros (the usual padding of 4 for 32x32); "crop-flip" also mirrors every image with probability
+            1/2.
         generator: CPU generator, so that random numbers are the same on every device.
 
     Returns:

@@ -27,8 +27,8 @@ def load(settings: Data) -> Dataset:
 
     Raises:
         DataError: The data are missing or damaged, or have fewer than two classes, values outside [0, 1] or labels out
-        of range; a limit exceeds the number of images or leaves a class out; or validation leaves a class without
-        training images.
+            of range; a limit exceeds the number of images or leaves a class out; or validation leaves a class without
+            training images.
     """
     source = source_of(settings.dataset)
     with unreadable_refused(settings):

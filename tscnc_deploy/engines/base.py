@@ -63,7 +63,7 @@ def check_images(images: object, input_shape: tuple[int, int, int]) -> Array:
 
     Raises:
         EngineInputError: Wrong type, dtype or shape, or a value that is NaN, infinite or outside [0, 1]; the message
-        gives the first such index.
+            gives the first such index.
     """
     if not isinstance(images, np.ndarray):
         msg = f"images must be a float32 numpy array, not {type(images).__name__}"

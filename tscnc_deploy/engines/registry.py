@@ -72,7 +72,7 @@ def open_engine(
         target: Target that it was written for; read from the folder by default.
         threads: CPU threads of one call; None leaves it to the runtime.
         rebuild: Rebuild an engine that was built for other GPUs or by another version from the ONNX file beside it,
-        and compare the two before using it, as if its target were portable. TensorRT only.
+            and compare the two before using it, as if its target were portable. TensorRT only.
         read: Returns the content of a file; called for every file that is used.
 
     Raises:

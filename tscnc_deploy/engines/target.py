@@ -121,7 +121,7 @@ def load_target(name_or_path: str | Path) -> Target:
 
     Raises:
         RecipeError: The target or file is not found, is not TOML, or has unknown keys or invalid values; the message
-        lists each of them on its own line.
+            lists each of them on its own line.
     """
     path = Path(name_or_path)
     name = str(name_or_path)

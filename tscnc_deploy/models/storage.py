@@ -53,7 +53,7 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
 
     Raises:
         InputError: The file is missing or damaged, has no valid config, or its tensors have other names, shapes or
-        dtypes than the config requires, are not finite, or contradict it.
+            dtypes than the config requires, are not finite, or contradict it.
     """
     path = Path(path)
     data = read(path, _MAX_BYTES)

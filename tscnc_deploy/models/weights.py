@@ -48,7 +48,7 @@ def load_weights(model: Classifier, path: Path | str) -> None:
 
     Raises:
         InputError: The file is missing or damaged, contains anything but tensors, tensors of another architecture, or
-        values that are not finite.
+            values that are not finite.
     """
     path = Path(path)
     given = _bare_names(path, _state_dict(path, _read(path)))

@@ -104,7 +104,7 @@ def load_recipe(
 
     Raises:
         RecipeError: The recipe or file is not found or not TOML, or settings are unknown, invalid or contradictory; the
-        message lists each problem on its own line.
+            message lists each problem on its own line.
     """
     path = _find(os.fspath(recipe)) if text is None else Path(recipe)
     file = _short(path)

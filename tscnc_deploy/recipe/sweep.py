@@ -80,7 +80,7 @@ def load_sweep(
 
     Raises:
         RecipeError: The sweep is not found or not TOML, an entry is invalid, or the settings of a build are, which the
-        message names.
+            message names.
     """
     path = _find(os.fspath(sweep))
     content = _read(path)

@@ -19,7 +19,7 @@ class LayerCompletion:
     Attributes:
         name: Name of the weight.
         completed: Whether it complies now; layers that cannot be grouped, or are too narrow to gain speed, are not
-        changed.
+            changed.
         groups: Number of groups of 4 weights along the input channels; 0 if they cannot be grouped.
         excess_groups: Number of groups with more than 2 weights before.
         nonzero: Number of weights before.
@@ -58,7 +58,7 @@ def complete_2_4(
         saliency: Saliency of each weight, >= 0, of the same shapes; only kept weights count.
         least_channels: Layers with fewer input or output channels are not changed.
         regrow: If given, each layer regains as many weights as it loses, where 2:4 allows it, by the largest of these
-        scores. They need training, because their values are unknown.
+            scores. They need training, because their values are unknown.
 
     Returns:
         The new masks, and the cost of every layer in the order of `masks`.

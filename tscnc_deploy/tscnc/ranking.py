@@ -41,13 +41,13 @@ def rank_globally(
     Args:
         scores: Saliency of each weight by layer, [out, in, kh, kw] or [out, in], >= 0 and finite.
         sparsity: Share of zeros over all layers, in [0, 1); met exactly: round(sparsity * weights) zeros. "filters" has
-        at least that many, and more if neither a filter nor a single weight fits the rest.
+            at least that many, and more if neither a filter nor a single weight fits the rest.
         floor: Minimum share that every layer keeps.
         pattern: "unstructured", or "2:4" for at most 2 of 4 along the input channels, or "filters". Layers whose input
             channels cannot be split into groups of 4 (a stem, a depthwise convolution) stay unstructured under "2:4".
         costs: Cost of one weight of each layer, finite and above 0, in any unit; None for no costs. Not for "filters".
         among: Masks of the weights that may be kept, from a ranking at lower sparsity with the same floor and pattern,
-        if removed weights cannot come back; None for all weights.
+            if removed weights cannot come back; None for all weights.
 
     Returns:
         Boolean masks, true where a weight is kept.

@@ -35,7 +35,7 @@ def taylor(
         model: The network, with its current masks applied.
         losses: One callable per batch that runs the model and returns its scalar loss.
         weights: The values w to score, where they differ from the model's: a masked weight is zero in the model but may
-        come back with another value.
+            come back with another value.
 
     Returns:
         Scores >= 0 by parameter name, each with the shape of its weight.

@@ -53,7 +53,7 @@ def export_onnx(
 
     Raises:
         InputError: The model cannot be exported with a dynamic batch size or contains values that are not finite, or
-        the file does not compute the same logits as the model.
+            the file does not compute the same logits as the model.
         StorageError: The file cannot be written.
     """
     if batch_example < 2:

@@ -38,8 +38,8 @@ def write_half(dense_path: str | Path, half_path: str | Path) -> None:
 
     Raises:
         InputError: The file is refused, see `onnx.file.read_onnx`; it has fewer than three layers with weights, so
-        that none would use half precision; a value exceeds 65504; or the logits of the half-precision file are
-        not finite or far from those of the dense file.
+            that none would use half precision; a value exceeds 65504; or the logits of the half-precision file are
+            not finite or far from those of the dense file.
         StorageError: The file cannot be written.
     """
     write_onnx(to_half(read_onnx(dense_path), dense_path), half_path)

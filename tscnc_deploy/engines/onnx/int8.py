@@ -54,7 +54,7 @@ def write_int8(
 
     Raises:
         InputError: The file is refused, see `onnx.file.read_onnx`; it has fewer than three layers with weights; the
-        images have the wrong shape; or onnxruntime would not run all inner layers in 8 bits.
+            images have the wrong shape; or onnxruntime would not run all inner layers in 8 bits.
         StorageError: The file cannot be written.
     """
     model = read_onnx(dense_path)

@@ -39,7 +39,7 @@ def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
 
     Raises:
         InputError: Not even one image fits (or the fixed batch of the file does not fit into `MAX_ELEMENTS`), or the
-        size of a result cannot be determined without running the model.
+            size of a result cannot be determined without running the model.
     """
     sizes = dict(_sizes(model, signature, path))
     for node in model.graph.node:

@@ -26,7 +26,7 @@ class OnnxRuntimeEngine(CheckedEngine):
         threads: Threads of one call; None uses `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
         batch_max: Longer batches are split, and shorter ones too if they would need too much memory, see `onnx.memory`.
-        A file with a fixed batch size overrides both.
+            A file with a fixed batch size overrides both.
         read: Returns the file's content.
 
     Raises:

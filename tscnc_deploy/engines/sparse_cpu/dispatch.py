@@ -27,7 +27,7 @@ class LayerCost:
         multiply_adds: MACs per image of the dense layer.
         density: Share of its weights that are not zero.
         transformed: Work of the dense layer in the transformed domain, as a share of its MACs; infinity if no kernel
-        for that applies.
+            for that applies.
     """
 
     name: str

@@ -33,12 +33,12 @@ class SparseCpuEngine(CheckedEngine):
         threads: Threads of one call; None uses `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
         batch_max: Longer batches are split, and shorter ones too if they would need too much memory, see `onnx.memory`.
-        A file with a fixed batch size overrides both.
+            A file with a fixed batch size overrides both.
         read: Returns the file's content.
 
     Raises:
         InputError: The file is missing, truncated, malicious, not an ONNX file, not an image classifier, or contains an
-        operator that this engine does not support; the message names the node and the target to use instead.
+            operator that this engine does not support; the message names the node and the target to use instead.
         UnavailableError: The core was not built, or the processor lacks the instruction set.
     """
 

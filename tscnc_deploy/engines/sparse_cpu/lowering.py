@@ -28,7 +28,7 @@ def lower(model: ModelProto, path: Path) -> Network:
 
     Raises:
         InputError: It is not an image classifier, or contains a node that this engine does not support; the message
-        names the node and the target to use instead.
+            names the node and the target to use instead.
     """
     signature = signature_of(model, path)
     builder = Builder(model, signature)

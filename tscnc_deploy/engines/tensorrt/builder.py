@@ -43,7 +43,7 @@ def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file)
 
     Args:
         graph: Dense ONNX file with one float32 input and one float32 output; TensorRT's parser does not support
-        sparse ones.
+            sparse ones.
         target: Determines the library, the GPUs and the batch sizes; its precision is not used here.
         aids: Timing cache and progress.
         read: Returns the file's content.

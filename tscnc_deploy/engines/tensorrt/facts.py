@@ -35,7 +35,7 @@ class LayerFacts(Entry):
         elements: Number of weights, zeros included.
         precision: Precision of its arithmetic in the built engine, as TensorRT reports it; otherwise "unknown".
         fits_2_4: Whether at most 2 of every 4 weights along the input channels are not zero, so that sparse tensor
-        cores can be used.
+            cores can be used.
         sparse_kernel: Whether TensorRT uses them; None if it does not report that, or decides when opening the engine.
     """
 

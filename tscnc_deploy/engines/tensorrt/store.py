@@ -59,7 +59,7 @@ def open_stored(folder: Path, target: Target, *, rebuild: bool, read: Read = rea
 
     Raises:
         InputError: A file is missing or differs from the one that engine.json describes, or a rebuilt engine does not
-        agree with its ONNX file.
+            agree with its ONNX file.
         UnavailableError: The engine is truncated, or this machine lacks the library or GPU that it was built for.
     """
     facts = read_facts(folder / _FACTS, read)
