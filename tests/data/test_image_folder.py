@@ -80,7 +80,7 @@ def test_corrupt_files_are_named_and_refused_or_skipped(root, caplog):
     broken.write_bytes(broken.read_bytes()[:60])
     empty.write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"^2 corrupt: .*even/2.png \(.*\), .*odd/1.png \(cannot identify image file\); me"
+        DataError, match=r"^2 corrupt: .*even/2.png \(.*\), .*odd/1.png \(cannot identify image file\); fi"
     ):
         load(settings(root))
     data = load(settings(root, corrupt_images="skip", validation=0.0))

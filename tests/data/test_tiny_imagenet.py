@@ -67,7 +67,7 @@ def test_the_digest_covers_annotations_and_images(folder):
     ("damage", "message"),
     [
         (lambda folder: (folder / "wnids.txt").unlink(), "contains no tiny-imagenet-200 with wnids.txt; unpack http"),
-        (lambda folder: (folder / "words.txt").unlink(), "lacks words.txt; get the data from http"),
+        (lambda folder: (folder / "words.txt").unlink(), "words.txt not found; get the data from http"),
         (
             lambda folder: (folder / "val" / "images" / "val_1.JPEG").unlink(),
             r"val_annotations.txt: line 2 \('val_1.JPEG.*must name an image in val/images",

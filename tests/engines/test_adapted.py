@@ -41,7 +41,7 @@ def test_images_outside_the_range_are_still_refused():
     [
         ({"mean": (0.1, 0.2)}, "--mean has 2 values"),
         ({"std": (0.0,)}, "standard deviations must be above 0"),
-        ({"order": (0, 3)}, "do not have"),
+        ({"order": (0, 3)}, "is not among"),
         ({"order": (1, 1)}, "one twice"),
     ],
 )

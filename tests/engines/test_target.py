@@ -65,7 +65,7 @@ def test_a_missing_file_is_named(tmp_path):
         ("regrow = true", 'complete_epochs and regrow need complete = "2:4"'),
         ('complete = "2:4"\nregrow = true', "regrow = true needs complete_epochs of at least 1"),
         ("portable = true", 'portable is only for tensorrt or tensorrt-rtx; remove it for engine = "onnxruntime"'),
-        ('precision = "fp16"', 'precision = "fp16" is for TensorRT'),
+        ('precision = "fp16"', 'precision = "fp16" requires TensorRT'),
         ("tolerance = 0.0", "tolerance = 0.0 is not above 0"),
         ("tolerance = nan", "tolerance = nan is not a finite number"),
         ("tolerance = ", "is not TOML"),

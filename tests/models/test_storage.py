@@ -103,7 +103,7 @@ def test_configs_that_do_not_match(tiny, tmp_path):
     with pytest.raises(InputError, match="m: the model's config is not JSON"):
         load_model(path)
     rewrite(path, metadata=config_with(model, arch="resnet34"))
-    with pytest.raises(InputError, match=r"the resnet34 .* missing: network.layer1.2.conv1.weight, .* and \d+ more"):
+    with pytest.raises(InputError, match=r"a resnet34; missing: network.layer1.2.conv1.weight, .* and \d+ more"):
         load_model(path)
     rewrite(path, metadata=config_with(model, width=16, classes=100_000))
     with pytest.raises(InputError, match=r"wrong shape: network.conv1.weight \[8, 1, 3, 3\] instead of \[1024, 1,"):

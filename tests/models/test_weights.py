@@ -79,7 +79,7 @@ def test_torchvisions_own_resnet_fits_but_for_stem_and_head(tiny, tmp_path):
         (torch.zeros(1), "contains a Tensor; it must contain a state dict"),
         ({"epoch": 3}, "'epoch' is a int; a state dict must contain tensors by name"),
         ({3: torch.zeros(1)}, "3 is a Tensor; a state dict must contain tensors by name"),
-        ({"conv1.weight": torch.zeros(1), "module.conv1.weight": torch.zeros(1)}, "holds conv1.weight twice"),
+        ({"conv1.weight": torch.zeros(1), "module.conv1.weight": torch.zeros(1)}, "contains conv1.weight twice"),
         ({"fc.weight": torch.zeros(5, 64, dtype=torch.int8)}, "missing: conv1.weight"),
     ],
 )

@@ -30,7 +30,7 @@ def _with_dims(*dims: int) -> TensorProto:
         (_external(), "initializer 'w' stores its data in another file"),
         (_with_dims(2**40, 2**40), "more elements than an ONNX file can contain"),
         (_with_dims(-4, -2), r"has the dimensions \[-4, -2\]"),
-        (_with_dims(*[2**62] * 1000), "at most 8, none negative"),
+        (_with_dims(*[2**62] * 1000), "at most 8 are allowed, none of them negative"),
         (_with_dims(0, 2**62, 2**62), "more elements than an ONNX file can contain"),
         (_with_dims(4, 3), "does not contain the 12 elements"),
         (dense_weight([1, 2, 3, 4, 5, 6, 7, float("nan")]), "not finite"),
@@ -45,7 +45,7 @@ def _with_dims(*dims: int) -> TensorProto:
         (sparse_weight([1.0, 2.0], [3]), "one linear index per value"),
         (sparse_weight([float("nan")], [3]), "not finite"),
         (sparse_weight([1.0], [3], (2**40, 2)), "more elements than an ONNX file can contain"),
-        (sparse_weight([1.0], [3], (2**30, 1)), "stand for 1073741824 elements, more than 67109864"),
+        (sparse_weight([1.0], [3], (2**30, 1)), "expand to 1073741824 elements, more than 67109864"),
     ],
 )
 def test_hostile_weights_are_refused_before_anything_is_allocated(tmp_path, weight, message):
@@ -58,10 +58,13 @@ def test_hostile_weights_are_refused_before_anything_is_allocated(tmp_path, weig
 @pytest.mark.parametrize(
     ("node", "message"),
     [
-        (helper.make_node("Relu", ["images"], ["y"], domain="evil"), "of the domain 'evil'"),
+        (helper.make_node("Relu", ["images"], ["y"], domain="evil"), "from the domain 'evil'"),
         (helper.make_node("If", ["c"], ["y"], then_branch=helper.make_graph([], "g", [], [])), "contains a subgraph"),
-        (helper.make_node("Conv", ["images", "w"], ["y"], group=0), "attribute 'group' is 0, out of range"),
-        (helper.make_node("MaxPool", ["images"], ["y"], strides=[1, 0]), "attribute 'strides' is 0, out of range"),
+        (helper.make_node("Conv", ["images", "w"], ["y"], group=0), "attribute 'group' is 0, which is out of range"),
+        (
+            helper.make_node("MaxPool", ["images"], ["y"], strides=[1, 0]),
+            "attribute 'strides' is 0, which is out of range",
+        ),
         (helper.make_node("MaxPool", ["images"], ["y"], pads=[2**40] * 4), "attribute 'pads' is 1099511627776"),
         (helper.make_node("Constant", [], ["y"], value=_external()), "stores its data in another file"),
         (helper.make_node("Constant", [], ["y"], sparse_value=sparse_weight([1.0], [0])), "only initializers"),
