@@ -209,7 +209,7 @@ def test_a_random_model_is_refused_unless_its_mean_is_asked_for(tmp_path, files)
             return torch.randn(images.shape[0], 10) + images.flatten(1)[:, :10]
 
     path = tmp_path / "noisy.onnx"
-    torch.onnx.export(Noisy(), (torch.rand(2, 1, 8, 8),), path, dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.onnx.export(Noisy().eval(), (torch.rand(2, 1, 8, 8),), path, dynamic_shapes=({0: torch.export.Dim("batch")},))
     options = (path, "--dataset", "digits", "--samples", "12", "--attack", "square-3")
     assert "--eot 32" in refusal(*options)
     assert document(*options, "--eot", "4")["robust"]["total"] == 12
