@@ -41,7 +41,7 @@ def test_clopper_pearson_at_the_ends_has_closed_forms():
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 0), (-1, 5), (6, 5)])
 def test_impossible_counts_are_refused(correct, total):
-    with pytest.raises(InputError, match="is no count"):
+    with pytest.raises(InputError, match="is not possible; at least one image is needed"):
         clopper_pearson(correct, total)
 
 
