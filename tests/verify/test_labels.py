@@ -72,7 +72,7 @@ def test_the_number_of_logits_is_compared():
     assert order_of(names, ("class 7", "class 3"), outputs=1000) == (7, 3)
     # Files of TensorFlow have a background before the thousand.
     for outputs in (1001, 999):
-        message = f"--labels says what 1000 logits stand for, but the model gives {outputs}"
+        message = f"--labels names 1000 logits, but the model has {outputs}"
         with pytest.raises(InputError, match=message):
             order_of(names, ("class 7", "class 3"), outputs=outputs)
     assert order_of((None, "a", None, "b"), ("a", "b"), outputs=1001) == (1, 3)

@@ -70,5 +70,5 @@ def test_what_is_no_bundle_is_refused(bundle, tmp_path):
         BundleSource(tmp_path).digest,
         lambda: BundleSource(tmp_path).open("cpu"),
     ):
-        with pytest.raises(BundleError, match=r"holds no manifest\.json"):
+        with pytest.raises(BundleError, match=r"contains no manifest\.json"):
             call()
