@@ -348,7 +348,7 @@ def test_examples_that_are_no_images_are_not_replayed(examples):
 
 def test_an_evaluation_under_another_threat_is_not_held_against_this_one():
     evaluation = evaluate(ModelVictim(MODEL), IMAGES, LABELS, Threat(epsilon=0.2), [FGSM()])
-    with pytest.raises(InputError, match=r"is of Threat\(norm='Linf', epsilon=0.2\), and Threat"):
+    with pytest.raises(InputError, match=r"is of Threat\(norm='Linf', epsilon=0.2\), but Threat"):
         check_masking(ModelVictim(MODEL), IMAGES, LABELS, THREAT, evaluation)
 
 

@@ -110,7 +110,7 @@ def test_settings_that_contradict_the_file_are_refused(files, recipe, digits):
         checkpoint_source(files.weights, recipe, digits, std=STD)
     with pytest.raises(InputError, match="one finite number for each channel"):
         checkpoint_source(files.weights, recipe, digits, mean=(0.1, 0.2), std=(0.1, 0.2))
-    with pytest.raises(InputError, match="gives 10 logits, the labels name a logit 10"):
+    with pytest.raises(InputError, match="has 10 logits, but --labels names logit 10"):
         CheckpointSource(files.saved, order=(0, 10)).open("cpu")
 
 

@@ -80,7 +80,7 @@ def parse_attack(name: str) -> Attack:
         InputError: Unknown or malformed name; the message suggests a similar name and lists the forms.
     """
     if name in ENSEMBLES:
-        msg = f"{name!r} is an ensemble, but a single attack is expected: one of {', '.join(ENSEMBLES[name])}"
+        msg = f"{name!r} is an ensemble, but a single attack is expected; its attacks: {', '.join(ENSEMBLES[name])}"
         raise InputError(msg)
     match = re.fullmatch(r"(?P<family>[a-z]+(-[a-z]+)*)(-(?P<first>[0-9]+)(x(?P<second>[0-9]+))?)?", name)
     if match:
