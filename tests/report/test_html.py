@@ -240,7 +240,7 @@ def complete():
         ("evaluations", "Engines against the twin"),
         ("gates", "robust accuracy lost to the twin, upper bound"),
         ("layers", "Dead filters"),
-        ("history", "after every epoch"),
+        ("history", "after each epoch"),
         ("sizes", "Bytes in storage"),
         ("environment", "x86_64, 2 cores"),
         ("seconds", "3 min 21 s"),

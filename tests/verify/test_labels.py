@@ -117,7 +117,7 @@ def test_a_name_that_stands_twice_but_is_no_class_of_the_data_set():
         ("a.json", '{"0": "cat", "0": "dog"}', "has the key '0' twice"),
         ("a.json", '{"0": "cat", "00": "dog"}', "is neither a list of names"),
         ("a.json", '{"cat": 0}', "is neither a list of names"),
-        ("a.json", '{"999999999": "cat"}', "places below 100000"),
+        ("a.json", '{"999999999": "cat"}', "indices below 100000"),
         ("a.json", '{"0": ["cat"]}', "is neither a list of names"),
         ("a.json", "[true, false]", "is neither a list of names"),
         ("a.json", "[]", "is neither a list of names"),

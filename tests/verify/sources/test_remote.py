@@ -96,7 +96,7 @@ def test_without_a_bundle_it_is_a_black_box(server):
     [
         (["--engine", "twin"], "--engine: a live server"),
         (["--mean", "0.5"], "--mean: a live server"),
-        ([], "on which images"),
+        ([], "no images to attack"),
         (["--dataset", "digits", "--max-queries", "20", "--samples", "10", "--attack", "square-50"], "of 20 queries"),
     ],
 )
