@@ -64,7 +64,7 @@ def test_flags_are_kept_as_uint8(tmp_path):
         ({"outcome.x": np.array([0, 1, 2, 0], np.uint8)}, "'outcome.x' must hold 0 and 1 as uint8"),
         ({"outcome.x": np.array([0, 1, 1], np.uint8)}, "'outcome.x' must be bool [4], not bool [3]"),
         ({"outcome.x": np.zeros(4, np.float16)}, "'outcome.x' must hold 0 and 1 as uint8, not float16"),
-        ({"\u202e": np.zeros(1)}, "'\\u202e' has no meaning here"),
+        ({"\u202e": np.zeros(1)}, "'\\u202e' is not expected here"),
     ],
 )
 def test_names_the_array_that_is_wrong(change, message):

@@ -52,8 +52,8 @@ def test_check_says_what_its_schema_cannot_show(folder):
     (found,) = [each for each in document["results"] if each["name"] == "record: of this version's schema"]
     assert found["outcome"] == "note"
     assert found["message"] == (
-        "written by an older version (tscnc-record/0): it names no schema, and settings of attacks that are lists, "
-        "such as several losses, have no place in it; its corruptions are not the published ones, and their levels are "
+        "written by an older version (tscnc-record/0): it has no schema; attack settings that are lists, "
+        "such as several losses, are missing; its corruptions are not the published ones, and their levels are "
         "not read"
     )
     assert not [each for each in document["results"] if each["outcome"] in ("failed", "error")]

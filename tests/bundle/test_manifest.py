@@ -43,9 +43,9 @@ def test_a_threat_may_be_in_l2():
 
 
 def test_an_unknown_schema_names_the_known_one():
-    with pytest.raises(ValueError, match=r"has a schema .* it is 'tscnc-bundle/2', known is tscnc-bundle/1"):
+    with pytest.raises(ValueError, match=r"has a schema .* it is 'tscnc-bundle/2'; known schemas are tscnc-bundle/1"):
         parse(document() | {"schema": "tscnc-bundle/2"})
-    with pytest.raises(ValueError, match="it is missing or no string"):
+    with pytest.raises(ValueError, match="it is missing or not a string"):
         parse({})
     with pytest.raises(ValueError, match="is not a JSON object"):
         parse([])
@@ -58,8 +58,16 @@ def test_an_unknown_schema_names_the_known_one():
         (["files", "/etc/passwd"], FILE, "files has the key '/etc/passwd': is not a path"),
         (["files", "rеport.html"], FILE, "files has the key 'r\\u0435port.html': is not a path"),
         (["files", "a\u202eb"], FILE, "files has the key 'a\\u202eb': is not a path"),
-        (["files", "README.MD"], FILE, "'README.md' and 'README.MD', which are one on systems that ignore case"),
-        (["files", "Evidence/x"], FILE, "'evidence' and 'Evidence', which are one on systems that ignore case"),
+        (
+            ["files", "README.MD"],
+            FILE,
+            "'README.md' and 'README.MD', which are the same file on systems that ignore case",
+        ),
+        (
+            ["files", "Evidence/x"],
+            FILE,
+            "'evidence' and 'Evidence', which are the same file on systems that ignore case",
+        ),
         (["files", "manifest.json"], FILE, "files lists manifest.json itself"),
         (["files", "Manifest.json"], FILE, "files lists Manifest.json itself"),
         (["files", "recipe.toml", "sha256"], "0" * 63, "files.recipe.toml.sha256 = '" + "0" * 63),

@@ -60,12 +60,12 @@ def test_options_reach_the_engine(real):
 
 
 def test_an_unknown_engine_names_those_there_are(real):
-    with pytest.raises(BundleError, match="there is no engine 'tensorrt'; there is onnx-cpu"):
+    with pytest.raises(BundleError, match="engine 'tensorrt' not found; the bundle has onnx-cpu"):
         open_bundle(real).engine("tensorrt")
 
 
 def test_an_unlisted_file_is_not_read(folder):
-    with pytest.raises(BundleError, match=r"manifest.json lists no file '../secret'"):
+    with pytest.raises(BundleError, match=r"manifest.json does not list the file '../secret'"):
         open_bundle(folder).read("../secret")
 
 
@@ -144,7 +144,7 @@ def test_nonsense_with_right_digests_is_refused_when_used(folder, path):
 def test_a_recipe_that_is_no_text_is_refused(folder):
     (folder / "recipe.toml").write_bytes(b"\xff")
     seal(folder, contents())
-    with pytest.raises(BundleError, match=r"recipe.toml is not text in UTF-8"):
+    with pytest.raises(BundleError, match=r"recipe.toml is not UTF-8 text"):
         _ = open_bundle(folder).recipe
 
 
@@ -162,7 +162,7 @@ def test_an_engine_of_another_target_is_refused(real, tmp_path):
     folder = shutil.copytree(real, tmp_path / "bundle")
     (folder / "engines/onnx-cpu").rename(folder / "engines/other")
     seal(folder, contents("other"))
-    with pytest.raises(BundleError, match="engines/other holds the engine 'onnx-cpu' instead of other"):
+    with pytest.raises(BundleError, match="engines/other contains the engine 'onnx-cpu' instead of other"):
         open_bundle(folder).engine("other")
 
 

@@ -148,7 +148,10 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     "pipe": (replace("README.md", os.mkfifo), "'README.md' is neither a file nor a folder"),
     "socket": (replace("README.md", listen), "'README.md' is neither a file nor a folder"),
     "folder for a file": (replace("README.md", lambda target: target.mkdir()), "the folder 'README.md' is not in"),
-    "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "is no bundle: it holds no manifest.json"),
+    "no manifest": (
+        lambda folder: (folder / "manifest.json").unlink(),
+        "is not a bundle: it contains no manifest.json",
+    ),
     "manifest is a folder": (replace("manifest.json", lambda target: target.mkdir()), "is not a regular file"),
     "manifest is a link": (link_manifest, "manifest.json is a symbolic link"),
     "manifest is a device": (
@@ -172,7 +175,10 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     "duplicate file": (edit_text('"files": {', '"files": {"README.md": 0,'), "the key 'README.md' twice"),
     "NaN": (edit_text("0.95", "NaN"), "holds NaN"),
     "infinity": (edit_text("0.95", "1e999"), "holds the number '1e999'"),
-    "unknown schema": (edit_text("tscnc-bundle/1", "tscnc-bundle/9"), "'tscnc-bundle/9', known is tscnc-bundle/1"),
+    "unknown schema": (
+        edit_text("tscnc-bundle/1", "tscnc-bundle/9"),
+        "'tscnc-bundle/9'; known schemas are tscnc-bundle/1",
+    ),
     "path upwards": (list_also("../outside"), "files has the key '../outside'"),
     "path upwards inside": (list_also("engines/../../outside"), "files has the key 'engines/../../outside'"),
     "absolute path": (list_also("/etc/passwd"), "files has the key '/etc/passwd'"),
@@ -181,7 +187,7 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     "path with a null": (list_also("a\0b"), "files has the key 'a\\x00b'"),
     "path that reads backwards": (list_also("a\u202etxt.exe"), "files has the key 'a\\u202etxt.exe'"),
     "path that looks alike": (list_also("rеcipe.toml"), "files has the key 'r\\u0435cipe.toml'"),
-    "paths that collide": (list_also("Readme.md"), "which are one on systems that ignore case"),
+    "paths that collide": (list_also("Readme.md"), "which are the same file on systems that ignore case"),
     "file inside a file": (list_also("README.md/x"), "README.md/x is missing"),
     "manifest names itself": (list_also("manifest.json"), "files lists manifest.json itself"),
     "engine elsewhere": (edit_text('"folder": "engines/onnx-cpu"', '"folder": "evidence"'), "engines.onnx-cpu.folder"),
@@ -211,16 +217,16 @@ def test_what_is_no_folder_is_refused(tmp_path, folder):
     with pytest.raises(BundleError, match=r"archive\.zip: is an archive; unpack it"):
         open_bundle(archive)
     with pytest.raises(
-        BundleError, match=r"README\.md: is no folder; a bundle is the folder that holds manifest\.json"
+        BundleError, match=r"README\.md: is not a folder; a bundle is the folder that contains manifest\.json"
     ):
         open_bundle(folder / "README.md")
-    with pytest.raises(BundleError, match="nowhere: there is no such bundle"):
+    with pytest.raises(BundleError, match="nowhere: bundle not found"):
         open_bundle(tmp_path / "nowhere")
-    with pytest.raises(BundleError, match="there is no such bundle"):
+    with pytest.raises(BundleError, match="bundle not found"):
         open_bundle(tmp_path / "nul\0")
     with pytest.raises(BundleError, match="cannot be read: File name too long"):
         open_bundle(tmp_path / ("x" * 300))
-    with pytest.raises(BundleError, match="is no bundle"):
+    with pytest.raises(BundleError, match="is not a bundle"):
         open_bundle(tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_without_the_data_set_there_are_no_images(withheld):
     bundle = open_bundle(withheld)
     assert bundle.withheld.index.tolist() == [5, 0, 3, 2]
     assert bundle.record.name == "tiny"
-    with pytest.raises(BundleError, match="places of 4 test images; give the data set with --data-root"):
+    with pytest.raises(BundleError, match="indices of 4 test images; give the data set with --data-root"):
         _ = bundle.evidence
 
 
@@ -78,35 +78,38 @@ def test_other_images_are_refused(withheld):
     bundle = open_bundle(withheld)
     images, labels = whole_set()
     images[3, 0, 4, 4] += 1e-3
-    with pytest.raises(BundleError, match=r"1 of 4 images of the data set given are not those .* is test image 3"):
+    with pytest.raises(BundleError, match=r"1 of 4 images of the given data set are not those .* is test image 3"):
         bundle.with_images(images, labels)
     images, labels = whole_set()
     labels[5] = 1
     with pytest.raises(BundleError, match="the first is test image 5"):
         bundle.with_images(images, labels)
-    with pytest.raises(BundleError, match="names test image 5; the data set given has 4"):
+    with pytest.raises(BundleError, match="names test image 5; the given data set has 4"):
         bundle.with_images(*(part[:4] for part in whole_set()))
-    with pytest.raises(BundleError, match=r"takes images \[1, 8, 8\], those of the data set given are \[3, 8, 8\]"):
+    with pytest.raises(BundleError, match=r"takes images \[1, 8, 8\]; those of the given data set are \[3, 8, 8\]"):
         bundle.with_images(np.repeat(whole_set()[0], 3, axis=1), labels)
 
 
 def test_a_bundle_with_images_takes_no_others(folder):
-    with pytest.raises(BundleError, match="brings its evidence images"):
+    with pytest.raises(BundleError, match="contains its evidence images"):
         open_bundle(folder).with_images(*whole_set())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"index": np.array([5, 0, 3, -1])}, "'index' names a place below 0, or one twice"),
-        ({"index": np.array([5, 0, 3, 3])}, "'index' names a place below 0, or one twice"),
+        ({"index": np.array([5, 0, 3, -1])}, "'index' has a negative or repeated index"),
+        ({"index": np.array([5, 0, 3, 3])}, "'index' has a negative or repeated index"),
         ({"index": np.array(5)}, r"'index' must be int64 \[0\], not int64 \[\]"),
         ({"index": np.array([5.0, 0, 3, 2])}, "'index' must be int64"),
         ({"digests": np.zeros((4, 31), np.uint8)}, r"'digests' must be uint8 \[4, 32\], not uint8 \[4, 31\]"),
         ({"digests": np.zeros((3, 32), np.uint8)}, r"'digests' must be uint8 \[4, 32\]"),
         ({"digests": None}, "'digests' is missing"),
-        ({"images": np.zeros((4, 1, 8, 8), np.float32)}, "'images' has no meaning beside an index"),
-        ({"adversarial.twin": np.zeros((4, 1, 8, 8), np.float32)}, "'adversarial.twin' has no meaning beside an index"),
+        ({"images": np.zeros((4, 1, 8, 8), np.float32)}, "'images' is not expected beside an index"),
+        (
+            {"adversarial.twin": np.zeros((4, 1, 8, 8), np.float32)},
+            "'adversarial.twin' is not expected beside an index",
+        ),
         ({"outcome.x": np.zeros(3, np.uint8)}, r"'outcome.x' must be bool \[4\], not bool \[3\]"),
     ],
 )

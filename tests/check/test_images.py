@@ -86,7 +86,7 @@ def test_check_with_the_data_attacks(withheld):
 def test_check_with_other_data_is_refused(withheld, other_data):
     document = check(withheld, "--dataset", "npz", "--data-root", other_data, status=2)
     assert (
-        "40 of 40 images of the data set given are not those that were evaluated" in document["results"][-1]["message"]
+        "40 of 40 images of the given data set are not those that were evaluated" in document["results"][-1]["message"]
     )
 
 

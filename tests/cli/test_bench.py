@@ -37,7 +37,7 @@ def test_people_get_a_table_and_how_it_was_measured(tiny_build):
 def test_an_unknown_engine_is_2(tiny_build):
     result = invoke("bench", tiny_build.bundle, "--engine", "onnx-gpu")
     assert result.exit_code == 2
-    assert "there is no engine 'onnx-gpu'; there is onnx-cpu" in result.stderr
+    assert "engine 'onnx-gpu' not found; the bundle has onnx-cpu" in result.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_2(tiny_build, tmp_path):

@@ -221,7 +221,7 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     result = invoke("build", *tiny_options(), "--out", tmp_path / "file")
     assert result.exit_code == 2
-    assert "is a file; name a folder for the run" in result.stderr
+    assert "is a file; give a folder for the run" in result.stderr
 
 
 @pytest.mark.slow

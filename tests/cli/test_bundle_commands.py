@@ -47,7 +47,7 @@ def test_an_unknown_attack_is_refused(tiny_build):
 def test_more_samples_than_images_are_refused(tiny_build):
     result = invoke("verify", tiny_build.bundle, "--samples", "1000")
     assert result.exit_code == 2
-    assert "holds 40 evidence images" in result.stderr
+    assert "has only 40 evidence images" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect", "report"])

@@ -110,7 +110,7 @@ def test_easy_gates_end_it_early(files):
     found = document(*options, "--until-decided", status=1)
     assert found["stopped"]["reason"] == "every gate is decided"
     assert found["gates"][0]["decided_after"] == found["clean"]["total"] == 64
-    assert "there is no gate to decide" in refusal(files[1], "--dataset", "digits", "--until-decided")
+    assert "no gate to decide" in refusal(files[1], "--dataset", "digits", "--until-decided")
 
 
 @pytest.mark.slow
@@ -218,16 +218,16 @@ def test_a_random_model_is_refused_unless_its_mean_is_asked_for(tmp_path, files)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "on which images? Give --dataset"),
+        ([], "no images to attack; give --dataset"),
         (["--dataset", "digit"], "did you mean digits"),
-        (["--dataset", "digits", "--engine", "twin"], "one file and not a bundle"),
+        (["--dataset", "digits", "--engine", "twin"], "is not a bundle; leave out --engine"),
         (["--dataset", "digits", "--epsilon", "8"], "write 0.0313725 for 8/255"),
         (["--dataset", "digits", "--budget", "90"], "has no unit"),
         (["--dataset", "digits", "--norm", "L2"], "give --epsilon too"),
         (["--dataset", "digits", "--measure", "corruption"], "did you mean corruptions"),
         (["--dataset", "digits", "--mean", "0.5"], "--std"),
-        (["--dataset", "digits", "--attack", "replay"], "only a bundle brings its own"),
-        (["--dataset", "digits", "--samples", "1000"], "digits has 360 test images"),
+        (["--dataset", "digits", "--attack", "replay"], "only bundles contain them"),
+        (["--dataset", "digits", "--samples", "1000"], "digits has only 360 test images"),
         (["--dataset", "digits", "--labels", "a,b"], "--labels"),
         (["--dataset", "digits", "--per-image", "table.txt"], ".csv or .parquet"),
         (["--dataset", "digits", "--attack", "pgd-5"], "--twin"),
@@ -238,7 +238,7 @@ def test_bad_options_are_refused(files, options, message):
 
 
 def test_bundles_refuse_what_they_bring_themselves(tiny_build, files):
-    assert "--twin: a bundle brings its own" in refusal(tiny_build.bundle, "--twin", files[1])
+    assert "--twin: a bundle has its own" in refusal(tiny_build.bundle, "--twin", files[1])
 
 
 @pytest.mark.parametrize("name", ["nothing.onnx", "nothing", "README.md"])

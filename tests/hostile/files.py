@@ -120,7 +120,7 @@ FILES: dict[str, tuple[Damage, str]] = {
     "recipe of dotted tables": (write(RECIPE, ("[" + ".".join("a" * 3500) + "]\n") * 9), "is not TOML"),
     "recipe with gates of NaN": (edit(RECIPE, "robust = 0.0", "robust = nan"), "gates.robust = nan"),
     "recipe with infinite epsilon": (edit(RECIPE, "epsilon = 0.05", "epsilon = inf"), "threat.epsilon = inf"),
-    "recipe that is no text": (write(RECIPE, b"\xff\xfe" * 100), "is not text in UTF-8"),
+    "recipe that is no text": (write(RECIPE, b"\xff\xfe" * 100), "is not UTF-8 text"),
     "recipe of 2 MB": (grow(RECIPE, 2_000_000), "files.recipe.toml.bytes is 2000000"),
     "evidence with a header of 100 MB": (grow(ARRAYS, HEADER + 8, struct.pack("<Q", HEADER)), "a header of 100000000"),
     "evidence with a header of exabytes": (
@@ -167,12 +167,12 @@ FILES: dict[str, tuple[Damage, str]] = {
     "target of 10 MB": (grow(TARGET, 10_000_000), "has 10000000 bytes; at most 65536 are allowed"),
     "target of another kind": (
         edit(TARGET, '"onnxruntime"', '"tensorrt"'),
-        "lists no file 'engines/onnx-cpu/engine.json'",
+        "does not list the file 'engines/onnx-cpu/engine.json'",
     ),
     "target with a key for the terminal": (
         edit(TARGET, '"tolerance": 0.001', '"\\u001b[2J\\ud83d\\ude00": 1'),
         r"\x1b[2J\U0001f600: Extra inputs",
     ),
     "target of NaN": (edit(TARGET, '"tolerance": 0.001', '"tolerance": NaN'), "tolerance"),
-    "target under another name": (edit(TARGET, '"onnx-cpu"', '"sparse-cpu"'), "holds the engine 'sparse-cpu'"),
+    "target under another name": (edit(TARGET, '"onnx-cpu"', '"sparse-cpu"'), "contains the engine 'sparse-cpu'"),
 }

@@ -157,14 +157,14 @@ def test_two_builds_in_one_folder_are_refused(run):
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path, stages):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file", stages, device="cpu", device_class="cpu")
-    with pytest.raises(StorageError, match=r"--out .*file is a file; name a folder"):
+    with pytest.raises(StorageError, match=r"--out .*file is a file; give a folder"):
         run.prepare(1)
 
 
 def test_a_folder_below_a_file_is_refused(tmp_path, stages):
     (tmp_path / "file").write_text("")
     run = Run(tmp_path / "file" / "run", stages, device="cpu", device_class="cpu")
-    with pytest.raises(StorageError, match="give --out a folder that can be written"):
+    with pytest.raises(StorageError, match="give --out a writable folder"):
         run.prepare(1)
 
 
@@ -182,7 +182,7 @@ def test_a_full_disk_is_a_message(run, stages):
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EIO])
 def test_a_refused_file_of_the_run_is_a_message(run, stages, code):
     stages[0].fail_with = OSError(code, "refused", str(run.folder / "stages" / "first.partial" / "value.txt"))
-    with pytest.raises(StorageError, match=r"value\.txt: refused; give --out a folder that can be written"):
+    with pytest.raises(StorageError, match=r"value\.txt: refused; give --out a writable folder"):
         run.build(recipe(), Silent())
 
 

@@ -36,8 +36,8 @@ def test_thousands_of_epochs_of_a_resnet_50_fit():
     check(LAYERS, 3500)
     with pytest.raises(InputError) as caught:
         check(LAYERS, 20_000)
-    assert "come to 20000; the record of a bundle has room for 3687 " in str(caught.value)
-    assert " epochs of a network of 54 prunable layers: lower them" in str(caught.value)
+    assert "add up to 20000; a bundle's record can hold at most 3687 " in str(caught.value)
+    assert " epochs of a network with 54 prunable layers: lower them" in str(caught.value)
 
 
 def test_a_record_of_as_many_epochs_as_are_allowed_is_read_again():
@@ -54,28 +54,28 @@ def test_a_record_of_as_many_epochs_as_are_allowed_is_read_again():
 
 
 def test_layers_are_bounded():
-    with pytest.raises(InputError, match="the network has 2001 prunable layers; a bundle records at most 2000"):
+    with pytest.raises(InputError, match="the network has 2001 prunable layers; at most 2000 are allowed"):
         check([str(place) for place in range(2001)], 1)
-    with pytest.raises(InputError, match="has a name of 300 characters; a bundle takes 256"):
+    with pytest.raises(InputError, match="has a name of 300 characters; at most 256 are allowed"):
         check(["x" * 300], 1)
 
 
 def test_targets_and_attacks_are_bounded():
     check(LAYERS, 100, engines=100, attacks=100)
-    with pytest.raises(InputError, match=r"export.targets: there are 101; a bundle records at most 100"):
+    with pytest.raises(InputError, match=r"export.targets: there are 101; at most 100 are allowed"):
         check(LAYERS, 100, engines=101)
-    with pytest.raises(InputError, match="attacks: there are 101; a bundle records at most 100"):
+    with pytest.raises(InputError, match="attacks: there are 101; at most 100 are allowed"):
         check(LAYERS, 100, attacks=101)
 
 
 def test_classes_are_bounded():
     check_classes([f"class {place}" for place in range(21_841)])
-    with pytest.raises(InputError, match="the data set has 100001 classes; a bundle names at most 100000"):
+    with pytest.raises(InputError, match="the data set has 100001 classes; a bundle can have at most 100000"):
         check_classes([str(place) for place in range(100_001)])
-    with pytest.raises(InputError, match=r"class 'xxx.*' has a name of 257 characters; a bundle takes at most 256"):
+    with pytest.raises(InputError, match=r"class 'xxx.*' has a name of 257 characters; at most 256 are allowed"):
         check_classes(["x" * 257])
     with pytest.raises(
-        InputError, match=r"names of the data set's 90000 classes take .* bytes; a manifest has room for"
+        InputError, match=r"names of the data set's 90000 classes take .* bytes; at most 4194304 are allowed"
     ):
         check_classes([f"{place:0250}" for place in range(90_000)])
 
@@ -94,7 +94,7 @@ def test_a_bundle_of_as_many_classes_as_imagenet_21k_opens(tmp_path):
 def test_a_build_of_too_many_epochs_is_refused_before_it_trains(tmp_path):
     said = refused_build(tmp_path, *tiny_options(train__epochs=100_000))
     # Beside the 100,000, prune has 1 and finetune 2.
-    assert "train.epochs, prune.epochs and finetune.epochs come to 100003" in said
+    assert "train.epochs, prune.epochs and finetune.epochs add up to 100003" in said
 
 
 def test_a_build_of_a_class_with_a_long_name_is_refused_before_it_trains(tmp_path):
@@ -111,4 +111,4 @@ def test_a_build_of_a_class_with_a_long_name_is_refused_before_it_trains(tmp_pat
         "--data-root",
         tmp_path / "data.npz",
     )
-    assert "has a name of 303 characters; a bundle takes at most 256" in refused_build(tmp_path, *options)
+    assert "has a name of 303 characters; at most 256 are allowed" in refused_build(tmp_path, *options)

@@ -47,7 +47,7 @@ def test_a_schema_that_is_not_known_is_refused(schema, said):
         BuildRecord.from_json(record() | {"schema": schema})
     message = str(caught.value)
     assert message.startswith("the record of the build has a schema that this version does not know: it is " + said)
-    assert message.endswith("known are tscnc-record/0, tscnc-record/1")
+    assert message.endswith("known schemas are tscnc-record/0, tscnc-record/1")
 
 
 @pytest.mark.parametrize(

@@ -68,14 +68,14 @@ def test_the_card_lists_warnings_and_what_lies_beyond_the_threat_model():
     assert "| onnx-cpu | median smallest adversarial epsilon | 0.171, 0.16 to 0.18 |" in card
     assert "| onnx-cpu | median local Lipschitz constant | 55, 39 to 72.5 |" in card
     assert "smoothed with σ = 0.12, at L2 radius 0.12 | 67.5%, 62.4 to 72.3 |\n\n## Gates" in card
-    assert "Nothing but what is listed above is said about other norms" in card
+    assert "Except for the measures above, other norms, larger perturbations" in card
     assert "\n\n\n" not in card
     assert "None" not in card
 
 
 def test_an_l2_threat_is_not_one_of_every_pixel():
     card = render_card(BuildRecord.from_json(record() | {"threat": {"norm": "L2", "epsilon": 0.5}}))
-    assert "The whole image may move by a length of at most 0.5 (L2), and every pixel stays in [0, 1]." in card
+    assert "The image may change by an L2 distance of at most 0.5, and every pixel stays in [0, 1]." in card
 
 
 def test_the_card_of_a_failed_build_says_so():
@@ -153,7 +153,7 @@ def test_the_licence_is_the_recipes():
 
 def test_a_card_of_withheld_images_says_where_they_are():
     card = render_card(BuildRecord.from_json(record() | {"recipe": {"verify": {"ship_images": False}}}))
-    assert "bundle.withheld  # places and digests" in card
+    assert "bundle.withheld  # indices and digests" in card
     assert "bundle.evidence" not in card
     assert "take them from the data set that `--dataset` and `--data-root` name" in card
     assert "bundle.withheld" not in render_card(report_data())

@@ -163,7 +163,7 @@ def test_what_lies_beyond_the_threat_model_is_shown_for_every_model():
     )
     assert "ε twin onnx-cpu 0 97.5% (351 of 360, 95% interval 95.3 to 98.9) 95.0% (342 of 360," in page.text
     assert "0.4 2.5% (9 of 360, 95% interval 1.1 to 4.7) 0.0% (0 of 360, 95% interval 0.0 to 1.0)" in page.text
-    assert "Share of images 5% 25% 50% 75% 95% Standing to the end twin 0.021 (0 to 0.034) 0.118" in page.text
+    assert "Share of images 5% 25% 50% 75% 95% Still robust twin 0.021 (0 to 0.034) 0.118" in page.text
     assert "0.244 (0.232 to 0.26) > 0.4 (from 0.39) 5.8% (21 of 360," in page.text
     assert "the median condition number κ of the layers is 106.3." in page.text
     assert "68.5 (39 to 72.5) 61.4 standard error 0.82 118.2" in page.text
@@ -240,7 +240,7 @@ def complete():
         ("evaluations", "Engines against the twin"),
         ("gates", "robust accuracy lost to the twin, upper bound"),
         ("layers", "Dead filters"),
-        ("history", "after every epoch"),
+        ("history", "after each epoch"),
         ("sizes", "Bytes in storage"),
         ("environment", "x86_64, 2 cores"),
         ("seconds", "3 min 21 s"),

@@ -69,7 +69,7 @@ def test_parts_of_different_lengths_are_refused():
     model, images, labels, _ = linear(2, 4)
     found = {"twin": evaluate(ModelVictim(model), images, labels, Threat(epsilon=0.01), [FGSM()])}
     given = {"twin": labels}
-    with pytest.raises(InputError, match="3 images have 4 labels and 3 places"):
+    with pytest.raises(InputError, match="3 images have 4 labels and 3 indices"):
         per_image_rows(found, images[:3], labels, given, given, ["a", "b"])
     with pytest.raises(InputError, match="twin: the evaluation is of 4 images, of 4 and 4 there are predictions"):
         per_image_rows(found, images[:3], labels[:3], given, given, ["a", "b"])
@@ -116,5 +116,5 @@ def test_without_pyarrow_it_is_said_before_anything_is_measured(tmp_path, monkey
 def test_other_files_and_no_rows_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"rows.json: the name of this file must end in .csv or .parquet"):
         check_table(tmp_path / "rows.json")
-    with pytest.raises(InputError, match="there are no images to list"):
+    with pytest.raises(InputError, match="no images to list"):
         write_per_image(tmp_path / "rows.csv", [])

@@ -50,9 +50,9 @@ def test_a_quantile_that_is_not_known():
 
 
 def test_what_the_attacker_may_do():
-    assert wording.perturbation(ThreatModel(epsilon=0.1)) == "Every pixel may move by at most 0.1 (Linf)"
+    assert wording.perturbation(ThreatModel(epsilon=0.1)) == "Every pixel may change by at most 0.1 (Linf)"
     assert wording.perturbation(ThreatModel(norm="L2", epsilon=0.5)) == (
-        "The whole image may move by a length of at most 0.5 (L2)"
+        "The image may change by an L2 distance of at most 0.5"
     )
 
 

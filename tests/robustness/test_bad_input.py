@@ -268,7 +268,7 @@ def test_an_engine_may_answer_in_any_precision(run, dtype):
 )
 def test_an_engine_that_answers_in_another_shape_is_refused(run, change):
     victim = EngineVictim(Foreign(change), MODEL)
-    with pytest.raises(InputError, match=r"engine 'foreign' answered with logits of shape .* instead of \[\d, 3\]"):
+    with pytest.raises(InputError, match=r"engine 'foreign' returned logits of shape .* instead of \[\d, 3\]"):
         run(victim, IMAGES, LABELS)
 
 
@@ -348,7 +348,7 @@ def test_examples_that_are_no_images_are_not_replayed(examples):
 
 def test_an_evaluation_under_another_threat_is_not_held_against_this_one():
     evaluation = evaluate(ModelVictim(MODEL), IMAGES, LABELS, Threat(epsilon=0.2), [FGSM()])
-    with pytest.raises(InputError, match=r"is of Threat\(norm='Linf', epsilon=0.2\), and Threat"):
+    with pytest.raises(InputError, match=r"is of Threat\(norm='Linf', epsilon=0.2\), but Threat"):
         check_masking(ModelVictim(MODEL), IMAGES, LABELS, THREAT, evaluation)
 
 
@@ -357,5 +357,5 @@ def test_a_wrong_corruption_is_refused_before_anything_is_asked():
         pytest.fail("it was asked")
 
     for names, severities in ((["fog", "frost"], [1]), (["fog"], [1, 6])):
-        with pytest.raises(InputError, match=r"'frost' is not known|severity 6 of fog"):
+        with pytest.raises(InputError, match=r"unknown corruption 'frost'|severity 6 of fog"):
             evaluate_corruptions(fail, IMAGES, LABELS, names, severities)

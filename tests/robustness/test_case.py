@@ -155,7 +155,7 @@ def test_an_engine_is_held_against_its_twin():
     assert result.parity.passed
     flips = (result.predictions != MODEL(IMAGES).argmax(1)).nonzero().squeeze(1).tolist()
     assert list(result.parity.flips_clean) == flips
-    with pytest.raises(InputError, match=r"a tolerance of 0\.5 is for an engine beside its twin, not ModelVictim"):
+    with pytest.raises(InputError, match=r"a tolerance of 0\.5 needs an engine with its twin, not ModelVictim"):
         evaluate_case(plain(ModelVictim(MODEL), [FGSM()], tolerance=0.5))
 
 

@@ -53,7 +53,7 @@ WHERE = {
     "in shards": r"from image 4 on: fgsm, after 0 of 2 images",
     "masking": "apgd-ce-2, after 4 of 6 images",
     "curve": "epsilon 0.1: fgsm, after 0 of 1 images",
-    "smallest": "the walk back to the images",
+    "smallest": "moving examples back to their images",
     "corruptions": "contrast of severity 5, after 4 of 6 images",
     "certify": "certify, after 130 of 132 noisy images",
     "lipschitz": "lipschitz, after 4 of 6 images",

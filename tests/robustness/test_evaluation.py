@@ -245,7 +245,7 @@ def test_images_and_labels_that_would_give_a_wrong_number_are_refused(images, la
         ([0.25, 0.75], "look like probabilities"),
         ([0.0, float("nan")], "must be finite"),
         ([0.0, float("inf")], "must be finite"),
-        ([1.0], "two classes are the least"),
+        ([1.0], "at least two classes are needed"),
     ],
 )
 def test_logits_that_would_give_a_wrong_number_are_refused(logits, message):

@@ -198,7 +198,7 @@ def test_it_works_inside_inference_mode():
 def test_an_evaluation_of_other_images_is_refused():
     model, images, labels, _ = linear(2, 6)
     evaluation = evaluate(ModelVictim(model), images[:4], labels[:4], THREAT, [FGSM()])
-    with pytest.raises(InputError, match="the evaluation is of 4 images, and 6 are to be checked"):
+    with pytest.raises(InputError, match="the evaluation is of 4 images, but 6 images are given"):
         check_masking(ModelVictim(model), images, labels, THREAT, evaluation)
 
 

@@ -50,7 +50,7 @@ def test_an_engine_alone_answers_but_gives_no_gradient():
     model, images, labels, _ = linear(2, 3)
     victim = BlackBoxVictim(ModuleEngine(model, (1, 4, 4), 2))
     torch.testing.assert_close(victim.logits(images), model(images).detach())
-    with pytest.raises(InputError, match="gives no gradient"):
+    with pytest.raises(InputError, match="has no gradient"):
         PGD(3).run(victim, images, labels, Threat(epsilon=0.1), Noise(0, torch.arange(3), "pgd"))
 
 

@@ -60,7 +60,7 @@ def test_an_engine_that_was_never_attacked_is_rejected(served_bundle, tmp_path):
 
 def test_an_unknown_engine_and_a_changed_file_are_rejected(tmp_path):
     folder = write_served(tmp_path / "bundle")
-    with pytest.raises(BundleError, match="no engine 'tensorrt'"):
+    with pytest.raises(BundleError, match="engine 'tensorrt' not found"):
         open_model(open_bundle(folder), "tensorrt")
     (folder / "engines" / "onnx-cpu" / "model.onnx").write_bytes(b"changed")
     with pytest.raises(BundleError, match=r"model\.onnx has"):

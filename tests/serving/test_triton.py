@@ -69,7 +69,7 @@ def test_what_is_there_is_not_overwritten(served_bundle, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "target", "words"),
     [
-        (["--engine", "other"], "triton", "there is no engine 'other'; there is onnx-cpu, onnx-cuda"),
+        (["--engine", "other"], "triton", "engine 'other' not found; the bundle has onnx-cpu, onnx-cuda"),
         (["--storage-uri", "s3://x"], "triton", "--target kserve requires --storage-uri"),
         ([], "kserve", "--target kserve requires --storage-uri"),
         (["--storage-uri", "models"], "kserve", "--storage-uri models: not a URI"),

@@ -63,7 +63,7 @@ def test_without_a_key_nobody_says_that_it_is_signed(signed):
 def test_an_unsigned_bundle_is_rejected(served_bundle, keys):
     done = invoke("serve", served_bundle, "--port", 0, "--key", keys[1])
     assert done.exit_code == 2
-    assert "not signed: there is no" in done.stderr
+    assert "not signed: model.sig not found" in done.stderr
     assert "use --allow-unsigned to accept it anyway" in done.stderr
 
 
@@ -99,7 +99,7 @@ def test_an_identity_is_asked_for_like_a_key(served_bundle, keys):
     whose = ("--identity", "me@example.org", "--issuer", "https://issuer.example.org")
     done = invoke("serve", served_bundle, "--port", 0, *whose)
     assert done.exit_code == 2
-    assert "not signed: there is no" in done.stderr
+    assert "not signed: model.sig not found" in done.stderr
     done = invoke("serve", served_bundle, "--port", 0, *whose, "--key", keys[1])
     assert done.exit_code == 2
     assert "a bundle has one signature" in done.stderr

@@ -28,7 +28,7 @@ def test_budgets(text, budget):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("90", "--budget 90 has no unit; 90s is so many seconds, 90q so many queries"),
+        ("90", "--budget 90 has no unit; write 90s for seconds or 90q for queries"),
         ("0s", "a budget of 0 seconds leaves no time"),
         ("-5m", "a budget of -300 seconds leaves no time"),
         ("0q", "a budget of 0 queries leaves none"),

@@ -32,7 +32,7 @@ def test_they_are_resized_as_the_recipe_says():
 @pytest.mark.parametrize("samples", [0, 361])
 def test_more_than_there_are_are_refused(recipe, digits, samples):
     assert len(digits.test) == 360
-    with pytest.raises(InputError, match=f"--samples {samples}: digits has 360 test images"):
+    with pytest.raises(InputError, match=f"--samples {samples}: digits has only 360 test images"):
         evaluation_images(recipe, samples, 0)
 
 

@@ -72,7 +72,7 @@ def test_the_number_of_logits_is_compared():
     assert order_of(names, ("class 7", "class 3"), outputs=1000) == (7, 3)
     # Files of TensorFlow have a background before the thousand.
     for outputs in (1001, 999):
-        message = f"--labels says what 1000 logits stand for, but the model gives {outputs}"
+        message = f"--labels names 1000 logits, but the model has {outputs}"
         with pytest.raises(InputError, match=message):
             order_of(names, ("class 7", "class 3"), outputs=outputs)
     assert order_of((None, "a", None, "b"), ("a", "b"), outputs=1001) == (1, 3)
@@ -117,7 +117,7 @@ def test_a_name_that_stands_twice_but_is_no_class_of_the_data_set():
         ("a.json", '{"0": "cat", "0": "dog"}', "has the key '0' twice"),
         ("a.json", '{"0": "cat", "00": "dog"}', "is neither a list of names"),
         ("a.json", '{"cat": 0}', "is neither a list of names"),
-        ("a.json", '{"999999999": "cat"}', "places below 100000"),
+        ("a.json", '{"999999999": "cat"}', "indices below 100000"),
         ("a.json", '{"0": ["cat"]}', "is neither a list of names"),
         ("a.json", "[true, false]", "is neither a list of names"),
         ("a.json", "[]", "is neither a list of names"),

@@ -84,7 +84,7 @@ def test_looks_double_up_to_all_images():
     assert doubling_looks(1000) == [64, 128, 256, 512, 1000]
     assert doubling_looks(64) == [64]
     assert doubling_looks(3) == [3]
-    with pytest.raises(InputError, match="one is the least"):
+    with pytest.raises(InputError, match="both must be at least 1"):
         doubling_looks(0)
 
 

@@ -1,4 +1,4 @@
-"""The bundle: the directory that ships, and how to open one that may come from anyone."""
+"""The bundle: the directory that ships, and how to open one from an untrusted source."""
 
 from tscnc_deploy.bundle.manifest import Contents, EngineEntry, FileEntry, Manifest
 from tscnc_deploy.bundle.opening import open_bundle

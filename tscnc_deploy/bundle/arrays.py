@@ -1,4 +1,4 @@
-"""The arrays of the evidence: how they are named and written, and what is refused."""
+"""The arrays of the evidence: their names, how they are written, and which are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tscnc_deploy.text import quoted
 
 IMAGES, LABELS = "images", "labels"
 INDEX, DIGESTS = "index", "digests"
-# Each followed by the name of an engine, or of an engine and an attack.
+# Prefixes, followed by the name of an engine, or of an engine and an attack.
 ADVERSARIAL, OUTCOME = "adversarial.", "outcome."
 
 
@@ -36,7 +36,7 @@ def write_evidence(
 
 
 def read_flags(name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
-    """Outcomes as the file holds them, 0 and 1, as truth values."""
+    """Converts outcomes from the file's 0 and 1 to bool."""
     if array.dtype != np.uint8 or (array > 1).any():
         refuse(name, f"must hold 0 and 1 as uint8, not {array.dtype}")
     return array.astype(np.bool_)
@@ -52,12 +52,12 @@ def check_images(name: str, array: NDArray[Any]) -> None:
 
 
 def check_vector(name: str, array: NDArray[Any], count: int, dtype: np.dtype[Any]) -> None:
-    """Refuses an array that is not of a type and a length."""
+    """Refuses an array of another dtype or length."""
     if array.dtype != dtype or array.shape != (count,):
         refuse(name, f"must be {dtype} [{count}], not {array.dtype} {list(array.shape)}")
 
 
 def refuse(name: str, reason: str) -> NoReturn:
-    """Raises the BundleError of an array that is not what it should be."""
+    """Raises the BundleError for an invalid array."""
     msg = f"{ARRAYS}: the array {quoted(name)} {reason}"
     raise BundleError(msg)

@@ -1,4 +1,4 @@
-"""Turns everything that can go wrong with a bundle's files into a BundleError."""
+"""Turns every error caused by a bundle's files into a BundleError."""
 
 from __future__ import annotations
 

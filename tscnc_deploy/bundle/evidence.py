@@ -25,14 +25,15 @@ from tscnc_deploy.record import BuildRecord
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What anyone needs to repeat the measurements without the data set.
+    """Everything needed to repeat the measurements without the data set.
 
     Attributes:
         images: Held-out test images, float32 [N, C, H, W] in [0, 1].
         labels: Their classes, int64 [N].
-        adversarial: By the name of an engine (or "twin"), the strongest adversarial example found for each image,
-            float32 [N, C, H, W] in [0, 1].
-        outcomes: By "ENGINE.ATTACK", whether the engine was right on each image under that attack, bool [N].
+        adversarial: For each engine (or "twin"), the strongest adversarial example found for each image, float32
+            [N, C, H, W] in [0, 1].
+        outcomes: For each "ENGINE.ATTACK", whether the engine classified each image correctly under that attack,
+            bool [N].
         record: The record of the build: every evaluation, attack, gate and comparison.
     """
 
@@ -53,7 +54,7 @@ class Evidence:
             check_vector(OUTCOME + name, right, len(self.images), np.dtype(np.bool_))
 
     def write(self, folder: Path) -> None:
-        """Writes the two evidence files into a folder that is to become a bundle; equal evidence gives equal bytes.
+        """Writes the two evidence files into the folder of a future bundle; equal evidence gives equal bytes.
 
         Raises:
             OSError: The files cannot be written.

@@ -1,4 +1,4 @@
-"""Reads the two evidence files of a bundle, which may come from anyone."""
+"""Reads the two evidence files of a bundle, which may come from an untrusted source."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from tscnc_deploy.record import BuildRecord, ModelFacts
 from tscnc_deploy.record.limits import MAX_RECORD_ITEMS
 from tscnc_deploy.text import quoted
 
-# Names and shapes of a few arrays for each engine and each attack.
+# Enough for the names and shapes of a few arrays per engine and attack.
 _MAX_HEADER = 1 << 20
 
 
 def parse_record(data: bytes) -> BuildRecord:
-    """Reads the record of a build; see `record.migrate` for what is promised of records of other versions.
+    """Reads the record of a build; see `record.migrate` for what is guaranteed for records of other versions.
 
     Raises:
-        BundleError: It is no JSON object of one meaning, holds too much, or does not fit its schema; names the key.
+        BundleError: It is not an unambiguous JSON object, is too large, or does not match its schema; the message
+            names the key.
     """
     try:
         document = strict_json.loads(data, max_items=MAX_RECORD_ITEMS)
@@ -37,12 +38,12 @@ def parse_record(data: bytes) -> BuildRecord:
 
 
 def parse_evidence(arrays: bytes, record: BuildRecord, model: ModelFacts) -> Evidence | WithheldEvidence:
-    """Reads evidence that may come from anyone.
+    """Reads evidence from an untrusted source.
 
     Args:
         arrays: The bytes of the safetensors file.
-        record: Of the build, see `parse_record`.
-        model: The network that the images are for.
+        record: Record of the build, see `parse_record`.
+        model: The network that classifies the images.
 
     Raises:
         BundleError: The file is damaged, or an array is missing or has the wrong type, shape or values.
@@ -68,7 +69,7 @@ def parse_evidence(arrays: bytes, record: BuildRecord, model: ModelFacts) -> Evi
         elif name.startswith(OUTCOME):
             outcomes[name.removeprefix(OUTCOME)] = read_flags(name, array)
         else:
-            refuse(name, "has no meaning here")
+            refuse(name, "is not expected here")
     evidence = Evidence(images, labels, adversarial, outcomes, record=record)
     if images.shape[1:] != model.input_shape:
         refuse(IMAGES, f"holds images of {list(images.shape[1:])}, the model takes {list(model.input_shape)}")

@@ -25,7 +25,7 @@ RECORD = "evidence/evidence.json"
 ARRAYS = "evidence/evidence.safetensors"
 REPORT = "report.html"
 CARD = "README.md"
-# Written with every bundle since there are these; older ones have none.
+# In every new bundle; bundles of older versions do not have them.
 SBOM = "sbom.cdx.json"
 PROVENANCE = "provenance.json"
 SCRIPT = "reproduce.sh"
@@ -48,19 +48,19 @@ class FileEntry(Entry):
 
 
 class EngineBuild(Entry):
-    """How an engine was built that opens only with one version of one library, on some GPUs.
+    """How an engine was built that opens only with one version of a library, on some GPUs.
 
     Attributes:
         library: Such as "tensorrt-rtx".
-        version: Of that library.
-        made_for: Compute capabilities of the GPUs, such as "SM89".
-        hardware: Where an engine of tensorrt may run: "this-gpu", "same-capability" or "ampere-and-newer".
-        gpu: Name of the GPU that it was built on; None if on none.
-        workspace_bytes: Memory on the GPU beside its weights; None if unknown.
+        version: Version of that library.
+        made_for: Compute capabilities of the GPUs it runs on, such as "SM89".
+        hardware: Where a TensorRT engine may run: "this-gpu", "same-capability" or "ampere-and-newer".
+        gpu: Name of the GPU that it was built on; None if it was built without one.
+        workspace_bytes: GPU memory needed in addition to its weights; None if unknown.
         timing_cache: SHA-256 of the builder's timing cache; None if it used none.
-        precisions: What the library says each convolution and linear layer computes in, by its weight's name.
-        fits_2_4: Layers whose zeros sparse tensor cores could skip.
-        sparse_kernels: Layers of which the library says that it skips them.
+        precisions: Precision of each convolution and linear layer as the library reports it, by its weight's name.
+        fits_2_4: Layers whose zeros sparse tensor cores can skip.
+        sparse_kernels: Layers whose zeros are skipped, as the library reports it.
     """
 
     library: Text
@@ -79,12 +79,12 @@ class EngineEntry(Entry):
     """One exported engine.
 
     Attributes:
-        folder: Where it stands in the bundle, "engines/TARGET".
+        folder: Its folder in the bundle, "engines/TARGET".
         kind: What runs it, such as "onnxruntime".
-        precision: Precision of its arithmetic as read back from the artefact, such as "fp32".
-        attacked: Whether it was run and attacked when the bundle was built; one that was not has proved nothing.
+        precision: Precision of its arithmetic, read back from the exported file, such as "fp32".
+        attacked: Whether it was run and attacked during the build; otherwise there is no evidence for it.
         unavailable: Why it was not attacked; None if it was.
-        build: How it was built, where that decides where it opens.
+        build: How it was built, if it opens only in some environments.
     """
 
     folder: BundlePath
@@ -96,13 +96,13 @@ class EngineEntry(Entry):
 
 
 class Contents(Entry):
-    """What a build says about its bundle; `seal` adds the rest of the manifest.
+    """The part of the manifest that a build provides; `seal` adds the rest.
 
     Attributes:
-        name: Names the bundle.
+        name: Name of the bundle.
         model: The network.
-        threat: What the attacker may do.
-        engines: The exported engines by the names of their targets.
+        threat: The threat model.
+        engines: The exported engines, by target name.
         passed: Whether every gate of the recipe was passed.
     """
 
@@ -114,11 +114,11 @@ class Contents(Entry):
 
 
 class Manifest(Contents):
-    """A whole manifest.
+    """A complete manifest.
 
     Attributes:
-        schema_name: What the bundle's form is called; the key "schema" in the file.
-        files: Every file of the bundle but the manifest, by its path relative to the bundle.
+        schema_name: Name of the bundle format; the key "schema" in the file.
+        files: Every file of the bundle except the manifest, by its path relative to the bundle.
         tscnc_deploy: Version of this package that sealed the bundle.
     """
 
@@ -146,18 +146,18 @@ class Manifest(Contents):
         return self
 
     def to_bytes(self) -> bytes:
-        """The manifest as it stands on disk; the same manifest always gives the same bytes."""
+        """The manifest as it is written to disk; the same manifest always gives the same bytes."""
         return strict_json.dumps(self.model_dump(mode="json", by_alias=True))
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Reads a manifest that may come from anyone.
+    """Reads a manifest from an untrusted source.
 
     Args:
         data: At most `MAX_MANIFEST_BYTES` bytes of JSON.
 
     Raises:
-        ValueError: Not JSON of one meaning, a schema that this version does not know, a missing, unknown or wrong
+        ValueError: Ambiguous or invalid JSON, a schema that this version does not know, a missing, unknown or invalid
             key, or a path that could leave the bundle. The message continues a sentence that names the manifest.
     """
     document = strict_json.loads(data, max_items=MAX_MANIFEST_ITEMS)
@@ -165,8 +165,8 @@ def parse_manifest(data: bytes) -> Manifest:
         msg = "is not a JSON object"
         raise ValueError(msg)
     if (schema := document.get("schema")) not in SCHEMAS:
-        said = quoted(schema) if isinstance(schema, str) else "missing or no string"
-        msg = f"has a schema that this version does not know: it is {said}, known is {', '.join(SCHEMAS)}"
+        said = quoted(schema) if isinstance(schema, str) else "missing or not a string"
+        msg = f"has a schema that this version does not know: it is {said}; known schemas are {', '.join(SCHEMAS)}"
         raise ValueError(msg)
     try:
         return Manifest.model_validate(document)
@@ -187,11 +187,11 @@ def _refuse_huge(files: Mapping[str, FileEntry]) -> None:
 
 
 def _refuse_colliding(paths: Iterable[str]) -> None:
-    # Two names that differ in case are one file on some systems and two on others.
+    # Names that differ only in case are one file on some systems and two on others.
     seen: dict[str, str] = {}
     for path in paths:
         for name in (*parents(path), path):
             other = seen.setdefault(name.lower(), name)
             if other != name:
-                msg = f"files lists {other!r} and {name!r}, which are one on systems that ignore case"
+                msg = f"files lists {other!r} and {name!r}, which are the same file on systems that ignore case"
                 raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""Opening a bundle: what it must be before anything in it is used."""
+"""Opening a bundle: the checks before anything in it is used."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z"}
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Opens a bundle after checking every file in it against its manifest.
 
-    Safe for bundles from anyone: sizes are compared before anything is read, files are read in bounded memory, links
-    are not followed, and nothing is executed, unpickled or written.
+    Safe for bundles from untrusted sources: sizes are compared before anything is read, files are read in bounded
+    memory, links are not followed, and nothing is executed, unpickled or written.
 
     Args:
         path: The folder that holds manifest.json.
 
     Raises:
-        BundleError: It is no bundle, it is damaged or hostile, or its schema is unknown to this version; the message
-            names the bundle, the file and what differs.
+        BundleError: It is not a bundle, it is damaged or malicious, or this version does not know its schema; the
+            message names the bundle, the file and what differs.
     """
     root = Path(path).absolute()
     with bundle_errors(root):
@@ -40,7 +40,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
 
 
 def given_folder(path: Path) -> Path:
-    """The folder of a bundle, or of the bundle in a run's folder; whether there is one is for `open_bundle` to say."""
+    """The folder of a bundle, or of the bundle in a run's folder; `open_bundle` checks whether it exists."""
     inside = path / "bundle"
     is_run = not (path / MANIFEST).exists() and (inside / MANIFEST).exists()
     return inside if is_run else path
@@ -50,7 +50,7 @@ def open_given(path: Path) -> Bundle:
     """Opens a bundle, or the bundle of a run's folder.
 
     Raises:
-        BundleError: There is none, or it is damaged.
+        BundleError: It does not exist, or it is damaged.
     """
     return open_bundle(given_folder(path))
 
@@ -59,21 +59,21 @@ def _refuse_other_than_folder(root: Path) -> None:
     if root.is_dir():
         return
     if not root.exists():
-        msg = f"{root}: there is no such bundle"
+        msg = f"{root}: bundle not found"
     elif root.suffix in _ARCHIVES:
-        msg = f"{root}: is an archive; unpack it and give the folder that holds {MANIFEST}"
+        msg = f"{root}: is an archive; unpack it and give the folder that contains {MANIFEST}"
     else:
-        msg = f"{root}: is no folder; a bundle is the folder that holds {MANIFEST}"
+        msg = f"{root}: is not a folder; a bundle is the folder that contains {MANIFEST}"
     raise BundleError(msg)
 
 
 def _read_manifest(root: Path) -> tuple[Manifest, str]:
-    """The manifest, and the SHA-256 of the bytes that it was read from."""
+    """The manifest, and the SHA-256 of its bytes."""
     try:
         with open_regular(root, MANIFEST) as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
-        msg = f"{root}: is no bundle: it holds no {MANIFEST}"
+        msg = f"{root}: is not a bundle: it contains no {MANIFEST}"
         raise BundleError(msg) from None
     if len(data) > MAX_MANIFEST_BYTES:
         msg = f"{root}: {MANIFEST} is longer than {MAX_MANIFEST_BYTES} bytes"

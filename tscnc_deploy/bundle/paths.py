@@ -1,4 +1,4 @@
-"""The only file names a bundle may hold."""
+"""The only file names that a bundle may contain."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 
 MAX_LENGTH = 240
 
-# Plain ASCII leaves no room for look-alikes, for control and right-to-left characters, for backslashes and drive
-# letters; a name that starts with a dot is hidden from whoever lists the folder, and "." and ".." start with one.
+# Plain ASCII rules out look-alikes, control and right-to-left characters, backslashes and drive letters; a name that
+# starts with a dot is hidden in directory listings, and "." and ".." start with one.
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*", re.ASCII)
 
 
 def check_path(path: str) -> str:
-    """Returns a path unchanged if it names a file inside a bundle and cannot mean anything else.
+    """Returns a path unchanged if it unambiguously names a file inside a bundle.
 
     Args:
         path: Relative to the bundle, parts joined by "/", such as "engines/onnx-cpu/model.onnx".
 
     Raises:
-        ValueError: Absolute, outside the folder, not normalised, too long, or holding a character besides ASCII
+        ValueError: Absolute, outside the folder, not normalised, too long, or with a character other than ASCII
             letters, digits and "._+-".
     """
     if len(path) > MAX_LENGTH:

@@ -1,4 +1,4 @@
-"""What an opened bundle gives: every byte is checked as it is read, nothing is ever executed or unpickled."""
+"""An opened bundle: every byte is checked as it is read, and nothing is ever executed or unpickled."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle; made by `opening.open_bundle`.
+    """An opened bundle, created by `opening.open_bundle`.
 
-    What is in it is loaded when it is first asked for, and its digest is checked again then: the bytes that are used
-    are the bytes that the manifest lists, even if a file was exchanged since the bundle was opened.
+    Contents are loaded on first access, and their digests are checked again then: the bytes that are used are the bytes
+    that the manifest lists, even if a file was replaced since the bundle was opened.
 
     Attributes:
         path: Its folder, absolute.
-        manifest: What it says about itself.
-        digest: SHA-256 of the manifest's bytes, from which all others follow; hexadecimal.
-        supplied: The evidence where its images come from elsewhere, see `with_images`.
+        manifest: Its manifest.
+        digest: SHA-256 of the manifest's bytes, which covers all other digests; hexadecimal.
+        supplied: The evidence, if its images come from elsewhere, see `with_images`.
     """
 
     path: Path
@@ -51,14 +51,14 @@ class Bundle:
 
         Args:
             path: Relative to the bundle, as the manifest lists it, such as "report.html".
-            limit: Most bytes that it may have; None leaves it to the manifest.
+            limit: Maximum number of bytes; None uses the manifest's.
 
         Raises:
-            BundleError: The manifest lists no such file, it has more bytes, or it has changed.
+            BundleError: The manifest does not list the file, it is longer than the limit, or it has changed.
         """
         entry = self.manifest.files.get(path)
         if entry is None:
-            msg = f"{self.path}: {MANIFEST} lists no file {quoted(path)}"
+            msg = f"{self.path}: {MANIFEST} does not list the file {quoted(path)}"
             raise BundleError(msg)
         if limit is not None and entry.bytes > limit:
             msg = f"{self.path}: {path} has {entry.bytes} bytes; at most {limit} are allowed"
@@ -72,7 +72,7 @@ class Bundle:
         try:
             return self.read(RECIPE).decode("utf-8")
         except UnicodeDecodeError:
-            msg = f"{self.path}: {RECIPE} is not text in UTF-8"
+            msg = f"{self.path}: {RECIPE} is not UTF-8 text"
             raise BundleError(msg) from None
 
     def load_recipe(self, overrides: Sequence[str] = (), **options: Any) -> Recipe:
@@ -83,7 +83,7 @@ class Bundle:
             options: Passed on to it.
 
         Raises:
-            RecipeError: It is none, or the overrides ask for something impossible.
+            RecipeError: It is not a valid recipe, or the overrides are impossible.
         """
         from tscnc_deploy.recipe.file import load_recipe
 
@@ -95,13 +95,13 @@ class Bundle:
         return tuple(sorted(self.manifest.engines))
 
     def entry(self, engine: str) -> EngineEntry:
-        """What the manifest says of an engine.
+        """The manifest's entry for an engine.
 
         Raises:
-            BundleError: There is no such engine.
+            BundleError: The engine does not exist.
         """
         if engine not in self.manifest.engines:
-            msg = f"{self.path}: there is no engine {quoted(engine)}; there is {', '.join(self.engines) or 'none'}"
+            msg = f"{self.path}: engine {quoted(engine)} not found; the bundle has {', '.join(self.engines) or 'none'}"
             raise BundleError(msg)
         return self.manifest.engines[engine]
 
@@ -109,7 +109,7 @@ class Bundle:
         """The target that an engine was exported for.
 
         Raises:
-            BundleError: There is no such engine, or its target is damaged.
+            BundleError: The engine does not exist, or its target is damaged.
         """
         from tscnc_deploy.engines.registry import read_exported_target
 
@@ -124,9 +124,9 @@ class Bundle:
             options: Passed on to `tscnc_deploy.engines.open_engine`.
 
         Raises:
-            BundleError: There is no such engine, its files have changed or are damaged, or it is not the one that the
+            BundleError: The engine does not exist, its files have changed or are damaged, or it is not the one that the
                 manifest describes.
-            UnavailableError: This machine lacks the hardware or the package that runs it.
+            UnavailableError: This machine lacks the hardware or the package to run it.
         """
         from tscnc_deploy.engines import open_engine
 
@@ -134,7 +134,7 @@ class Bundle:
         with bundle_errors(self.path):
             engine = open_engine(self.path / folder, read=self._read_listed, **options)
         if engine.spec.name != name:
-            msg = f"{self.path}: {folder} holds the engine {quoted(engine.spec.name)} instead of {name}"
+            msg = f"{self.path}: {folder} contains the engine {quoted(engine.spec.name)} instead of {name}"
             raise BundleError(msg)
         self._check_form(folder, engine.spec.input_shape, engine.spec.classes)
         return engine
@@ -150,17 +150,17 @@ class Bundle:
         return model
 
     def twin_of(self, engine: str) -> nn.Module:
-        """The PyTorch model whose gradient an attack on an engine follows.
+        """The PyTorch model whose gradients are used in attacks on an engine.
 
         Args:
             engine: One of `engines`.
 
         Returns:
-            The engine's own twin where it was completed to 2:4 and so has other weights, else `twin`; in evaluation
+            The engine's own twin if it was completed to 2:4 and therefore has other weights, else `twin`; in evaluation
             mode, on the CPU.
 
         Raises:
-            BundleError: There is no such engine, or the model's file is damaged.
+            BundleError: The engine does not exist, or the model's file is damaged.
         """
         from tscnc_deploy.models import load_model
 
@@ -174,7 +174,7 @@ class Bundle:
 
     @property
     def evidence(self) -> Evidence:
-        """Images, labels, adversarial examples, outcomes and the record of the build.
+        """Images, labels, adversarial examples, outcomes, and the record of the build.
 
         Raises:
             BundleError: It is damaged, or it is `withheld`.
@@ -184,14 +184,14 @@ class Bundle:
         if (withheld := self.withheld) is None:
             return cast("Evidence", self._stored)
         msg = (
-            f"{self.path}: holds no images, only digests and places of {len(withheld.index)} test images; give the "
-            "data set with --data-root (and --dataset) to take them from there"
+            f"{self.path}: contains no images, only digests and indices of {len(withheld.index)} test images; give "
+            "the data set with --data-root (and --dataset) to take them from there"
         )
         raise BundleError(msg)
 
     @property
     def withheld(self) -> WithheldEvidence | None:
-        """What the evidence is where the images were not to be shipped, see `with_images`; else None."""
+        """The evidence of a bundle that does not ship its images, see `with_images`; None otherwise."""
         from tscnc_deploy.bundle.evidence import Evidence
 
         return None if isinstance(self._stored, Evidence) else self._stored
@@ -205,20 +205,20 @@ class Bundle:
             return parse_evidence(self.read(ARRAYS), record, self.manifest.model)
 
     def with_images(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Bundle:
-        """The same bundle with the evidence images that it withholds, of which the digests are compared.
+        """The same bundle with the evidence images that it withholds, after comparing their digests.
 
         Args:
             images: All test images that the recipe's data section names, float32 [M, C, H, W] in [0, 1].
-            labels: Theirs, int64 [M].
+            labels: Their labels, int64 [M].
 
         Raises:
-            BundleError: The bundle brings its own, or these are not the ones that were evaluated.
+            BundleError: The bundle contains its images, or these are not the ones that were evaluated.
         """
         if (withheld := self.withheld) is None:
-            msg = f"{self.path}: brings its evidence images; leave the data set out"
+            msg = f"{self.path}: contains its evidence images; leave out the data set"
             raise BundleError(msg)
         if images.shape[1:] != (shape := self.manifest.model.input_shape):
-            msg = f"{self.path}: takes images {list(shape)}, those of the data set given are {list(images.shape[1:])}"
+            msg = f"{self.path}: takes images {list(shape)}; those of the given data set are {list(images.shape[1:])}"
             raise BundleError(msg)
         with bundle_errors(self.path):
             return replace(self, supplied=withheld.complete(images, labels))
@@ -228,7 +228,7 @@ class Bundle:
         """The record of the build alone, without the arrays of the evidence.
 
         Raises:
-            BundleError: It is damaged, does not fit its schema, or has a schema that this version does not know.
+            BundleError: It is damaged, does not match its schema, or has a schema that this version does not know.
         """
         from tscnc_deploy.bundle.evidence_files import parse_record
 
@@ -245,5 +245,5 @@ class Bundle:
             raise BundleError(msg)
 
     def _read_listed(self, path: Path, limit: int) -> bytes:
-        """`reading.Read` of the bundle's own files."""
+        """A `reading.Read` for the bundle's own files."""
         return self.read(path.relative_to(self.path).as_posix(), limit)

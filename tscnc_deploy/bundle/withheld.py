@@ -20,15 +20,17 @@ from tscnc_deploy.record import BuildRecord
 
 @dataclass(frozen=True, eq=False)
 class WithheldEvidence:
-    """What is left of the evidence when the images stay at home.
+    """The evidence of a bundle that does not ship its images.
 
-    Adversarial examples are not in it either: they show each image to within epsilon. Nor are labels; the digests
-    cover them. Whoever has an image can tell from its digest that it is one of these; nobody else learns anything.
+    It does not contain adversarial examples either, because they show each image to within epsilon, or labels, which
+    the digests cover. Anyone who has an image can tell from its digest that it is one of these; nobody else learns
+    anything.
 
     Attributes:
-        index: The place of each image among the test images of the recipe's data section, int64 [N].
-        digests: The SHA-256 of each, see `digest_images`, uint8 [N, 32].
-        outcomes: By "ENGINE.ATTACK", whether the engine was right on each image under that attack, bool [N].
+        index: Index of each image among the test images of the recipe's data section, int64 [N].
+        digests: SHA-256 of each image, see `digest_images`, uint8 [N, 32].
+        outcomes: For each "ENGINE.ATTACK", whether the engine classified each image correctly under that attack,
+            bool [N].
         record: The record of the build.
     """
 
@@ -41,7 +43,7 @@ class WithheldEvidence:
         count = len(self.index) if self.index.ndim else 0
         check_vector(INDEX, self.index, count, np.dtype(np.int64))
         if (self.index < 0).any() or len(np.unique(self.index)) != count:
-            refuse(INDEX, "names a place below 0, or one twice")
+            refuse(INDEX, "has a negative or repeated index")
         if self.digests.dtype != np.uint8 or self.digests.shape != (count, 32):
             refuse(DIGESTS, f"must be uint8 [{count}, 32], not {self.digests.dtype} {list(self.digests.shape)}")
         for name, right in self.outcomes.items():
@@ -52,8 +54,8 @@ class WithheldEvidence:
         """The same evidence without its images.
 
         Args:
-            evidence: With them.
-            index: Their places in the data set, int64 [N].
+            evidence: The evidence with images.
+            index: Their indices in the data set, int64 [N].
         """
         return cls(index, digest_images(evidence.images, evidence.labels), evidence.outcomes, evidence.record)
 
@@ -62,24 +64,24 @@ class WithheldEvidence:
         write_evidence(folder, {INDEX: self.index, DIGESTS: self.digests}, self.outcomes, self.record)
 
     def complete(self, images: NDArray[np.float32], labels: NDArray[np.int64]) -> Evidence:
-        """The evidence with its images, taken from the data set again.
+        """The evidence with its images, taken from the data set.
 
         Args:
             images: All test images of the data set, float32 [M, C, H, W] in [0, 1].
-            labels: Theirs, int64 [M].
+            labels: Their labels, int64 [M].
 
         Raises:
-            BundleError: The data set has fewer images, or other ones in these places.
+            BundleError: The data set has fewer images, or other images at these indices.
         """
         if len(self.index) and self.index.max() >= len(labels):
-            msg = f"{ARRAYS}: names test image {self.index.max()}; the data set given has {len(labels)}"
+            msg = f"{ARRAYS}: names test image {self.index.max()}; the given data set has {len(labels)}"
             raise BundleError(msg)
         found = Evidence(images[self.index], labels[self.index], {}, self.outcomes, record=self.record)
         wrong = np.flatnonzero((digest_images(found.images, found.labels) != self.digests).any(axis=1))
         if len(wrong):
             msg = (
-                f"{ARRAYS}: {len(wrong)} of {len(self.index)} images of the data set given are not those that were "
-                f"evaluated, the first is test image {self.index[wrong[0]]}: give the same data and data settings"
+                f"{ARRAYS}: {len(wrong)} of {len(self.index)} images of the given data set are not those that were "
+                f"evaluated; the first is test image {self.index[wrong[0]]}: use the same data and data settings"
             )
             raise BundleError(msg)
         return found
@@ -95,11 +97,11 @@ def digest_images(images: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
 
 
 def parse_withheld(tensors: dict[str, NDArray[Any]], record: BuildRecord) -> WithheldEvidence:
-    """Reads evidence without images that may come from anyone.
+    """Reads evidence without images from an untrusted source.
 
     Args:
-        tensors: Of the safetensors file.
-        record: Of the build.
+        tensors: Tensors of the safetensors file.
+        record: Record of the build.
 
     Raises:
         BundleError: An array is missing or has the wrong type, shape or values.
@@ -110,6 +112,6 @@ def parse_withheld(tensors: dict[str, NDArray[Any]], record: BuildRecord) -> Wit
     index, digests = tensors.pop(INDEX), tensors.pop(DIGESTS)
     for name, array in tensors.items():
         if not name.startswith(OUTCOME):
-            refuse(name, "has no meaning beside an index")
+            refuse(name, "is not expected beside an index")
         outcomes[name.removeprefix(OUTCOME)] = read_flags(name, array)
     return WithheldEvidence(index, digests, outcomes, record)

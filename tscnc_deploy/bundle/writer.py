@@ -1,4 +1,4 @@
-"""Sealing: turning a folder of finished files into a bundle."""
+"""Sealing: turns a folder of finished files into a bundle."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tscnc_deploy.versions import own_version
 
 
 def seal(folder: Path, contents: Contents) -> Manifest:
-    """Digests every file in a folder and writes the manifest, after which the folder is a bundle.
+    """Hashes every file in a folder and writes the manifest, which makes the folder a bundle.
 
-    The manifest comes last and by an atomic rename: a folder that has one was complete. It holds no time stamps, so
-    the same files give the same bytes. Sealing again replaces the manifest and removes a signature, which was of
-    the files before.
+    The manifest is written last, with an atomic rename, so a folder that has one is complete. It holds no timestamps,
+    so the same files give the same bytes. Sealing again replaces the manifest and removes an existing signature, which
+    no longer matches.
 
     Args:
-        folder: Holds every file of the bundle: `manifest.REQUIRED` and engines/TARGET for every engine.
-        contents: What the build says about the bundle.
+        folder: Contains every file of the bundle: `manifest.REQUIRED` and engines/TARGET for every engine.
+        contents: The build's part of the manifest.
 
     Returns:
         The manifest that was written.
 
     Raises:
-        BundleError: `open_bundle` would refuse the folder: a link, an empty folder, an unfit name, a required file
-            or an engine that is missing.
+        BundleError: `open_bundle` would refuse the folder: a link, an empty folder, an invalid name, a missing required
+            file or engine.
         StorageError: The manifest cannot be written.
     """
-    for left in folder.glob(f".{MANIFEST}.*.partial"):  # by a kill while the manifest was written
+    for left in folder.glob(f".{MANIFEST}.*.partial"):  # left by a process killed while it wrote the manifest
         left.unlink()
     if not (folder / SIGNATURE).is_dir():
         (folder / SIGNATURE).unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def seal(folder: Path, contents: Contents) -> Manifest:
 
 
 def digests(folder: Path) -> dict[str, FileEntry]:
-    """Digest and size of every file of a folder that is to become a bundle, by path.
+    """Digest and size of every file of a future bundle, by path.
 
     Raises:
         BundleError: A link, or an empty folder.

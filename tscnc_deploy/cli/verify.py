@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "engines",
     multiple=True,
     metavar="twin|TARGET",
-    help="Of a bundle, what to attack; may be given several times.  [default: every engine that this machine can run]",
+    help="Engine of a bundle to attack; may be given multiple times.  [default: all engines that run on this machine]",
 )
 @click.option(
     "--attack",
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
     metavar="NAME",
     shell_complete=complete_attack,
     help=f"An attack such as {any_of(name.usual for name in ATTACKS.values())}, an ensemble "
-    f"({', '.join(ENSEMBLES)}), or replay (a bundle's own examples); may be given several times.  "
-    "[default: the recipe's, after replay; square-1000 where there is no gradient]",
+    f"({', '.join(ENSEMBLES)}), or replay (a bundle's own examples); may be given multiple times.  "
+    "[default: replay and the recipe's attacks; square-1000 without gradients]",
 )
 @click.option(
     "--samples",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Number of images, the same share of each class.  [default: all evidence images of a bundle, else the "
+    help="Number of images, with the same share of each class.  [default: all evidence images of a bundle, else the "
     "recipe's verify.samples]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks.")
@@ -72,17 +72,17 @@ def verify(
 ) -> None:
     """Attack a bundle's engines, an ONNX file, a checkpoint, or a live server.
 
-    ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt), or the address of a served
-    model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle brings its images, recipe and twin, for a server
-    too with --bundle; the rest is attacked on the test images of --dataset or --recipe. The engine's own logits decide,
-    its twin gives the gradient; without a twin it is attacked as a black box. The bounds are the recipe's gates for
-    clean and robust accuracy, on the lower end of the 95% interval.
+    ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt), or the URL of a served
+    model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle (with --bundle, also for a server) provides images,
+    recipe and twin; other artifacts are attacked on the test images of --dataset or --recipe. The engine's own logits
+    decide, and its twin provides gradients; without a twin, it is attacked as a black box. The recipe's gates for
+    clean and robust accuracy apply to the lower end of the 95% interval.
 
-    Interrupted, the same command continues where it was. Under torchrun (torchrun --nproc-per-node 4 -m tscnc_deploy
-    verify ...) the processes share the images.
+    After an interruption, the same command continues where it stopped. Under torchrun (torchrun --nproc-per-node 4
+    -m tscnc_deploy verify ...) the processes share the images.
 
-    Exit status: 0 passed, 1 a gate failed, 2 bad input, 3 this machine cannot run the engine, 4 inconclusive: the
-    interval straddles the bound.
+    Exit status: 0 passed, 1 a gate failed, 2 invalid input, 3 this machine cannot run the engine, 4 inconclusive (the
+    interval contains the limit).
     """
     from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.cli.common.verify_results import (
@@ -104,7 +104,7 @@ def verify(
             found = _verify_all(resolved.artifacts, resolved.plan, workers, progress)
     if not leads:
         return
-    # One engine answers for the bundle: the one that is easiest to fool.
+    # The weakest engine determines the result of the bundle.
     worst = min(found, key=lambda name: found[name].evaluation.robust.accuracy)
     results = {name: result.to_json() for name, result in found.items()}
     write_outputs(found, per_image, save_examples)

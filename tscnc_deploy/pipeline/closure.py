@@ -1,10 +1,10 @@
 """The files and packages that a module depends on, found by following its imports.
 
-An import counts wherever it stands, in a function too. Imports under `if TYPE_CHECKING:` do not run and do not count,
-except in a package with a module-level `__getattr__`: there they name what the package imports on first use.
+Imports inside functions count too. Imports under `if TYPE_CHECKING:` do not run and do not count,
+except in a package with a module-level `__getattr__`, which imports those names on first use.
 
-A package's `__init__.py` counts only when a name is imported from it. It runs also when one of its modules is imported,
-but it only re-exports, and would tie every module to all of its neighbours.
+A package's `__init__.py` counts only when a name is imported from it. It also runs when one of its modules is imported,
+but it only re-exports, and counting it would make every module depend on all of its siblings.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
-# Modules that no output depends on: they are neither counted nor followed.
+# Modules that no output depends on; they are neither counted nor followed.
 IGNORED = frozenset(
     {
-        # Exception classes. What they say reaches no file.
+        # Exception classes. Their messages are not written to any file.
         "tscnc_deploy.errors",
-        # The schema of recipes. A stage's settings hold the values that were parsed, so that a reworded description or
-        # a wider bound trains nothing again. `recipe.file`, which writes recipes into bundles, counts.
+        # The schema of recipes. A stage's settings contain the parsed values, so a reworded description or a wider
+        # bound does not cause retraining. `recipe.file`, which writes recipes into bundles, counts.
         "tscnc_deploy.recipe",
         "tscnc_deploy.recipe.problems",
         "tscnc_deploy.recipe.pruning",
@@ -32,7 +32,7 @@ IGNORED = frozenset(
         "tscnc_deploy.recipe.values",
     }
 )
-# What a file imports by a computed name, which no import statement shows.
+# Modules that a file imports by a computed name, without an import statement.
 IMPORTED_BY_NAME = {"engines/tensorrt/library.py": frozenset({"tensorrt", "tensorrt_rtx"})}
 # Sources of compiled code, and the library built from them: a wheel holds only the library.
 _NATIVE = frozenset({".cpp", ".hpp", ".h", ".inc", ".so"})
@@ -40,11 +40,11 @@ _NATIVE = frozenset({".cpp", ".hpp", ".h", ".inc", ".so"})
 
 @dataclass(frozen=True)
 class Closure:
-    """What a module depends on.
+    """The dependencies of a module.
 
     Attributes:
         files: Sources of this package and its compiled code, sorted.
-        packages: Top-level names of everything else that is imported, the standard library included.
+        packages: Top-level names of everything else that is imported, including the standard library.
     """
 
     files: tuple[Path, ...]
@@ -56,7 +56,7 @@ def closure(start: Path, package: Path = PACKAGE) -> Closure:
     """Follows the imports of a Python file.
 
     Args:
-        start: The file; it may lie outside the package.
+        start: The file; it may be outside the package.
         package: Folder of the package whose modules are followed.
     """
     found, waiting = {start}, [start]
@@ -100,11 +100,11 @@ def _imports(path: Path, package: Path) -> tuple[frozenset[Path], frozenset[str]
 
 
 def _statements(body: list[ast.stmt], *, typing: bool) -> Iterator[ast.stmt]:
-    """Every statement at any depth; only statements are visited, as expressions hold no imports and most of the nodes.
+    """All statements at any depth; expressions are skipped because they contain no imports and most of the nodes.
 
     Args:
-        body: Where to begin.
-        typing: Whether those under `if TYPE_CHECKING:` are among them.
+        body: The statements to start from.
+        typing: Whether to include those under `if TYPE_CHECKING:`.
     """
     waiting: list[ast.AST] = list(body)
     while waiting:
@@ -126,7 +126,7 @@ def _is_typing(test: ast.expr) -> bool:
 
 @cache
 def _file(module: str, package: Path) -> Path | None:
-    """The source of a module of the package; None if there is no such module."""
+    """The source of a module of the package; None if the module does not exist."""
     top, *parts = module.split(".")
     if top != package.name:
         return None

@@ -1,4 +1,4 @@
-"""What a build costs: its multiply-adds, counted from the recipe, and the minutes that they take on this machine."""
+"""The cost of a build: its MACs, counted from the recipe, and the time that they take on this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tscnc_deploy.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
-# A backward pass to the input costs about one more forward pass, one to the weights two more.
+# Cost of a forward and backward pass, in forward passes: for the gradient of the input, and of all weights too.
 TO_INPUT, TO_WEIGHTS = 2, 3
-# Weights, two moments, an average and the best so far, in checkpoint and memory, then models, engines and archives.
+# Weights, two moments, the average and the best weights in checkpoints, plus models, engines and archives.
 COPIES_ON_DISK = 16
 BYTES_PER_FLOAT = 4
 
@@ -24,27 +24,27 @@ class Cost:
     """Estimates for one build.
 
     Attributes:
-        multiply_adds: By stage, of the stages that compute.
-        disk_bytes: The most that the run directory will hold at once.
+        multiply_adds: Number of MACs of each stage that computes.
+        disk_bytes: Peak size of the run directory.
     """
 
     multiply_adds: dict[str, float]
     disk_bytes: int
 
     def seconds(self, rate: float) -> dict[str, float]:
-        """Seconds by stage at a rate of multiply-adds per second."""
+        """Seconds by stage at a rate of MACs per second."""
         return {stage: count / rate for stage, count in self.multiply_adds.items()}
 
 
 def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[int, int, int], pixels: int) -> Cost:
-    """Counts the multiply-adds and the disk space of a build.
+    """Counts the MACs and the disk space of a build.
 
     Args:
         recipe: The recipe.
-        per_image: Multiply-adds of one forward pass for one image.
+        per_image: MACs of one forward pass for one image.
         parameters: Number of parameters.
         images: Number of training, validation and test images.
-        pixels: Values of one image.
+        pixels: Number of values of one image.
     """
     train, validation, test = images
     settings = recipe.train
@@ -70,10 +70,10 @@ def estimate(recipe: Recipe, *, per_image: int, parameters: int, images: tuple[i
 
 
 def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
-    """The estimate for a recipe and the figures it is based on; loads the data, builds the network, trains nothing.
+    """The estimate for a recipe and the figures it is based on; loads the data and builds the network without training.
 
     Raises:
-        InputError: The recipe does not fit the images, the network or the engines.
+        InputError: The recipe does not match the images, the network or the engines.
     """
     from tscnc_deploy import data, models, tscnc
     from tscnc_deploy.engines import check_architecture
@@ -134,7 +134,7 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
 
 
 def probe_rate(device: torch.device) -> float:
-    """Multiply-adds per second of a small convolution and its backward pass on this machine, measured in under 1 s."""
+    """MACs per second of a small convolution and its backward pass on this machine, measured in less than 1 s."""
     import torch
 
     layer = torch.nn.Conv2d(128, 128, 3, padding=1, bias=False, device=device)
@@ -153,7 +153,7 @@ def probe_rate(device: torch.device) -> float:
 
 
 def _attack_passes(names: Sequence[str]) -> int:
-    """Forward passes that attacks and ensembles take for one image that none of them misclassifies."""
+    """Number of forward passes that attacks and ensembles take for an image that stays correctly classified."""
     from tscnc_deploy.robustness import parse_attacks
     from tscnc_deploy.robustness.sharding.work import passes
 

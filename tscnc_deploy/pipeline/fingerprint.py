@@ -1,4 +1,4 @@
-"""Fingerprints: the hash of exactly what determines a stage's output."""
+"""Fingerprints: a hash of exactly the inputs that determine a stage's output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tscnc_deploy.pipeline.stages.base import Stage
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.versions import installed_version
 
-# Distributions of the imports whose names differ from it, or that need another one to compute what they compute.
+# Distributions of imports with another name, or whose results also depend on another distribution.
 _DISTRIBUTIONS = {
     "PIL": ("pillow",),
     "cyclonedx": ("cyclonedx-python-lib",),
@@ -27,18 +27,18 @@ _DISTRIBUTIONS = {
     "sklearn": ("scikit-learn",),
     "tensorrt_rtx": ("tensorrt-rtx",),
 }
-# Imports that change no output: they schedule work, validate values or hold what others computed. Every other import
-# counts, so that a new one is never forgotten.
+# Imports that do not affect outputs: they schedule work, validate values or store what others computed. All other
+# imports count, so a new one is never forgotten.
 _INERT = frozenset({"filelock", "google", "joblib", "packaging", "platformdirs", "pydantic", "ray", "safetensors"})
 
 
 def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
-    """SHA-256 over a stage's settings, the digests of its inputs, its source, its libraries and the device class.
+    """SHA-256 of a stage's settings, the digests of its inputs, its source, its libraries and the device class.
 
     Args:
         stage: The stage.
-        recipe: The recipe; only what `stage.settings` takes from it counts.
-        device: Class of device, such as "cpu" or "cuda:NVIDIA H200".
+        recipe: The recipe; only the part returned by `stage.settings` counts.
+        device: Device class, such as "cpu" or "cuda:NVIDIA H200".
         inputs: Digests of the files it reads, by stage and path.
     """
     module = Path(inspect.getfile(type(stage))).resolve()
@@ -55,7 +55,7 @@ def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, 
 
 @cache
 def source_digest(module: Path) -> str:
-    """SHA-256 over the source of a module and of everything that it imports from this package."""
+    """SHA-256 of the source of a module and of everything that it imports from this package."""
     parts = []
     for file in closure(module).files:
         name = file.relative_to(PACKAGE).as_posix() if file.is_relative_to(PACKAGE) else file.name
@@ -64,7 +64,7 @@ def source_digest(module: Path) -> str:
 
 
 def libraries(module: Path) -> dict[str, str | None]:
-    """Versions of the libraries that a module reaches by imports and that determine its output.
+    """Versions of the libraries that a module imports, directly or indirectly, and that determine its output.
 
     Returns:
         Version by the name of the distribution; None for one that is not installed.
@@ -80,7 +80,7 @@ def folder_digests(folder: Path) -> dict[str, str]:
 
 
 def select(digests: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """The entries that stand for the named files, or lie in the named folders."""
+    """The entries of the named files and of all files in the named folders."""
     wanted = tuple(names)
     return {
         path: value for path, value in digests.items() if any(path == n or path.startswith(n + "/") for n in wanted)

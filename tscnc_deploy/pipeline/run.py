@@ -1,13 +1,13 @@
 """A run: the directory that holds the outputs of the stages of one build.
 
-    DIR/recipe.toml            the recipe as it was resolved
+    DIR/recipe.toml            the resolved recipe
     DIR/stages/NAME/           outputs of a finished stage (those of `package` are DIR/bundle/)
-    DIR/stages/NAME.json       its fingerprint, the digests of its outputs, its seconds
+    DIR/stages/NAME.json       its fingerprint, the digests of its outputs, its duration
     DIR/stages/NAME.work/      checkpoint of an interrupted stage
     DIR/stages/NAME.partial/   outputs being written; never read
 
-A stage's folder takes its place by one rename and counts only once its record is there, so a build that is killed at
-any moment leaves a run that the next build continues.
+A stage's folder is moved into place with one rename and counts only once its record exists, so a build that is killed
+at any moment leaves a run that the next build can continue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.threads import thread_count
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# How an operating system says that a folder cannot be used as it is.
+# Errors by which operating systems report that a folder cannot be used.
 _REFUSED = _FULL | {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
     errno.ENOTDIR,
@@ -43,7 +43,7 @@ _REFUSED = _FULL | {
 
 @dataclass(frozen=True)
 class StageResult:
-    """Whether a stage was reused or run, and how many seconds its run took."""
+    """Whether a stage was reused or run, and how long its run took, in seconds."""
 
     name: str
     cached: bool
@@ -58,12 +58,12 @@ class Run:
     """A run directory and the stages that fill it.
 
     Args:
-        folder: The directory; made when missing.
-        stages: In order; each may read outputs of those before it.
+        folder: The directory; created if missing.
+        stages: The stages in order; each may read outputs of the earlier ones.
         device: "cpu" or "cuda".
-        device_class: What fingerprints call the device, such as "cuda:NVIDIA H200".
-        donors: Other runs. A stage that one of them has finished under the same fingerprint is copied, not repeated:
-            builds that differ only in how they prune share one dense training.
+        device_class: Name of the device in fingerprints, such as "cuda:NVIDIA H200".
+        donors: Other runs. A stage that one of them has finished with the same fingerprint is copied, not repeated:
+            builds that differ only in pruning share one dense training.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Run:
         return self.folder / "bundle" if name == "package" else self.folder / "stages" / name
 
     def plan(self, recipe: Recipe) -> list[tuple[str, bool]]:
-        """Each stage's name and whether its outputs can be reused.
+        """The name of each stage and whether its outputs can be reused.
 
-        The outputs of a stage that has to run are not known yet, so every later stage is planned to run too. The build
-        still reuses a later stage if its inputs turn out the same.
+        The outputs of a stage that has to run are not known yet, so all later stages are planned to run too. The build
+        still reuses a later stage if its inputs turn out to be the same.
         """
         plan = []
         digests: dict[str, Mapping[str, str]] = {}
@@ -113,7 +113,7 @@ class Run:
                     record = self._guarded(stage, recipe, key, progress, times)
                     result = StageResult(stage.name, cached=False, seconds=record["seconds"])
                 else:
-                    # Left behind by a kill in the instant after the record was written.
+                    # Left behind if the process was killed right after the record was written.
                     _remove(self.folder / "stages" / f"{stage.name}.work")
                     result = StageResult(stage.name, cached=True, seconds=record["seconds"])
                 progress.finish(stage.name, cached=result.cached, seconds=result.seconds)
@@ -123,14 +123,14 @@ class Run:
         return results
 
     def prepare(self, needed_bytes: int) -> None:
-        """Creates the directory and checks that the build will fit, before hours of training are spent.
+        """Creates the directory and checks that the build will fit, before hours of training.
 
         Raises:
-            StorageError: The path is a file, cannot be written, or has less space left than needed.
+            StorageError: The path is a file, is not writable, or has too little free space.
         """
         with _storage_errors(self.folder):
             if self.folder.exists() and not self.folder.is_dir():
-                msg = f"--out {self.folder} is a file; name a folder for the run"
+                msg = f"--out {self.folder} is a file; give a folder for the run"
                 raise StorageError(msg)
             (self.folder / "stages").mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder) as probe:
@@ -140,7 +140,7 @@ class Run:
         if free < missing:
             msg = (
                 f"{self.folder}: {free / 1e9:.2f} GB are free, this build writes up to {missing / 1e9:.2f} GB more; "
-                "free some space or name another folder with --out"
+                "free some space or give another folder with --out"
             )
             raise StorageError(msg)
 
@@ -152,7 +152,7 @@ class Run:
         return self.folder / "stages" / f"{stage.name}.json"
 
     def _valid_record(self, stage: Stage, key: str) -> dict[str, Any] | None:
-        """The stage's record if it has this fingerprint and its outputs are as they were written."""
+        """The stage's record if it has this fingerprint and its outputs are unchanged."""
         try:
             record = read_json(self._record_path(stage))
             valid = record["fingerprint"] == key and folder_digests(self.outputs(stage.name)) == record["outputs"]
@@ -161,7 +161,7 @@ class Run:
         return record if valid else None
 
     def _copied(self, stage: Stage, key: str) -> dict[str, Any] | None:
-        """The stage's record, after copying its outputs from the first donor that has them; None if no donor does."""
+        """The stage's record, after copying its outputs from the first donor that has them; None if there is none."""
         for donor in self._donors:
             if (record := donor._valid_record(stage, key)) is not None:
                 with _storage_errors(self.folder):
@@ -172,14 +172,14 @@ class Run:
         return None
 
     def _partial(self, stage: Stage) -> Path:
-        """An empty folder for outputs that are being written."""
+        """An empty folder for outputs in progress."""
         partial = self.folder / "stages" / f"{stage.name}.partial"
         _remove(partial)
         partial.mkdir(parents=True)
         return partial
 
     def _publish(self, stage: Stage, partial: Path, record: dict[str, Any]) -> None:
-        """Moves finished outputs to their place, then writes the record that makes them count."""
+        """Moves finished outputs into place, then writes the record that makes them valid."""
         final = self.outputs(stage.name)
         self._record_path(stage).unlink(missing_ok=True)
         _remove(final)
@@ -214,7 +214,7 @@ class Run:
             "outputs": folder_digests(partial),
             "started": started,
             "seconds": time.monotonic() - clock,
-            # Sums in another order round differently: bytes of outputs may depend on it, what they mean does not.
+            # Sums in another order round differently: this may affect the bytes of outputs, but not their meaning.
             "threads": thread_count(),
         }
         self._publish(stage, partial, record)
@@ -228,7 +228,7 @@ class Run:
             with _storage_errors(self.folder):
                 lock.acquire()
         except Timeout as error:
-            msg = f"{self.folder}: another build is using this run directory; wait for it, or name another with --out"
+            msg = f"{self.folder}: another build is using this run directory; wait for it, or give another with --out"
             raise StorageError(msg) from error
         try:
             yield
@@ -237,7 +237,7 @@ class Run:
 
 
 def _claim(work: Path, key: str) -> None:
-    """Keeps the checkpoints of an interrupted run with this fingerprint and removes those of any other."""
+    """Keeps the checkpoints of an interrupted run with this fingerprint and removes all others."""
     marker = work / "fingerprint"
     if not marker.is_file() or marker.read_text(encoding="utf-8") != key:
         _remove(work)
@@ -253,7 +253,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Forces the files to the disk before the rename makes them count."""
+    """Flushes the files to disk before the rename makes them valid."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:
@@ -262,10 +262,10 @@ def _flush(folder: Path) -> None:
 
 @contextmanager
 def _storage_errors(folder: Path) -> Iterator[None]:
-    """Says what to do about a run's folder that cannot be written; every other error keeps its class and its words.
+    """Adds advice to errors about a run's folder that cannot be written; other errors are raised unchanged.
 
     Raises:
-        StorageError: The folder has no space left, or a file of it cannot be made, read or written.
+        StorageError: The folder has no space left, or a file in it cannot be created, read or written.
     """
     try:
         yield
@@ -276,17 +276,17 @@ def _storage_errors(folder: Path) -> Iterator[None]:
         if not (isinstance(cause, OSError) and _is_about(folder, cause)):
             raise
         if cause.errno in _FULL:
-            msg = f"{folder}: no space left; free some and run the same command again, finished work is kept"
+            msg = f"{folder}: no space left; free some and run the same command again (finished work is kept)"
         else:
-            msg = f"{cause.filename}: {cause.strerror or cause}; give --out a folder that can be written"
+            msg = f"{cause.filename}: {cause.strerror or cause}; give --out a writable folder"
         raise StorageError(msg) from error
 
 
 def _is_about(folder: Path, error: OSError) -> bool:
-    """Whether an operating system refuses a run's folder, and not a connection or a file elsewhere."""
+    """Whether the error is about a run's folder, not about a connection or a file elsewhere."""
     if not isinstance(error.filename, str | Path):
-        # A write that does not fit names no file.
+        # Errors about a full disk do not name a file.
         return error.errno in _FULL
     path, place = Path(os.path.abspath(error.filename)), Path(os.path.abspath(folder))  # noqa: PTH100  (no link is followed)
-    # Above the folder are those that had to be made for it.
+    # Its parent folders may have to be created, too.
     return error.errno in _REFUSED and (path.is_relative_to(place) or place.is_relative_to(path))

@@ -1,8 +1,8 @@
-"""The record: everything that a build or a check measured, in the one schema that bundles are written and read by.
+"""The record: everything that a build or a check measured, in the one schema for writing and reading bundles.
 
-`robustness` computes these classes, the stages of a build write them, a bundle carries them as `BuildRecord`
-(evidence/evidence.json), and reports, servers and checks read them. Importing this package loads pydantic and neither
-numpy nor torch.
+`robustness` creates instances of these classes, the stages of a build write them, a bundle contains them as a
+`BuildRecord` (evidence/evidence.json), and reports, servers and checks read them. Importing this package loads
+pydantic, but neither numpy nor torch.
 """
 
 from tscnc_deploy.record.build import BuildRecord, CallTime, Epoch, Gate, Latency, Layer, Size

@@ -1,4 +1,4 @@
-"""The record of a build: all of evidence/evidence.json."""
+"""The record of a build: the content of evidence/evidence.json."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_GATES = 1000
 
 
 class Gate(Part):
-    """One bound and what was measured.
+    """A limit and the measured value.
 
     Attributes:
-        name: Which figure of which engine, such as "onnx-cpu: robust accuracy, lower end".
-        value: The figure that is held against the limit; None if it is not finite.
-        limit: The bound.
-        passed: Whether the value keeps it; a value or limit of NaN never does.
-        inconclusive: Whether it failed only because the interval straddles the limit: more images would settle it.
+        name: The engine and what is measured, such as "onnx-cpu: robust accuracy, lower end".
+        value: The value that is compared with the limit; None if it is not finite.
+        limit: The limit.
+        passed: Whether the value is within the limit; a value or limit of NaN never passes.
+        inconclusive: Whether it failed only because the interval contains the limit: more images would settle it.
     """
 
     name: Text
@@ -39,16 +39,16 @@ class Gate(Part):
 
     @property
     def sign(self) -> str:
-        """Which side of the limit is the right one, as far as value and outcome tell."""
+        """The side of the limit that passes, as far as it follows from value and outcome."""
         if self.value is None or self.limit is None or self.value == self.limit:
             return ""
         return "≥" if (self.value > self.limit) == self.passed else "≤"
 
 
 class Layer(Part):
-    """Sparsity and conditioning of a layer's weight at the end; see `tscnc.LayerCondition`.
+    """Sparsity and conditioning of a layer's weight after the build; see `tscnc.LayerCondition`.
 
-    The multiply-adds are those of one image, counted in the exported file.
+    The MACs are per image, counted in the exported file.
     """
 
     name: Text
@@ -67,14 +67,14 @@ class Layer(Part):
 
     @property
     def label(self) -> str:
-        """The layer's name, without those of the parameter and of the part of the model that all layers are in."""
+        """The layer's name, without the parameter's name and without the prefix that all layers share."""
         return self.name.removesuffix(".weight").removeprefix("network.")
 
 
 class Epoch(Part):
-    """What was measured after an epoch; `clean` and `robust` are accuracies on validation images.
+    """Measurements after an epoch; `clean` and `robust` are accuracies on validation images.
 
-    `weight` is lambda, the weight of the constraint, where it sets itself.
+    `weight` is lambda, the weight of the constraint, if it is adaptive.
     """
 
     stage: Text
@@ -90,7 +90,7 @@ class Epoch(Part):
 
 
 class Size(Part):
-    """Length in bytes of the model in one format, and how many times smaller than the dense one that is."""
+    """Size of the model in one format, in bytes, and its compression ratio relative to the dense model."""
 
     name: Text
     bytes: Number = None
@@ -98,7 +98,7 @@ class Size(Part):
 
 
 class CallTime(Part):
-    """Milliseconds of the calls of one engine: half took at most the median."""
+    """Median and minimum latency of one engine, in milliseconds."""
 
     median_ms: Figure = None
     min_ms: Figure = None
@@ -106,7 +106,7 @@ class CallTime(Part):
 
 
 class Latency(Part):
-    """What `stages.latency` measured: engines by name, the first of them the dense network in onnxruntime."""
+    """Results of `stages.latency`: engines by name; the first is the dense network in onnxruntime."""
 
     threads: Number = None
     batch: Number = None
@@ -115,7 +115,7 @@ class Latency(Part):
     engines: dict[Text, CallTime] = Field({}, max_length=MAX_ENGINES + 1)
 
     def times_dense(self, name: str) -> float | None:
-        """How many times shorter an engine's median call is than the dense network's."""
+        """Speedup of an engine's median latency over the dense network's."""
         dense, own = next(iter(self.engines.values())).median_ms, self.engines[name].median_ms
         return dense / own if dense and own else None
 
@@ -123,23 +123,23 @@ class Latency(Part):
 class BuildRecord(Part):
     """Everything that a build measured.
 
-    What may be missing is None: not measured, or not a finite number.
+    Missing values are None: not measured, or not a finite number.
 
     Attributes:
-        schema_name: The schema that it was written in; the key "schema" in the file, see `record.migrate`.
-        name: Names the bundle.
-        recipe: The recipe as it was resolved, by section and key.
+        schema_name: The schema that it was written with; the key "schema" in the file, see `record.migrate`.
+        name: Name of the bundle.
+        recipe: The resolved recipe, by section and key.
         model: The pruned network.
-        threat: What the attacker may do.
-        evaluations: Every accuracy.
-        pruning: What the twin loses relative to the dense network.
-        gates: Every bound.
-        layers: Every prunable layer in the order of the network.
+        threat: The threat model.
+        evaluations: All accuracies.
+        pruning: The twin's loss relative to the dense network.
+        gates: All gates.
+        layers: All prunable layers in the order of the network.
         history: Every epoch of every stage, in order.
-        sizes: The size table.
+        sizes: Model size by format.
         environment: Versions and hardware.
-        seconds: How long each stage took.
-        latency: How long the engines took for one image on the machine that built them; None where none ran.
+        seconds: Duration of each stage.
+        latency: Latency of the engines for one image on the build machine; None if none ran.
         passed: Whether every gate was passed.
     """
 
@@ -161,7 +161,7 @@ class BuildRecord(Part):
 
     @property
     def median_kappa(self) -> float | None:
-        """Median condition number of the layers that have one."""
+        """Median condition number over the layers that have one."""
         kappas = [layer.kappa for layer in self.layers if layer.kappa is not None]
         return median(kappas) if kappas else None
 
@@ -170,7 +170,7 @@ class BuildRecord(Part):
         """Reads the parsed JSON of a record of any schema that `record.migrate` knows.
 
         Raises:
-            BundleError: It does not fit its schema; names the key.
+            BundleError: It does not match its schema; the message names the key.
         """
         try:
             return cls.model_validate(migrate(record))
@@ -182,10 +182,10 @@ class BuildRecord(Part):
             raise BundleError(msg) from None
 
     def to_json(self) -> dict[str, Any]:
-        """The whole record as JSON takes it, null for what is missing; `from_json` gives the same record back."""
+        """The whole record as JSON values, with null for missing values; `from_json` is the inverse."""
         return self.model_dump(mode="json", by_alias=True)
 
     def to_bytes(self) -> bytes:
-        """The record as a bundle holds it; the same record always gives the same bytes. NaN and infinity are null."""
+        """The record as stored in a bundle; equal records give equal bytes. NaN and infinity become null."""
         # Stages and attacks are in the order in which they were run.
         return strict_json.dumps(self.to_json(), sort_keys=False)

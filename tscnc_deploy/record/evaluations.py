@@ -1,6 +1,6 @@
-"""What the record says of the dense network, the twin and every engine under attack.
+"""The record's results for the dense network, the twin, and every engine under attack.
 
-As everywhere in the record, what may be missing is None, and lists and texts are bounded.
+As everywhere in the record, missing values are None, and lists and texts are bounded.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class MaskingWarning(Part):
     """A sign that robust accuracy is overstated, see `robustness.check_masking`.
 
     Attributes:
-        name: Which check found it: "random-logits", "zero-gradients", "gradient-free-stronger", "epsilon-doubled",
+        name: The check that found it: "random-logits", "zero-gradients", "gradient-free-stronger", "epsilon-doubled",
             "epsilon-whole" or "transfer-stronger".
-        figure: What was measured; None if it is not finite.
-        limit: The largest figure that would have been no sign.
-        message: What it means, with the figure.
+        figure: The measured value; None if it is not finite.
+        limit: The largest value that is not a sign.
+        message: What it means, with the value.
     """
 
     name: Text
@@ -33,19 +33,19 @@ class MaskingWarning(Part):
 
 
 class Evaluation(Part):
-    """How robust one model or engine is, see `robustness.evaluate`.
+    """Robustness of one model or engine, see `robustness.evaluate`.
 
     Attributes:
-        clean: On the images as they are.
-        robust: Under all attacks together: the worst case per image.
-        attacks: Under each attack.
-        settings: What determined each attack.
-        cascade: Whether attacks only saw the images that earlier ones had left robust.
+        clean: Accuracy on clean images.
+        robust: Accuracy under all attacks together: the worst case per image.
+        attacks: Accuracy under each attack.
+        settings: Settings of each attack.
+        cascade: Whether each attack ran only on images that were robust to the earlier ones.
         epsilon: Radius of the perturbations.
         norm: Their norm.
-        queries: Images that were classified, or differentiated, for each attack.
-        warnings: Signs that the attacks were misled; None where nobody looked for them.
-        measures: What was measured beside the attacks.
+        queries: Number of images that were classified or differentiated, for each attack.
+        warnings: Signs that the attacks were misled; None if there was no search for them.
+        measures: Measures beyond the threat model.
     """
 
     clean: Accuracy | None = None
@@ -61,21 +61,20 @@ class Evaluation(Part):
 
     @property
     def rows(self) -> dict[str, Accuracy]:
-        """Every accuracy by its name, from the clean images to the worst case."""
+        """All accuracies by name, from clean images to the worst case."""
         named = {"clean": self.clean, **self.attacks, "worst case": self.robust}
         return {name: accuracy for name, accuracy in named.items() if accuracy is not None}
 
 
 class Parity(Part):
-    """How far an engine's logits are from its twin's, see `robustness.compare_logits`.
+    """Difference between an engine's logits and its twin's, see `robustness.compare_logits`.
 
     Attributes:
         max_abs_diff: Largest difference of a logit, over clean and adversarial images; None if a logit is not finite.
         flips_clean: Indices of the clean images that the two classify differently.
         flips_adversarial: The same for the adversarial images.
-        tolerance: Largest difference that is allowed; None if any is.
-        smallest_tolerance: Smallest tolerance with two significant digits that would have passed; None if there is
-            none.
+        tolerance: Largest allowed difference; None allows any.
+        smallest_tolerance: Smallest tolerance with two significant digits that would pass; None if there is none.
         passed: Whether the largest difference is within the tolerance.
     """
 
@@ -88,15 +87,15 @@ class Parity(Part):
 
 
 class Comparison(Part):
-    """What one network loses relative to another, see `robustness.compare`.
+    """Paired comparison of two networks, see `robustness.compare`.
 
     Attributes:
-        lost: Images that only the first has right.
-        gained: Images that only the second has right.
-        total: All images.
-        difference: (lost - gained) / total; above 0 where the second is worse.
-        upper_bound: One-sided upper bound of the difference (Tango's score interval); what a gate looks at.
-        mcnemar_p: p-value of the exact McNemar test, to be read beside it.
+        lost: Number of images that only the first classifies correctly.
+        gained: Number of images that only the second classifies correctly.
+        total: Number of all images.
+        difference: (lost - gained) / total; above 0 if the second is worse.
+        upper_bound: One-sided upper bound of the difference (Tango's score interval); used by the gates.
+        mcnemar_p: p-value of the exact McNemar test.
     """
 
     lost: Images
@@ -108,13 +107,13 @@ class Comparison(Part):
 
 
 class EngineLayer(Part):
-    """A layer as the runtime computes it; see `engines.tensorrt.facts.LayerFacts`.
+    """How the runtime computes a layer; see `engines.tensorrt.facts.LayerFacts`.
 
     Attributes:
-        name: Of its weight.
-        precision: That it computes in.
+        name: Name of its weight.
+        precision: Precision of its arithmetic.
         fits_2_4: Whether sparse tensor cores can skip its zeros.
-        sparse_kernel: Whether they do; None where the runtime does not say.
+        sparse_kernel: Whether they do; None if the runtime does not report it.
     """
 
     name: Text
@@ -124,7 +123,7 @@ class EngineLayer(Part):
 
 
 class Completion(Part):
-    """What a layer lost to the 2:4 pattern; see `tscnc.LayerCompletion`."""
+    """The weights that a layer lost to the 2:4 pattern; see `tscnc.LayerCompletion`."""
 
     name: Text
     completed: bool = False
@@ -137,20 +136,20 @@ class Completion(Part):
 
 
 class EngineEvaluation(Evaluation):
-    """How robust an exported engine is, and how it compares with the twin.
+    """Robustness of an exported engine, and its comparison with the twin.
 
     Attributes:
         kind: What runs it, such as "onnxruntime".
         precision: Precision of its arithmetic, such as "fp32".
         provider: The device or execution provider that ran it.
-        unavailable: Why it was not measured, where it was not.
+        unavailable: Why it was not measured; None if it was.
         bytes: Size of its file.
-        flips: Labels that differ from the twin's, on clean and adversarial images together.
+        flips: Number of labels that differ from the twin's, on clean and adversarial images together.
         max_abs_diff: Largest difference of a logit.
         parity: The comparison of the logits.
         comparison: The paired comparison of the robust images.
-        layers: How the runtime computes every layer, where it says so.
-        completion: What every layer lost to the 2:4 pattern, where the target asks for it.
+        layers: How the runtime computes each layer, if it reports that.
+        completion: What each layer lost to the 2:4 pattern, if the target requires it.
     """
 
     kind: Text | None = None
@@ -167,7 +166,7 @@ class EngineEvaluation(Evaluation):
 
 
 class Evaluations(Part):
-    """The dense network before pruning, the twin after it, and every engine by the name of its target."""
+    """The dense network before pruning, the twin after it, and every engine by target name."""
 
     dense: Evaluation | None = None
     twin: Evaluation | None = None
@@ -175,7 +174,7 @@ class Evaluations(Part):
 
     @property
     def named(self) -> dict[str, Evaluation]:
-        """Those that were measured, in the order in which they came to be."""
+        """Those that were measured: dense network, twin, engines."""
         all_of_them = {"dense": self.dense, "twin": self.twin, **self.engines}
         return {name: evaluation for name, evaluation in all_of_them.items() if evaluation and evaluation.rows}
 
@@ -186,18 +185,18 @@ class Evaluations(Part):
 
     @property
     def weakest(self) -> tuple[str, EngineEvaluation, Accuracy] | None:
-        """The attacked engine of the lowest robust accuracy: its name, its evaluation and that accuracy."""
+        """The attacked engine with the lowest robust accuracy: its name, its evaluation and that accuracy."""
         attacked = [(name, found, found.robust) for name, found in self.engines.items() if found.robust is not None]
         return min(attacked, key=lambda engine: engine[2].accuracy, default=None)
 
     @property
     def measures(self) -> dict[str, Measures]:
-        """What was measured beside the attacks, of those of which something was."""
+        """Measures beyond the threat model, for the networks that have any."""
         found = {name: evaluation.measures for name, evaluation in self.named.items()}
         return {name: measures for name, measures in found.items() if measures and measures.present}
 
     @property
     def rows(self) -> list[str]:
-        """Names of all accuracies of all of them, the worst case last."""
+        """Names of all their accuracies, the worst case last."""
         names = dict.fromkeys(name for evaluation in self.named.values() for name in evaluation.rows)
         return sorted(names, key=lambda name: name == "worst case")

@@ -1,4 +1,4 @@
-"""What a bundle says of its network and of the attacker, in its manifest and in its record alike."""
+"""Facts about the network and the threat model, in both the manifest and the record of a bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from tscnc_deploy.names import Norm
 from tscnc_deploy.record.parts import Text
 
-# Names of classes; ImageNet-21k has 21,841.
+# Number of class names; ImageNet-21k has 21,841.
 MAX_CLASSES = 100_000
 
 Side = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -31,30 +31,30 @@ def _epsilon(value: object, others: ValidationInfo) -> object:
     return value
 
 
-# Of a model whose field `norm`, a Norm, stands before it.
+# For models with a field `norm`, a Norm, before it.
 Epsilon = Annotated[float, BeforeValidator(_epsilon)]
 
 
 class Entry(BaseModel):
-    """A part of the manifest: unknown keys, wrong types and values out of range are refused."""
+    """A part of the manifest: unknown keys, wrong types and out-of-range values are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelFacts(Entry):
-    """The network that every engine computes.
+    """The network that all engines compute.
 
     Attributes:
         arch: Name of the architecture, such as "resnet18".
-        parameters: Number of all its parameters.
-        prunable: Number of its conv and linear weights.
-        nonzero: How many of the prunable weights are not zero.
+        parameters: Number of parameters.
+        prunable: Number of conv and linear weights.
+        nonzero: Number of nonzero prunable weights.
         sparsity: Share of zeros among the prunable weights, in [0, 1].
-        multiply_adds: Of all prunable weights for one image; None where the file's shapes do not tell.
-        multiply_adds_left: Of those that are not zero.
-        multiply_add_sparsity: Share of the multiply-adds that zeros save, in [0, 1].
+        multiply_adds: MACs per image of all prunable weights; None if they do not follow from the file's shapes.
+        multiply_adds_left: MACs per image of the nonzero weights.
+        multiply_add_sparsity: Share of MACs that zeros save, in [0, 1].
         input_shape: (channels, height, width) of one image.
-        classes: Names of the classes in the order of the logits.
+        classes: Class names in the order of the logits.
     """
 
     arch: Text
@@ -70,7 +70,7 @@ class ModelFacts(Entry):
 
 
 class ThreatModel(Entry):
-    """What the attacker may do to an image in [0, 1]: move every pixel by at most epsilon, or all of it by that length.
+    """How far an attacker may move an image in [0, 1]: each pixel by at most epsilon, or the image by that L2 length.
 
     Attributes:
         norm: "Linf" or "L2".

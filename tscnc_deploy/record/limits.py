@@ -1,4 +1,4 @@
-"""How long a record may be, and whether that of a build will fit: asked before the build trains."""
+"""Size limits of a record, and the check before training that the record of a build will fit."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from tscnc_deploy.record.facts import MAX_CLASSES, ModelFacts, ThreatModel
 from tscnc_deploy.record.parts import MAX_TEXT
 from tscnc_deploy.text import quoted
 
-# Bounds on the time and the memory that an opened bundle can cost. An epoch of 54 layers takes about 3,500 bytes and 70
-# items, so there is room for some 3,600 of them.
+# Bounds on the time and memory that opening a bundle can take. An epoch of 54 layers takes about 3,500 bytes and 70
+# items, so about 3,600 epochs fit.
 MAX_RECORD_BYTES, MAX_RECORD_ITEMS = 16 << 20, 1 << 19
 MAX_MANIFEST_BYTES, MAX_MANIFEST_ITEMS = 8 << 20, 1 << 20
 
-# What evaluations, gates, sizes and the environment may take, and what an engine says of a layer.
+# Reserved for evaluations, gates, sizes and the environment, and for an engine's entry for a layer.
 _RESERVED_BYTES, _RESERVED_ITEMS = 2 << 20, 1 << 16
 _LAYER_BYTES, _LAYER_ITEMS = 1000, 20
-# The longest that a float is written.
+# The longest representation of a float.
 _LONGEST = -1.7976931348623157e308
 
 
 def check_classes(classes: Sequence[str]) -> None:
-    """Refuses classes that neither a record nor a manifest could name.
+    """Refuses classes that do not fit into a record or a manifest.
 
     Raises:
-        InputError: There are too many, or a name is too long; says what the bound is.
+        InputError: There are too many, or a name is too long; the message gives the limit.
     """
     if len(classes) > MAX_CLASSES:
-        msg = f"the data set has {len(classes)} classes; a bundle names at most {MAX_CLASSES}"
+        msg = f"the data set has {len(classes)} classes; a bundle can have at most {MAX_CLASSES}"
         raise InputError(msg)
     if long := [name for name in classes if len(name) > MAX_TEXT]:
         msg = (
-            f"the data set's class {quoted(long[0])} has a name of {len(long[0])} characters; a bundle takes at most "
-            f"{MAX_TEXT}: shorten it, which is that of its folder where classes are folders"
+            f"the data set's class {quoted(long[0])} has a name of {len(long[0])} characters; at most {MAX_TEXT} "
+            "are allowed: shorten it (for an image folder, rename the class's folder)"
         )
         raise InputError(msg)
-    # The other half is for the files and the engines.
+    # The other half is reserved for files and engines.
     if (length := len(strict_json.dumps(list(classes)))) > MAX_MANIFEST_BYTES // 2:
         msg = (
-            f"the names of the data set's {len(classes)} classes take {length} bytes; a manifest has room for "
-            f"{MAX_MANIFEST_BYTES // 2}: shorten them"
+            f"the names of the data set's {len(classes)} classes take {length} bytes; at most "
+            f"{MAX_MANIFEST_BYTES // 2} are allowed: shorten them"
         )
         raise InputError(msg)
 
@@ -60,33 +60,31 @@ def check_size(
     engines: int,
     attacks: int,
 ) -> None:
-    """Refuses a build whose record could not be read again.
+    """Refuses a build whose record would exceed the limits.
 
     Args:
-        name: Of the bundle.
-        recipe: As the record will hold it.
-        threat: What the attacker may do.
+        name: Name of the bundle.
+        recipe: The recipe as it will be in the record.
+        threat: The threat model.
         model: The network, with its classes.
         layers: Names of its prunable weights.
-        epochs: Of all stages together.
-        engines: Number of the targets.
-        attacks: The most that one model or engine faces.
+        epochs: Number of epochs of all stages together.
+        engines: Number of targets.
+        attacks: Maximum number of attacks on one model or engine.
 
     Raises:
-        InputError: There are too many layers, epochs, targets or attacks, or the record would be too long; says how
-            many epochs fit.
+        InputError: There are too many layers, epochs, targets or attacks, or the record would be too long; the
+            message says how many epochs fit.
     """
     if len(layers) > MAX_LAYERS:
-        msg = f"the network has {len(layers)} prunable layers; a bundle records at most {MAX_LAYERS}"
+        msg = f"the network has {len(layers)} prunable layers; at most {MAX_LAYERS} are allowed"
         raise InputError(msg)
     for what, count, bound in (("export.targets", engines, MAX_ENGINES), ("attacks", attacks, MAX_ATTACKS)):
         if count > bound:
-            msg = f"{what}: there are {count}; a bundle records at most {bound}"
+            msg = f"{what}: there are {count}; at most {bound} are allowed"
             raise InputError(msg)
     if long := [layer for layer in layers if len(layer) > MAX_TEXT]:
-        msg = (
-            f"the network's weight {quoted(long[0])} has a name of {len(long[0])} characters; a bundle takes {MAX_TEXT}"
-        )
+        msg = f"the weight {quoted(long[0])} has a name of {len(long[0])} characters; at most {MAX_TEXT} are allowed"
         raise InputError(msg)
     draft = BuildRecord(
         name=name,
@@ -106,13 +104,13 @@ def check_size(
     most = max(min(MAX_EPOCHS, *(left // cost for left, cost in zip(room, each, strict=True))), 0)
     if epochs > most:
         msg = (
-            f"train.epochs, prune.epochs and finetune.epochs come to {epochs}; the record of a bundle has room for "
-            f"{most} epochs of a network of {len(layers)} prunable layers: lower them"
+            f"train.epochs, prune.epochs and finetune.epochs add up to {epochs}; a bundle's record can hold at most "
+            f"{most} epochs of a network with {len(layers)} prunable layers: lower them"
         )
         raise InputError(msg)
 
 
 def _epoch(layers: Sequence[str]) -> Epoch:
-    """As long as one can be written."""
+    """An epoch entry of the largest possible size."""
     figures = dict.fromkeys(("loss", "clean", "robust", "sparsity", "lr", "weight", "seconds"), _LONGEST)
     return Epoch(stage="finetune", epoch=MAX_EPOCHS, kappa=dict.fromkeys(layers, _LONGEST), **figures)

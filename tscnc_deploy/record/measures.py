@@ -1,4 +1,4 @@
-"""The part of the record on what lies beyond the threat model: what `robustness.measure` gives."""
+"""The part of the record beyond the threat model: the results of `robustness.measure`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tscnc_deploy.record.parts import Accuracy, Figure, Number, Part, Settings, Text
 
-# Bounded because axes are drawn from it.
+# Bounded because plots use it for their axes.
 Radius = Annotated[float, Field(ge=0, le=1e6)]
 
 
@@ -37,11 +37,11 @@ class Corruptions(Part):
 
     @property
     def severities(self) -> list[int]:
-        """All severities, rising."""
+        """All severities in ascending order."""
         return sorted({found.severity for row in self.corruptions.values() for found in row})
 
     def at(self, severity: int, corruption: str | None = None) -> float | None:
-        """Accuracy at a severity under one corruption, or the mean over all."""
+        """Accuracy at a severity under one corruption, or the mean over all corruptions."""
         rows = self.corruptions.values() if corruption is None else [self.corruptions[corruption]]
         return _mean([found.accuracy for row in rows for found in row if found.severity == severity])
 
@@ -51,7 +51,7 @@ class Corruptions(Part):
 
     @property
     def widest(self) -> float:
-        """The furthest that the end of an interval is from its accuracy."""
+        """The largest distance of an interval's end from its accuracy."""
         found = [share for row in self.corruptions.values() for share in row]
         return max((max(share.high - share.accuracy, share.accuracy - share.low) for share in found), default=0.0)
 
@@ -72,19 +72,19 @@ class Curve(Part):
 
     @property
     def points(self) -> dict[float, Accuracy]:
-        """Every accuracy by its epsilon, rising, that on clean images at 0."""
+        """All accuracies by epsilon, ascending; clean accuracy is at 0."""
         clean = {0.0: self.clean} if self.clean else {}
         return clean | {point.epsilon: point for point in sorted(self.curve, key=lambda point: point.epsilon)}
 
 
 class Quantile(Part):
-    """The value that a share of the images does not exceed, with its 95% interval; None is infinite.
+    """A quantile over the images, with its 95% interval; None means infinite.
 
     Attributes:
         share: In (0, 1); 0.5 is the median.
-        value: The smallest of the values that at least this share of all does not exceed.
+        value: The smallest value that at least this share of images does not exceed.
         low: Lower end of the confidence interval.
-        high: Upper end; None where there are too few images for one.
+        high: Upper end; None if there are too few images for one.
     """
 
     share: Annotated[float, Field(ge=0, le=1)]
@@ -94,7 +94,7 @@ class Quantile(Part):
 
 
 class SmallestEpsilons(Part):
-    """Smallest adversarial epsilons, see `robustness.smallest_epsilons`; None is infinite."""
+    """Smallest adversarial epsilons, see `robustness.smallest_epsilons`; None means infinite."""
 
     norm: Text | None = None
     largest: Figure = None
@@ -142,7 +142,7 @@ class Smoothing(Part):
 
     @property
     def points(self) -> dict[float, Accuracy]:
-        """Every certified accuracy by its radius, rising."""
+        """All certified accuracies by radius, ascending."""
         return {point.radius: point for point in sorted(self.curve, key=lambda point: point.radius)}
 
 
@@ -150,7 +150,7 @@ Measure = Corruptions | Curve | SmallestEpsilons | Lipschitz | Smoothing
 
 
 class Measures(Part):
-    """What was measured of one model or engine beside the attacks, by the names of `names.MEASURES`."""
+    """Measures of one model or engine beyond the threat model, by the names in `names.MEASURES`."""
 
     corruptions: Corruptions | None = None
     curve: Curve | None = None
@@ -160,7 +160,7 @@ class Measures(Part):
 
     @property
     def present(self) -> bool:
-        """Whether there is one."""
+        """Whether it has any."""
         return any(getattr(self, name) is not None for name in type(self).model_fields)
 
 

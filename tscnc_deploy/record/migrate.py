@@ -1,9 +1,9 @@
-"""Records of earlier versions, read by this one: the only place that knows how they differed.
+"""Reads records of earlier versions: the only module that knows how they differed.
 
-What is guaranteed: a record of every schema in `SCHEMAS` is read, each figure with the bits that it was written with;
-what its schema had no place for is None, and `MISSING` says in words what that is. A record of a schema that is not
-listed, such as one of a later version, is refused. Keys that this version does not know are dropped, so a later version
-may add keys without a new schema; it needs one where a key changes its meaning, or goes.
+Guarantees: records of every schema in `SCHEMAS` can be read, with every figure bit-identical. Fields that an older
+schema did not have are None; `MISSING` describes them. Records of other schemas, such as later ones, are refused.
+Unknown keys are dropped, so a later version may add keys without a new schema; it needs a new schema only when the
+meaning of a key changes or a key is removed.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any, Final
 from tscnc_deploy.text import quoted
 
 SCHEMA: Final = "tscnc-record/1"
-# Before there were versions: the record had no key "schema".
+# Before the key "schema" was introduced.
 UNVERSIONED: Final = "tscnc-record/0"
 SCHEMAS = (UNVERSIONED, SCHEMA)
 
 # What records of an older schema cannot show.
 MISSING = {
-    UNVERSIONED: "it names no schema, and settings of attacks that are lists, such as several losses, have no place "
-    "in it; its corruptions are not the published ones, and their levels are not read",
+    UNVERSIONED: "it has no schema; attack settings that are lists, such as several losses, are missing; its "
+    "corruptions are not the published ones, and their levels are not read",
 }
 
 
 def migrate(document: Any) -> Any:
-    """A record as this version has it; "schema" keeps the name of the one that it was written in.
+    """Converts a record to this version's form; "schema" keeps the name of the schema that it was written with.
 
     Args:
-        document: Parsed JSON, which is left as it is. What is not a table is given back, for the validation to refuse.
+        document: Parsed JSON, not modified. Values that are not tables are returned unchanged; validation refuses them.
 
     Raises:
         ValueError: A schema that this version does not know.
@@ -39,7 +39,7 @@ def migrate(document: Any) -> Any:
     schema = document.get("schema", UNVERSIONED)
     if schema not in SCHEMAS:
         said = quoted(schema) if isinstance(schema, str) else "not a string"
-        msg = f"has a schema that this version does not know: it is {said}, known are {', '.join(SCHEMAS)}"
+        msg = f"has a schema that this version does not know: it is {said}; known schemas are {', '.join(SCHEMAS)}"
         raise ValueError(msg)
     return _from_unversioned(document) if schema == UNVERSIONED else document
 

@@ -1,4 +1,4 @@
-"""What every table of the record is made of. A record may come from anyone, so numbers, texts and lists are bounded."""
+"""Building blocks of the record. Records may be untrusted, so numbers, texts and lists are bounded."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# JSON has no infinity and no NaN: null stands for both.
+# JSON has no infinity or NaN; both are written as null.
 Figure = Annotated[float | None, BeforeValidator(_finite)]
 Number = Annotated[int | None, Field(ge=0)]
 Scalar = bool | int | Figure | Text | None
-# Of an attack or a measure: also a list, such as the losses of an attack that has several.
+# A setting of an attack or measure; may be a list, such as several losses.
 Setting = Scalar | Annotated[tuple[Scalar, ...], Field(max_length=100)]
 Settings = dict[Text, Setting]
 
-# More than that would be too much for the arithmetic of intervals.
+# Higher counts would be too slow for computing intervals.
 Images = Annotated[int, Field(ge=0, le=10**12)]
 
 
@@ -33,7 +33,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     def to_json(self) -> dict[str, Any]:
-        """What was given of it, as JSON takes it: keys that were never set are left out."""
+        """The fields that were set, as JSON values."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -56,5 +56,5 @@ class Accuracy(Part):
 
     @classmethod
     def counted(cls, correct: int, total: int, low: float, high: float, **more: Any) -> Self:
-        """From the counts and the ends of the interval; `more` are the fields of a subclass."""
+        """Creates it from the counts and the ends of the interval; `more` holds the fields of a subclass."""
         return cls(correct=correct, total=total, accuracy=correct / total, low=low, high=high, **more)

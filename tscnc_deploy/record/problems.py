@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a document from anyone, in one line."""
+"""Pydantic's errors about an untrusted document, on one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tscnc_deploy.text import escaped, quoted
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first of pydantic's findings on one line: the key, what is wrong, and the value when it is short."""
+    """The first of pydantic's errors on one line: the key, the problem, and the value if it is short."""
     problem = error.errors(include_url=False)[0]
     reason = problem["msg"].removeprefix("Value error, ")
     place, value = [str(part) for part in problem["loc"]], problem["input"]

@@ -11,14 +11,14 @@ from tscnc_deploy.record.build import BuildRecord
 
 
 def record_schema() -> dict[str, Any]:
-    """What every record fits that this version reads without changing it, as JSON Schema, draft 2020-12.
+    """JSON Schema (draft 2020-12) of every record that this version reads without conversion.
 
-    Keys that the schema does not name may be there. A record without the key "schema" was written in what
-    `record.migrate` calls tscnc-record/0; it fits too, but for the key that `migrate` renames.
+    Additional keys are allowed. A record without the key "schema" has the schema that `record.migrate` calls
+    tscnc-record/0; it matches too, except for the key that `migrate` renames.
     """
     return {"$schema": GenerateJsonSchema.schema_dialect, **BuildRecord.model_json_schema(by_alias=True)}
 
 
 def schema_text() -> str:
-    """The schema as it is shipped and printed; the same version always gives the same text."""
+    """The schema as shipped and printed; the same version always gives the same text."""
     return json.dumps(record_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -1,1 +1,1 @@
-"""The report: what a build measured, as an HTML page and as a model card."""
+"""The report of a build, as an HTML page and as a model card."""

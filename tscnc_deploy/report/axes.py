@@ -1,4 +1,4 @@
-"""What the report's figures have in common: width, colours, axes, legends."""
+"""Shared by the report's figures: width, colours, axes, legends."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from matplotlib.ticker import PercentFormatter
 
 WIDTH = 6.2
 
-# Okabe and Ito's palette, told apart by people with any colour vision, with markers that tell the same.
+# The Okabe-Ito palette, which is distinguishable with any colour vision, with a marker for each colour.
 GREY, BLUE, RED, GREEN, PURPLE, ORANGE = "#5f6b74", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 LOOKS = [(GREY, "o"), (BLUE, "s"), (RED, "D"), (GREEN, "^"), (PURPLE, "v"), (ORANGE, "P")]
 
 
 def new_drawing(height: float) -> tuple[Figure, Axes]:
-    """An empty figure of that height in inches, made inside `svg.style()`, and its axes."""
+    """An empty figure with a height in inches, created inside `svg.style()`, and its axes."""
     drawing = Figure(figsize=(WIDTH, height))
     return drawing, drawing.add_subplot()
 
@@ -28,12 +28,12 @@ def percent_axis(axes: Axes, which: str, *, start: float = 0.0, end: float = 1.0
 
 
 def short(name: str) -> str:
-    """A name that fits beside an axis; what tells layers apart stands at the end of their names."""
+    """A name shortened to fit beside an axis; the end of a layer's name is kept because it is distinctive."""
     return name if len(name) <= 32 else "…" + name[-31:]
 
 
 def legend(drawing: Figure, axes: Axes) -> None:
-    """A legend above the axes, where there is more than one thing to tell apart."""
+    """A legend above the axes, if there is more than one entry."""
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
         drawing.legend(handles, labels, loc="outside upper left", ncols=3, handlelength=1.6)

@@ -1,4 +1,4 @@
-"""The model card: README.md of a bundle, in the form that model hubs read."""
+"""The model card: README.md of a bundle, in the format of model hubs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 
-# What Markdown or HTML could take for markup inside a line.
+# Characters that could be Markdown or HTML markup within a line.
 _MARKUP = re.compile(r"([\\`*_\[\]|<>&~$])")
 
 
@@ -18,7 +18,7 @@ def render_card(data: BuildRecord) -> str:
     """The model card as Markdown with YAML front matter; equal data gives equal text.
 
     Raises:
-        UnavailableError: The installation lacks its templates.
+        UnavailableError: The templates are missing from the installation.
     """
     return fill(
         "model_card.md.j2",
@@ -35,12 +35,12 @@ def render_card(data: BuildRecord) -> str:
 
 
 def _of_recipe(data: BuildRecord, section: str, key: str, default: str | bool) -> Any:
-    """A setting of the build; the default where an older record does not have it."""
+    """A setting of the build; the default if an older record does not have it."""
     settings = data.recipe.get(section)
     found = settings.get(key, default) if isinstance(settings, dict) else default
     return found if isinstance(found, type(default)) else default
 
 
 def plain(text: str) -> str:
-    """Text on one line that Markdown shows as it is."""
+    """Escapes text so that Markdown shows it unchanged on one line."""
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""What determined each measure beyond the threat model, in words, once for all models that it was the same for."""
+"""The settings of each measure beyond the threat model, in words, once for all models with the same settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tscnc_deploy.report.wording import count, figure, setting
 
 
 def conditions(results: Mapping[str, Measure]) -> str:
-    """Of one measure by model: "twin, onnx-cpu: apgd-ce-20: loss cross-entropy · steps 20 · seed 0."."""
+    """The settings of one measure by model: "twin, onnx-cpu: apgd-ce-20: loss cross-entropy · steps 20 · seed 0."."""
     models: dict[str, list[str]] = {}
     for name, result in results.items():
         models.setdefault(_of(result), []).append(name)

@@ -1,4 +1,4 @@
-"""The figures of accuracies over a radius, each as an SVG element; "" where there is nothing to draw."""
+"""The figures of accuracies over a radius, each as an SVG element; "" if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tscnc_deploy.report import svg
 from tscnc_deploy.report.axes import LOOKS, legend, new_drawing, percent_axis, short
 from tscnc_deploy.report.wording import figure, percent
 
-# A curve that lies on another one lets it show through.
+# Overlapping curves are transparent.
 _LINES = ["-", "--", ":", "-."]
 
 
 def curve_plot(data: BuildRecord) -> str:
-    """Worst-case accuracy of every model over epsilon, with bands of the 95% intervals and the threat's epsilon."""
+    """Worst-case accuracy of each model over epsilon, with bands of 95% intervals and the threat's epsilon."""
     curves = {name: found.curve.points for name, found in data.evaluations.measures.items() if found.curve}
     norms = {found.curve.norm for found in data.evaluations.measures.values() if found.curve}
     label = f"ε ({norms.pop()})" if len(norms) == 1 else "ε"
@@ -24,7 +24,7 @@ def curve_plot(data: BuildRecord) -> str:
 
 
 def certified_plot(data: BuildRecord) -> str:
-    """Certified accuracy of every model, smoothed, over the L2 radius, with bands of the 95% intervals."""
+    """Certified accuracy of each smoothed model over the L2 radius, with bands of 95% intervals."""
     curves = {name: found.smoothing.points for name, found in data.evaluations.measures.items() if found.smoothing}
     return _plot(data, curves, "certified", "Certified accuracy over the radius", "radius (L2)", "certified accuracy")
 
@@ -41,7 +41,7 @@ def _plot(
     drawn = {model: points for model, points in curves.items() if points}
     if not drawn:
         return ""
-    # Each model looks as it does in the figure of all accuracies.
+    # Each model has the same style as in the figure of all accuracies.
     places = {model: place for place, model in enumerate(data.evaluations.named)}
     with svg.style():
         drawing, axes = new_drawing(3.4)

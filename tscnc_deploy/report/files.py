@@ -1,4 +1,4 @@
-"""Which names files may have that a report is written to."""
+"""Checks of the names of output files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tscnc_deploy.errors import InputError
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuses a path that ends in none of the suffixes, such as ".csv".
+    """Refuses a path without one of the suffixes, such as ".csv".
 
     Raises:
-        InputError: Names those that are possible.
+        InputError: The message lists the possible suffixes.
     """
     if path.suffix.lower() not in suffixes:
         msg = f"{path}: the name of this file must end in {' or '.join(suffixes)}"

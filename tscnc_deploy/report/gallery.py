@@ -1,4 +1,4 @@
-"""Adversarial examples to look at, as a picture, and to work with, as arrays."""
+"""Writes adversarial examples as a picture and as arrays."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from tscnc_deploy.robustness import Threat
 
-# In inches: the side of an image, what is between two, the line above a row, the head, and between two columns of rows.
+# In inches: side of an image, gap between images, text line above a row, header, and gap between columns of rows.
 SIDE, GAP, LINE, HEAD, BETWEEN = 1.25, 0.07, 0.3, 0.85, 0.4
 DPI = 128  # so that an image has 160 pixels a side, five for each of 32
-_NAME = 16  # characters of a class name that fit above an image
+_NAME = 16  # number of characters of a class name that fit above an image
 
 
 def write_gallery(
@@ -40,29 +40,29 @@ def write_gallery(
 ) -> None:
     """Draws examples in rows: the image, its adversarial example, and their difference, magnified.
 
-    Images that the attack changed come first, then the robust ones, then those that are misclassified as they are. In
-    the difference grey is no change; white and black are changes of epsilon for an Linf threat, and of the largest
-    change of the image for an L2 one. Pixels of small images stay squares.
+    Images misclassified only under attack come first, then robust ones, then those that are misclassified without an
+    attack. In the difference, grey is no change; white and black are changes of epsilon for an Linf threat, or of the
+    image's largest change for an L2 threat. Pixels of small images are drawn as squares.
 
     Args:
-        path: Ends in .png; appears only when it is complete.
-        images: float32 [N, C, H, W] in [0, 1]; 3 channels are RGB, the mean of any others is drawn in grey.
+        path: Ends in .png; written atomically.
+        images: float32 [N, C, H, W] in [0, 1]; 3 channels are RGB, otherwise the mean over channels is drawn in grey.
         adversarial: Like `images`.
         labels: int64 [N].
-        predictions: int64 [N], the classes given to the images.
-        adversarial_predictions: int64 [N], the classes given to the examples.
-        classes: Names of the classes in the order of the logits; a class without one is named by its number.
-        threat: The one of the attacks.
-        count: At most so many rows; at least 1.
+        predictions: int64 [N], the predicted classes of the images.
+        adversarial_predictions: int64 [N], the predicted classes of the examples.
+        classes: Names of the classes in the order of the logits; a class without a name is shown by its number.
+        threat: The threat model of the attacks.
+        count: Maximum number of rows, at least 1.
 
     Raises:
-        InputError: Another suffix, shapes that do not belong together, or no rows to draw.
+        InputError: Another suffix, mismatched shapes, or no rows to draw.
         StorageError: The file cannot be written.
     """
     check_suffix(path, (".png",))
     _check(images, adversarial, labels, predictions, adversarial_predictions)
     if count < 1:
-        msg = f"count = {count} is not a number of rows from 1 up"
+        msg = f"count = {count} is not a positive number of rows"
         raise InputError(msg)
     correct = predictions == labels
     misclassified = correct & (adversarial_predictions != labels)
@@ -102,12 +102,12 @@ def write_gallery(
 
 
 def magnified(moves: NDArray[np.float64], threat: Threat) -> NDArray[np.float64]:
-    """The change of one image as an image: 0.5 is none, 0 and 1 are the largest there may be.
+    """The change of one image as an image: 0.5 is no change, 0 and 1 are the largest possible changes.
 
     Args:
         moves: [C, H, W], the example minus the image.
-        threat: For Linf its epsilon is the largest change; for L2, of which a single pixel shows little, that of
-            this image is.
+        threat: For Linf the largest change is epsilon; for L2, where changes of single pixels are small, it is that of
+            this image.
     """
     largest = threat.epsilon if threat.norm == "Linf" else float(np.abs(moves).max())
     scaled = moves / (2 * largest) if largest else moves
@@ -132,18 +132,18 @@ def save_examples(
     `index`, int64 [N]; `engine` and `norm`, text; `epsilon`, float64.
 
     Args:
-        path: Ends in .npz; appears only when it is complete.
+        path: Ends in .npz; written atomically.
         images: float32 [N, C, H, W] in [0, 1].
         adversarial: Like `images`.
         labels: int64 [N].
-        predictions: int64 [N], the classes given to the images.
-        adversarial_predictions: int64 [N], the classes given to the examples.
-        threat: The one of the attacks.
-        engine: The name of what was attacked, such as "twin".
-        index: int64 [N], the place of each image in the data set or in the evidence; by default 0 to N - 1.
+        predictions: int64 [N], the predicted classes of the images.
+        adversarial_predictions: int64 [N], the predicted classes of the examples.
+        threat: The threat model of the attacks.
+        engine: Name of the attacked engine, or "twin".
+        index: int64 [N], index of each image in the data set or in the evidence; by default 0 to N - 1.
 
     Raises:
-        InputError: Another suffix, or shapes that do not belong together.
+        InputError: Another suffix, or mismatched shapes.
         StorageError: The file cannot be written.
     """
     check_suffix(path, (".npz",))

@@ -1,4 +1,4 @@
-"""The HTML report: one page that needs nothing from outside."""
+"""The HTML report: a self-contained page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tscnc_deploy.versions import own_version
 
 @dataclass(frozen=True)
 class AttackRow:
-    """An attack, the models it was run on with the same settings, and these."""
+    """An attack, its settings, and the models it was run on with these settings."""
 
     name: str
     models: tuple[str, ...]
@@ -24,13 +24,13 @@ class AttackRow:
 
 
 def render_report(data: BuildRecord) -> str:
-    """The report as one HTML page with its styles and figures inside; equal data gives equal text.
+    """The report as one HTML page with embedded styles and figures; equal data gives equal text.
 
-    Everything from the record is escaped, and the page forbids itself scripts and outside resources, so a report of a
-    bundle from anyone can be opened.
+    Everything from the record is escaped, and the page's policy forbids scripts and external resources, so reports of
+    untrusted bundles can be opened safely.
 
     Raises:
-        UnavailableError: The installation lacks its templates.
+        UnavailableError: The templates are missing from the installation.
     """
     figures = {
         "accuracy": plots.accuracy_plot(data),
@@ -55,7 +55,7 @@ def render_report(data: BuildRecord) -> str:
 
 
 def _by_measure(evaluations: Evaluations) -> dict[str, dict[str, Any]]:
-    """For each measure, what it gave for every model; empty where nothing was measured."""
+    """The results of each measure for all models; empty if nothing was measured."""
     everything = {
         measure: {name: found for name, of in evaluations.measures.items() if (found := getattr(of, measure))}
         for measure in Measures.model_fields

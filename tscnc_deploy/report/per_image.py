@@ -1,4 +1,4 @@
-"""The outcome of every image, as a table for other programs: CSV or Parquet."""
+"""The outcomes of all images, as a CSV or Parquet table for other programs."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def per_image_rows(
     classes: Sequence[str],
     index: Tensor | None = None,
 ) -> list[Row]:
-    """One row for every image under every engine; all rows have the same columns, in the same order.
+    """One row for each image and engine; all rows have the same columns, in the same order.
 
-    Columns: `index`, `engine`, `label`, `class`, `clean` (right as it is), one for each attack of any engine (right
-    under it; None where this engine did not face it; in a cascade, right under it and all before it), `robust` (right
-    under all of them), `prediction`, `adversarial_prediction` (of the worst example), and `distance` (of the worst
-    example from the image, in the norm of the threat; 0 where nothing was worse than the image itself).
+    Columns: `index`, `engine`, `label`, `class`, `clean` (correct without an attack), one for each attack of any engine
+    (correct under it, or in a cascade, under it and all earlier ones; None if the engine did not face it), `robust`
+    (correct under all attacks), `prediction`, `adversarial_prediction` (of the worst example), and `distance` (of the
+    worst example from the image, in the norm of the threat; 0 if no example was worse than the image itself).
 
     Args:
-        evaluations: By the name of the engine, or "twin"; all of the same images.
-        images: float32 [N, C, H, W] in [0, 1], those that were evaluated, in their order.
+        evaluations: Evaluations of the same images, by the name of the engine or "twin".
+        images: float32 [N, C, H, W] in [0, 1], the evaluated images, in order.
         labels: int64 [N].
-        predictions: By the same names, int64 [N], the classes given to the images as they are.
-        adversarial_predictions: Likewise, given to `Evaluation.adversarial`.
-        classes: Names of the classes in the order of the logits; a class without one is named by its number.
-        index: int64 [N], the place of each image in the data set or in the evidence; by default 0 to N - 1.
+        predictions: By the same names, int64 [N], the predicted classes of the images.
+        adversarial_predictions: Likewise, of `Evaluation.adversarial`.
+        classes: Names of the classes in the order of the logits; a class without a name is shown by its number.
+        index: int64 [N], index of each image in the data set or in the evidence; by default 0 to N - 1.
 
     Raises:
-        InputError: Labels, index, predictions or an evaluation are of another number of images.
+        InputError: Labels, index, predictions or an evaluation have another number of images.
     """
     total, places = len(images), list(range(len(images))) if index is None else index.tolist()
     if len(labels) != total or len(places) != total:
-        msg = f"{total} images have {len(labels)} labels and {len(places)} places"
+        msg = f"{total} images have {len(labels)} labels and {len(places)} indices"
         raise InputError(msg)
     names = {label: classes[label] if label < len(classes) else str(label) for label in labels.tolist()}
     attacks = dict.fromkeys(attack for evaluation in evaluations.values() for attack in evaluation.robust_by_attack)
@@ -80,7 +80,7 @@ def per_image_rows(
 
 
 def check_table(path: Path) -> None:
-    """Refuses a file that `write_per_image` could not write, before there is anything to write.
+    """Refuses a file that `write_per_image` could not write, before the evaluation.
 
     Raises:
         InputError: The name ends in neither .csv nor .parquet.
@@ -96,11 +96,11 @@ def check_table(path: Path) -> None:
 
 
 def write_per_image(path: Path, rows: Sequence[Row]) -> None:
-    """Writes rows as CSV (UTF-8, true and false, nothing where there is no value) or Parquet, by the file's suffix.
+    """Writes rows as CSV (UTF-8, true and false, empty for missing values) or Parquet, by the file's suffix.
 
     Args:
-        path: Ends in .csv or .parquet; appears only when it is complete.
-        rows: At least one; all of the same columns, such as `per_image_rows` gives.
+        path: Ends in .csv or .parquet; written atomically.
+        rows: At least one; all with the same columns, as returned by `per_image_rows`.
 
     Raises:
         InputError: Another suffix, or no rows.
@@ -109,7 +109,7 @@ def write_per_image(path: Path, rows: Sequence[Row]) -> None:
     """
     check_table(path)
     if not rows:
-        msg = f"{path}: there are no images to list"
+        msg = f"{path}: no images to list"
         raise InputError(msg)
     with open_atomic(path) as file:
         if path.suffix.lower() == ".csv":

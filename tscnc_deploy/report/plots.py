@@ -1,4 +1,4 @@
-"""The figures of the report, each as an SVG element; "" where there is nothing to draw."""
+"""The figures of the report, each as an SVG element; "" if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHADES = {"train": "#f4f6f7", "prune": "#e3ebf1", "finetune": "#f1f4ee"}
 
 
 def accuracy_plot(data: BuildRecord) -> str:
-    """Accuracy of every model on clean images, under each attack and in the worst case, with 95% intervals."""
+    """Accuracy of each model on clean images, under each attack and in the worst case, with 95% intervals."""
     named, rows = data.evaluations.named, data.evaluations.rows
     if not rows:
         return ""
@@ -54,7 +54,7 @@ def accuracy_plot(data: BuildRecord) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        # Dots need no zero to be compared; a tenth of air keeps the lowest whisker off the edge.
+        # Dots, unlike bars, do not need an axis from zero; a margin of a tenth keeps the lowest whisker off the edge.
         lowest = min(share.low for evaluation in named.values() for share in evaluation.rows.values())
         percent_axis(axes, "x", start=max(floor(10 * lowest - 0.5) / 10, 0))
         axes.set_xlabel("accuracy, with its 95% interval")
@@ -68,7 +68,7 @@ def accuracy_plot(data: BuildRecord) -> str:
 
 
 def sparsity_plot(layers: Sequence[Layer]) -> str:
-    """Share of zeros in every layer, in the order of the network."""
+    """Share of zeros in each layer, in the order of the network."""
     shown = [(short(layer.label), layer.sparsity) for layer in layers if layer.sparsity is not None]
     if not shown:
         return ""
@@ -88,7 +88,7 @@ def sparsity_plot(layers: Sequence[Layer]) -> str:
 
 
 def kappa_plot(history: Sequence[Epoch]) -> str:
-    """Condition number of every layer after every epoch, and their median, on a logarithmic axis."""
+    """Condition number of each layer after each epoch, and their median, on a logarithmic axis."""
     names = dict.fromkeys(name for epoch in history for name in epoch.kappa)
     known = [[value for value in epoch.kappa.values() if value is not None and value > 0] for epoch in history]
     if not any(known):
@@ -117,7 +117,7 @@ def kappa_plot(history: Sequence[Epoch]) -> str:
 
 
 def training_plot(history: Sequence[Epoch]) -> str:
-    """Clean and robust accuracy on validation images, and the sparsity, after every epoch."""
+    """Clean and robust accuracy on validation images, and the sparsity, after each epoch."""
     curves = {
         "clean accuracy": ([epoch.clean for epoch in history], BLUE, "-"),
         "robust accuracy": ([epoch.robust for epoch in history], RED, "-"),
@@ -139,7 +139,7 @@ def training_plot(history: Sequence[Epoch]) -> str:
 
 
 def _epochs(axes: Axes, history: Sequence[Epoch]) -> None:
-    """The epochs of all stages in a row, each stage on its own ground and named above it."""
+    """The epochs of all stages in sequence, each stage with its own background and its name above."""
     axes.set_xlim(0.5, len(history) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to an SVG element that can stand inside an HTML page."""
+"""Converts a matplotlib figure to an SVG element that can be embedded in an HTML page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from html import escape
 import matplotlib.style
 from matplotlib.figure import Figure
 
-# Text stays text: it can be searched, read aloud and takes the page's font. The salt makes ids repeatable.
+# Text stays text, so that it is searchable, accessible and uses the page's font. The salt makes ids repeatable.
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tscnc-deploy",
@@ -36,7 +36,7 @@ _WITHOUT = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
 def style() -> AbstractContextManager[None]:
-    """The look of all figures, whatever the user's matplotlibrc says; drawing and `render` belong inside it."""
+    """The style of all figures, independent of the user's matplotlibrc; draw and call `render` inside it."""
     return matplotlib.style.context(["default", _STYLE])
 
 
@@ -44,10 +44,10 @@ def render(figure: Figure, name: str, title: str, description: str) -> str:
     """The figure as one <svg> element; equal figures give equal text.
 
     Args:
-        figure: Drawn with matplotlib's object interface, so no global state is left behind.
-        name: Unique on the page; begins every id in the element, which else would clash with other figures'.
-        title: What is shown, for those who do not see it.
-        description: What there is to see, for the same.
+        figure: A figure created with matplotlib's object interface, without global state.
+        name: Unique name on the page; prefix of all ids in the element, which avoids clashes with other figures.
+        title: Title for screen readers.
+        description: Description for screen readers.
     """
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=_WITHOUT)

@@ -1,4 +1,4 @@
-"""The filters with which templates put figures into words."""
+"""The filters by which templates format figures."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tscnc_deploy.report.axes import LOOKS, WIDTH
 
 
 def timing_plot(rows: Sequence[Mapping[str, Any]], form: str) -> bytes:
-    """Median latency per image over batch size, whiskers up to the 95th percentile, a line per engine and network.
+    """Median latency per image over batch size, with whiskers up to the 95th percentile, per engine and network.
 
     Args:
         rows: The results of a bench: "engine", "network" ("pruned" or "dense"), "batch", "p50_ms", "p95_ms".
@@ -34,7 +34,7 @@ def timing_plot(rows: Sequence[Mapping[str, Any]], form: str) -> bytes:
                 median, upper = ([row[key] / row["batch"] for row in mine] for key in ("p50_ms", "p95_ms"))
                 whiskers = [[0.0] * len(mine), [high - low for low, high in zip(median, upper, strict=True)]]
                 axes.errorbar(
-                    # Apart, so that whiskers of engines of one speed can be told from each other.
+                    # Shifted, so that whiskers of equally fast engines are distinguishable.
                     [batch * 1.05 ** (2 * place + (network == "dense")) for batch in batches],
                     median,
                     yerr=whiskers,

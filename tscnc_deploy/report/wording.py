@@ -1,4 +1,4 @@
-"""Figures and findings in words; the filters of the templates."""
+"""Figures and results in words; the filters of the templates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ABSENT = "–"
 
 
 class Counted(Protocol):
-    """An accuracy: the report's own, or the one that `robustness` measured."""
+    """An accuracy, from the record or from `robustness`."""
 
     @property
     def correct(self) -> int: ...
@@ -33,11 +33,11 @@ def interval(accuracy: Accuracy) -> str:
 
 
 def precision_note(value: Counted) -> str:
-    """ "interval of ±3.9 points; 3.9 times the images would halve it: 1,400"; the multiple is of those measured."""
+    """ "interval of ±3.9 points; 3.9 times the images would halve it: 1,400"; the factor is relative to `total`."""
     from tscnc_deploy.robustness.statistics import intervals
 
     note = f"interval of ±{50 * (value.high - value.low):.1f} points"
-    if value.correct > value.total:  # A record from anyone may say so; then nothing follows from it.
+    if value.correct > value.total:  # Possible in untrusted records; then there is no estimate.
         return note
     needed = intervals.images_to_halve(intervals.accuracy(value.correct, value.total))
     return f"{note}; {needed / value.total:.1f} times the images would halve it: {needed:,}"
@@ -49,12 +49,12 @@ def ends(value: Accuracy | Mean) -> str:
 
 
 def quantile(found: Quantile, beyond: float | None = None) -> str:
-    """ "0.0521", or "> 0.4" where the value is infinite, that is beyond what was searched."""
+    """ "0.0521", or "> 0.4" if the value is infinite, that is, beyond the search range."""
     return f"> {figure(beyond)}" if found.value is None and beyond is not None else figure(found.value)
 
 
 def bounds(found: Quantile) -> str:
-    """ "0.049 to 0.057", the interval of a quantile; "from 0.049" where it has no upper end."""
+    """ "0.049 to 0.057", the interval of a quantile; "from 0.049" if it has no upper end."""
     if found.low is None:
         return ABSENT
     return f"from {figure(found.low)}" if found.high is None else f"{figure(found.low)} to {figure(found.high)}"
@@ -66,7 +66,7 @@ def accuracy(value: Accuracy | None) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Four significant digits, without an exponent where a reader needs none: 0.8981, 12.35, 1.2e-07."""
+    """Four significant digits, without an exponent where possible: 0.8981, 12.35, 1.2e-07."""
     if value is None:
         return ABSENT
     return f"{value:,.0f}" if abs(value) >= 10_000 and abs(value) < 1e15 else f"{value:.4g}"
@@ -78,7 +78,7 @@ def count(value: int | None) -> str:
 
 
 def size(length: int | None) -> str:
-    """A length in bytes, in decimal units: 44700000 -> "44.7 MB"."""
+    """A size in bytes, in decimal units: 44700000 -> "44.7 MB"."""
     if length is None:
         return ABSENT
     value, units = float(length), ["bytes", "kB", "MB", "GB"]
@@ -99,7 +99,7 @@ def duration(seconds: float | None) -> str:
 
 
 def setting(value: object) -> str:
-    """A value of a recipe or of an attack's settings, as TOML would write it."""
+    """A value of a recipe or of an attack's settings, formatted as in TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -110,14 +110,14 @@ def setting(value: object) -> str:
 
 
 def perturbation(threat: ThreatModel) -> str:
-    """What the attacker may do: "Every pixel may move by at most 0.1 (Linf)"."""
+    """The threat model: "Every pixel may change by at most 0.1 (Linf)"."""
     if threat.norm == "Linf":
-        return f"Every pixel may move by at most {figure(threat.epsilon)} (Linf)"
-    return f"The whole image may move by a length of at most {figure(threat.epsilon)} ({threat.norm})"
+        return f"Every pixel may change by at most {figure(threat.epsilon)} (Linf)"
+    return f"The image may change by an {threat.norm} distance of at most {figure(threat.epsilon)}"
 
 
 def verdict(data: BuildRecord) -> str:
-    """The whole report in a sentence, and one each about engines not measured, gates that failed, and warnings."""
+    """A summary of the report in one sentence, plus one each for unmeasured engines, failed gates, and warnings."""
     weakest, unmeasured = data.evaluations.weakest, data.evaluations.unavailable
     engines = len(data.evaluations.engines) - len(unmeasured)
     failed = [gate.name for gate in data.gates if not gate.passed]

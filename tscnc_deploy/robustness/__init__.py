@@ -1,7 +1,7 @@
 """Robustness evaluation as a library: attacks on models and engines, worst case per image, intervals and gates.
 
 Anything that maps images to logits can be evaluated, with a gradient (`ModelVictim`), with another model's
-(`EngineVictim`) or without (`BlackBoxVictim`). Nothing here knows of recipes, runs or the command line.
+(`EngineVictim`) or without one (`BlackBoxVictim`). Nothing here depends on recipes, runs or the command line.
 """
 
 from tscnc_deploy.names import ENSEMBLES, MEASURES

@@ -1,4 +1,4 @@
-"""What a classifier may answer: logits, a row per image, always of as many classes."""
+"""Checks the outputs of a classifier: logits, one row per image, always with the same number of classes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from tscnc_deploy.errors import InputError
 
 
 def as_logits(answer: object, rows: int, classes: int | None = None) -> Tensor:
-    """The answer as float32 logits [N, K].
+    """Converts the output to float32 logits [N, K].
 
     Args:
-        answer: Whatever a model or a function gave back.
-        rows: N, the number of images it was given.
-        classes: K, where it is known already.
+        answer: Output of a model or a function.
+        rows: N, the number of input images.
+        classes: K, if it is already known.
 
     Raises:
-        InputError: It is no tensor, or one of another shape.
+        InputError: It is not a tensor, or has another shape.
     """
     if not isinstance(answer, Tensor):
         msg = f"logits must be a tensor [{rows}, {classes or 'K'}], not {type(answer).__name__}"

@@ -1,4 +1,4 @@
-"""One evaluation from attacks to gates: what builds, `verify` and `check` say of a classifier is measured here."""
+"""One evaluation from attacks to gates; used by builds, `verify` and `check`."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from tscnc_deploy.seeds import derive_generator
 
 Share = Literal["clean", "robust"]
 
-# Signs of masking show on few images, and the search for them costs about as much as a strong attack.
+# A few images are enough to see signs of masking, and the search costs about as much as a strong attack.
 MASKING_IMAGES = 128
-# However little of a budget is left: a slow model must not get out of the search.
+# Used even if little of the budget is left, so that slow models cannot avoid the search.
 _LEAST_MASKING_IMAGES = 16
 _LEAST_STRONGER_IMAGES = 32
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A classifier that a case is compared with, image by image.
+    """A classifier to compare a case with, image by image.
 
     Attributes:
         robust: bool [N], whether it was robust on each image under its own attacks.
-        victim: Faces the case's adversarial examples too; None compares both under their own attacks.
-        adversarial: float32 [N, C, H, W], its examples, which the case's victim faces too; None where the case's
-            attacks replay them already.
+        victim: Also attacked with the case's adversarial examples; None compares both under their own attacks.
+        adversarial: float32 [N, C, H, W], its examples, with which the case's victim is also attacked; None if the
+            case's attacks already replay them.
     """
 
     robust: Tensor
@@ -58,24 +58,24 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class EvalCase:
-    """What is evaluated, what attacks it, and the bounds that it must keep.
+    """A victim to evaluate, the attacks, and the gates that it must pass.
 
     Attributes:
         victim: What is attacked.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
         threat: How far images may be moved.
-        attacks: At least one, of different names.
-        gates: Least clean and robust accuracy, in [0, 1).
-        cascade: Attack only what earlier attacks left robust.
-        seed: Of everything random.
+        attacks: At least one, with different names.
+        gates: Minimum clean and robust accuracy, in [0, 1).
+        cascade: Whether each attack runs only on images that are robust to the earlier ones.
+        seed: Seed of all random numbers.
         batch_size: Images per forward pass.
-        masking: Whether to look for signs of gradient masking, on at most `MASKING_IMAGES` images.
+        masking: Whether to check for signs of gradient masking, on at most `MASKING_IMAGES` images.
         stronger: Whether signs of masking lead to a stronger attack, which then counts like the others.
-        surrogate: Another model with gradients, whose adversarial examples are a further sign.
-        measures: Names of what is measured besides, see `MEASURES`.
-        tolerance: Largest difference allowed between a logit of an engine and of its twin; None does not compare them.
-        reference: What the victim is compared with.
+        surrogate: Another model with gradients, whose adversarial examples are also tried in that check.
+        measures: Names of additional measures, see `MEASURES`.
+        tolerance: Largest allowed difference between a logit of an engine and of its twin; None does not compare them.
+        reference: A classifier to compare the victim with.
     """
 
     victim: Victim
@@ -95,20 +95,20 @@ class EvalCase:
     reference: Reference | None = None
 
     def select(self, rows: Tensor) -> EvalCase:
-        """The same with some of its images, an int64 index; what attacks and reference hold stays that of all."""
+        """The case with some of its images, given an int64 index; tensors of attacks and reference are not reduced."""
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
 
 @dataclass(frozen=True)
 class GateDecision:
-    """What a sequential test said of one gate.
+    """The decision of a sequential test on one gate.
 
     Attributes:
-        limit: The share to be reached.
-        decision: "undecided" if even all images did not settle it.
-        images: After how many images it was made.
-        low: Lower end of the interval that allows for the looks.
-        high: Its upper end.
+        limit: The required share.
+        decision: "undecided" if all images were not enough.
+        images: Number of images after which it was made.
+        low: Lower end of the interval, which accounts for the repeated looks.
+        high: Upper end.
     """
 
     limit: float
@@ -123,7 +123,7 @@ class Stop(Protocol):
 
     @property
     def decisions(self) -> Mapping[Share, GateDecision]:
-        """What sequential tests said, by gate; empty without such tests."""
+        """The decisions of sequential tests, by gate; empty without such tests."""
         ...
 
     @property
@@ -133,7 +133,7 @@ class Stop(Protocol):
 
     @property
     def confidence(self) -> float:
-        """Of the intervals of everything, so that they hold wherever the evaluation ends."""
+        """Confidence of all intervals, chosen so that they hold wherever the evaluation ends."""
         ...
 
     def __call__(self, known: Evaluation) -> bool:
@@ -141,25 +141,25 @@ class Stop(Protocol):
         ...
 
     def affords(self, known: Evaluation, queries: int) -> int | None:
-        """For how many images the rest of the budget allows so many queries each; None is no bound."""
+        """Number of images for which the rest of the budget allows `queries` queries each; None means no limit."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class CaseResult:
-    """What was measured of a case; tensors are on the CPU.
+    """The results of a case; tensors are on the CPU.
 
     Attributes:
-        case: With the images that were evaluated, in the order of `evaluation`.
-        evaluation: Under the attacks.
-        gates: Each bound, what was measured, and "images_to_settle" where that is inconclusive.
-        warnings: Signs of gradient masking; None if there was no search, as for a victim without gradients.
+        case: The case with the images that were evaluated, in the order of `evaluation`.
+        evaluation: The evaluation under the attacks.
+        gates: Each limit, the measured value, and "images_to_settle" if the result is inconclusive.
+        warnings: Signs of gradient masking; None if there was no check, as for a victim without gradients.
         stronger: Names of the attacks that ran because of them.
-        measures: What else was measured, by name.
-        predictions: int64 [N], the class given to each image as it is.
-        adversarial_predictions: int64 [N], to each adversarial example.
-        parity: How far the engine's logits are from its twin's, on images and adversarial examples.
-        comparison: What the victim loses against the reference.
+        measures: Additional measures, by name.
+        predictions: int64 [N], the predicted class of each clean image.
+        adversarial_predictions: int64 [N], the predicted class of each adversarial example.
+        parity: Difference between the engine's and its twin's logits, on images and adversarial examples.
+        comparison: The paired comparison with the reference.
         stopped: Why the evaluation ended before the last image, and after how many; None if it did not.
     """
 
@@ -191,23 +191,23 @@ def evaluate_case(
     stop: Stop | None = None,
     progress: ShardProgress | None = None,
 ) -> CaseResult:
-    """Attacks, looks for signs of masking, measures, compares, and holds the figures against the gates.
+    """Attacks, checks for signs of masking, measures, compares, and checks the gates.
 
     Args:
-        case: What is evaluated.
-        shard_size: See `evaluate_in_shards`, as for the next four.
+        case: The case to evaluate.
+        shard_size: See `evaluate_in_shards`, also for the next four.
         store: Folder for finished shards.
-        identity: Names the victim in the store.
-        workers: Who evaluates; by default this process. What is not an attack, the leading process does alone: in the
-            others `warnings` is None and `measures` is empty.
-        stop: Ends the evaluation early. The images must then be in an order that leaves every beginning representative.
+        identity: Identifies the victim in the store.
+        workers: The workers that evaluate; by default this process. Only the leading process does what is not an
+            attack: in the others `warnings` is None and `measures` is empty.
+        stop: Ends the evaluation early. The images must then be in an order in which every prefix is representative.
         progress: See `ShardProgress`.
 
     Raises:
-        InputError: Something that would give a wrong number, see `evaluate`; a tolerance without a twin.
+        InputError: The input would give a wrong result, see `evaluate`, or there is a tolerance without a twin.
     """
     if case.tolerance is not None and not isinstance(case.victim, EngineVictim):
-        msg = f"a tolerance of {case.tolerance:g} is for an engine beside its twin, not {type(case.victim).__name__}"
+        msg = f"a tolerance of {case.tolerance:g} needs an engine with its twin, not {type(case.victim).__name__}"
         raise InputError(msg)
     workers = workers or InProcess()
     confidence = stop.confidence if stop else 0.95
@@ -289,7 +289,7 @@ def _signs_of_masking(
 
 
 def _affordable(evaluation: Evaluation, stop: Stop | None) -> int:
-    """How many of the images, from the first on, can face a stronger attack; only robust ones cost something."""
+    """Number of images, from the first on, that the budget allows to attack further; only robust ones cost queries."""
     total = evaluation.clean.total
     images = stop.affords(evaluation, STRONGER_QUERIES) if stop else None
     if images is None:
@@ -298,7 +298,7 @@ def _affordable(evaluation: Evaluation, stop: Stop | None) -> int:
 
 
 def _gates(case: EvalCase, evaluation: Evaluation, decisions: Mapping[Share, GateDecision]) -> list[dict[str, Any]]:
-    """Each bound and what was measured; an inconclusive one says how many images would settle it."""
+    """Each limit and the measured value; if inconclusive, also the number of images that would settle it."""
     gates = []
     for what, limit in case.gates.items():
         share, decision = getattr(evaluation, what), decisions.get(what)
@@ -337,7 +337,7 @@ def _parity(case: EvalCase, evaluation: Evaluation, logits: Sequence[Tensor]) ->
 
 
 def _comparison(case: EvalCase, evaluation: Evaluation) -> Comparison | None:
-    """Paired, image by image; a budget may have ended one of the two evaluations earlier."""
+    """A paired comparison, image by image; one of the evaluations may have been ended earlier by a budget."""
     if (reference := case.reference) is None:
         return None
     count = min(len(case.labels), len(reference.robust))

@@ -1,4 +1,4 @@
-"""What may be evaluated: refuses what would give a wrong number."""
+"""Checks of inputs: refuses what would give a wrong result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.victims import EngineVictim, Victim
 
-# How far from 1 probabilities may sum that were computed in half precision.
+# Tolerance for sums of probabilities that were computed in half precision.
 _ROUNDING = 0.01
 
 
@@ -20,7 +20,7 @@ def check_images(images: Tensor, labels: Tensor) -> None:
     """Refuses anything but float32 [N, C, H, W] in [0, 1] with labels int64 [N], N at least 1.
 
     Raises:
-        InputError: Names what is wrong and, for values, where.
+        InputError: The message says what is wrong and, for values, where.
     """
     check_pixels(images)
     if labels.dtype != torch.int64 or labels.ndim != 1:
@@ -35,7 +35,7 @@ def check_pixels(images: Tensor) -> None:
     """Refuses anything but float32 [N, C, H, W] in [0, 1], N at least 1.
 
     Raises:
-        InputError: Names what is wrong and, for values, where.
+        InputError: The message says what is wrong and, for values, where.
     """
     if images.dtype != torch.float32 or images.ndim != 4:
         hint = "; divide uint8 pixels by 255" if images.dtype == torch.uint8 else ""
@@ -53,13 +53,13 @@ def check_pixels(images: Tensor) -> None:
 
 
 def check_attacks(attacks: Sequence[Attack], victim: Victim) -> None:
-    """Refuses no attacks, two of one name, and gradient attacks on a victim without gradients.
+    """Refuses an empty list of attacks, duplicate names, and gradient attacks on a victim without gradients.
 
     Raises:
-        InputError: Names the attack.
+        InputError: The message names the attack.
     """
     if not attacks:
-        msg = "no attacks were given; robust accuracy without an attack would be clean accuracy"
+        msg = "no attacks given; robust accuracy without an attack would be clean accuracy"
         raise InputError(msg)
     names = [attack.name for attack in attacks]
     for attack in attacks:
@@ -67,7 +67,7 @@ def check_attacks(attacks: Sequence[Attack], victim: Victim) -> None:
             msg = f"attack {attack.name!r} is given {names.count(attack.name)} times; give it once"
             raise InputError(msg)
         if attack.needs_gradient and not victim.has_gradient:
-            msg = f"attack {attack.name!r} needs gradients, which an engine alone does not give; use square or replay"
+            msg = f"attack {attack.name!r} needs gradients, but an engine without a twin has none; use square or replay"
             raise InputError(msg)
 
 
@@ -75,7 +75,7 @@ def check_finite(logits: Tensor) -> None:
     """Refuses NaN and infinity.
 
     Raises:
-        InputError: Names the row.
+        InputError: The message names the row.
     """
     bad = ~logits.isfinite().all(1)
     if bad.any():
@@ -90,11 +90,11 @@ def check_values(logits: Tensor) -> None:
         logits: float32 [N, K] on the clean images.
 
     Raises:
-        InputError: Says which of them.
+        InputError: The message says which of these was found.
     """
     classes = logits.shape[1]
     if classes < 2:
-        msg = f"logits of {classes} class cannot be attacked; two classes are the least"
+        msg = f"logits of {classes} class cannot be attacked; at least two classes are needed"
         raise InputError(msg)
     check_finite(logits)
     if (logits >= 0).all() and ((logits.sum(1) - 1).abs() < _ROUNDING).all():
@@ -103,7 +103,7 @@ def check_values(logits: Tensor) -> None:
 
 
 def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Refuses what cannot be logits of the labels' classes.
+    """Refuses logits that do not match the labels.
 
     Args:
         logits: float32 [N, K] on the clean images.
@@ -125,11 +125,11 @@ def check_logits(logits: Tensor, labels: Tensor) -> None:
 
 
 def check_twin(victim: Victim, images: Tensor) -> None:
-    """Refuses an engine beside a twin whose answers are not logits: its gradients would lead astray, or nowhere.
+    """Refuses an engine with a twin whose outputs are not logits, because its gradients would be misleading.
 
     Args:
         victim: Anything; only an `EngineVictim` has a twin.
-        images: float32 [N, C, H, W] in [0, 1], a few of them, on any device.
+        images: float32 [N, C, H, W] in [0, 1], a few images on any device.
 
     Raises:
         InputError: See `check_values`.

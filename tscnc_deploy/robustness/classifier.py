@@ -1,4 +1,4 @@
-"""Anything that maps images to logits, for evaluations that need no gradient."""
+"""Anything that maps images to logits, for evaluations without gradients."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def classify(classifier: Classifier, images: Tensor, classes: int | None = None)
     """Logits of one batch, float32 [N, K] on the CPU.
 
     Args:
-        classifier: Is asked without a gradient.
+        classifier: The classifier; called without gradients.
         images: float32 [N, C, H, W] on the classifier's device.
-        classes: K, where an earlier batch has told it.
+        classes: K, if known from an earlier batch.
 
     Raises:
-        InputError: A model in train mode, no matrix of one row per image, another number of classes, or values that
-            are not finite.
+        InputError: The model is in train mode, or its output is not a matrix with one row per image, has another number
+            of classes, or has non-finite values.
     """
     if isinstance(classifier, nn.Module):
         classifier = ModelVictim(classifier).logits
@@ -38,14 +38,14 @@ def classify(classifier: Classifier, images: Tensor, classes: int | None = None)
 
 
 def classify_clean(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-    """Logits of the images as they are, float32 [N, K] on the CPU, once images, labels and logits are checked.
+    """Checks images, labels and logits; returns the logits of the images, float32 [N, K] on the CPU.
 
     Raises:
-        InputError: What would give a wrong number; see `checks.check_images` and `checks.check_logits`.
+        InputError: The input would give a wrong result; see `checks.check_images` and `checks.check_logits`.
     """
     checks.check_images(images, labels)
     if batch_size < 1:
-        msg = f"batch_size = {batch_size} is not a number of images from 1 up"
+        msg = f"batch_size = {batch_size} is not a positive number of images"
         raise InputError(msg)
     parts: list[Tensor] = []
     for start in range(0, len(images), batch_size):

@@ -1,4 +1,4 @@
-"""Victims that answer differently each time: noticed, refused, or evaluated by their expectation."""
+"""Randomised victims: detected, refused, or evaluated by their expectation."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tscnc_deploy.robustness.attacks.base import require_count
 from tscnc_deploy.robustness.checks import check_finite
 from tscnc_deploy.robustness.victims import Victim
 
-# Two calls may differ by the order of sums on a GPU; what decides differs by more.
+# Two calls may differ by the order of sums on a GPU; randomised models differ by more.
 REPEATABLE = 1e-3
 
 
 class EOTVictim:
-    """A randomised victim by its mean logits over several calls (expectation over transformation).
+    """A randomised victim, evaluated by its mean logits over several calls (expectation over transformation).
 
-    The mean is still random, the less the more samples; so are results, whatever the seed of the evaluation. The
-    gradient is that of the mean: all samples of a batch are in memory at once.
+    The mean is still random, although less so with more samples, and so are the results, whatever the seed of the
+    evaluation. The gradient is that of the mean, so all samples of a batch are in memory at once.
 
     Args:
-        victim: What answers differently each time.
-        samples: Calls per answer, from 1 up.
+        victim: The randomised victim.
+        samples: Number of calls to average, at least 1.
 
     Source: Athalye et al., "Synthesizing robust adversarial examples", arXiv 1707.07397.
     """
@@ -49,7 +49,7 @@ def randomness(victim: Victim, images: Tensor) -> float:
     """Largest difference of a logit between two calls on the same images, relative to the largest logit (or to 1).
 
     Args:
-        victim: What is asked twice.
+        victim: The victim, called twice.
         images: float32 [N, C, H, W] in [0, 1], on any device.
 
     Raises:
@@ -63,10 +63,10 @@ def randomness(victim: Victim, images: Tensor) -> float:
 
 
 def check_repeatable(victim: Victim, images: Tensor) -> None:
-    """Refuses a victim that answers differently each time, unless its expectation was asked for.
+    """Refuses a randomised victim, unless it is evaluated by its expectation.
 
     Raises:
-        InputError: Says by how much the logits differ.
+        InputError: The message says by how much the logits differ.
     """
     if isinstance(victim, EOTVictim):
         return
@@ -74,6 +74,6 @@ def check_repeatable(victim: Victim, images: Tensor) -> None:
     if difference > REPEATABLE:
         msg = (
             f"logits differ between two calls on the same images, by {difference:.3g} of the largest one: the model is "
-            "random; evaluate its expectation instead: EOTVictim(victim, samples=32)"
+            "randomised; evaluate its expectation instead: EOTVictim(victim, samples=32)"
         )
         raise InputError(msg)

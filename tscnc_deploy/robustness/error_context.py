@@ -1,4 +1,4 @@
-"""Says where a long evaluation was when something in it failed."""
+"""Adds to errors how far a long evaluation had come."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tscnc_deploy.errors import TscncError
 
 @contextmanager
 def error_context(where: str) -> Iterator[None]:
-    """Puts the place in front of the message of an error from inside, whose class and exit status stay what they are.
+    """Prefixes the message of errors raised inside with `where`, keeping their class and exit status.
 
-    Errors that are no message to the user get it as a note, which their traceback ends with.
+    Unexpected errors get it as a note at the end of their traceback.
 
     Args:
         where: Such as "pgd-20, after 64 of 256 images".

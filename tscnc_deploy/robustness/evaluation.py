@@ -28,25 +28,25 @@ from tscnc_deploy.robustness.victims import Victim
 
 Progress = Callable[[str, int, int], None]
 
-# Images on which a randomised victim gives itself away.
+# Number of images for detecting a randomised victim.
 _ASKED_TWICE = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How robust a victim is: the figures, which a record takes, and what they count, image by image.
+    """The robustness of a victim: the figures, as in the record, and the outcomes for each image.
 
-    Tensors are on the CPU, in the order of the images. Made by `Evaluation.of`.
+    Tensors are on the CPU, in the order of the images. Created by `Evaluation.of`.
 
     Attributes:
-        record: Every figure and setting; its accuracies are also attributes of this.
+        record: All figures and settings; its accuracies are also attributes of this class.
         threat: How far images were moved.
-        correct: bool [N], classified correctly as they are.
-        robust_by_attack: Per attack bool [N], what `attacks` counts.
-        robust_mask: bool [N], what `robust` counts.
-        adversarial: float32 [N, C, H, W], per image the example of highest margin loss over all attacks, a
-            misclassified one where there is any; the clean image where that is misclassified or nothing was worse.
-        seconds: Per attack, and for "clean".
+        correct: bool [N], correctly classified clean images.
+        robust_by_attack: For each attack bool [N], the images counted by `attacks`.
+        robust_mask: bool [N], the images counted by `robust`.
+        adversarial: float32 [N, C, H, W], for each image the example of highest margin loss over all attacks, a
+            misclassified one if there is any; the clean image if it is misclassified or nothing was worse.
+        seconds: For each attack and for "clean".
     """
 
     record: record.Evaluation
@@ -71,21 +71,21 @@ class Evaluation:
         queries: Mapping[str, int],
         confidence: float = 0.95,
     ) -> Evaluation:
-        """Counts what each attack left robust, and what all of them did.
+        """Counts the images that are robust to each attack and to all attacks.
 
         Args:
             threat: How far images were moved.
             correct: bool [N], see the attributes, on the CPU like all tensors.
-            robust_by_attack: Per attack bool [N].
+            robust_by_attack: For each attack bool [N].
             adversarial: float32 [N, C, H, W].
-            settings: What determined each attack.
-            cascade: Whether attacks only saw the images that earlier ones had left robust.
-            seconds: Per attack, and for "clean".
-            queries: Images that the victim answered for, likewise.
-            confidence: Of the intervals, in (0, 1).
+            settings: Settings of each attack.
+            cascade: Whether each attack ran only on images that were robust to the earlier ones.
+            seconds: For each attack and for "clean".
+            queries: Number of images that the victim classified, likewise.
+            confidence: Confidence of the intervals, in (0, 1).
 
         Raises:
-            InputError: Confidence out of range.
+            InputError: The confidence is out of range.
         """
         robust_mask = correct
         for mask in robust_by_attack.values():
@@ -104,36 +104,36 @@ class Evaluation:
 
     @property
     def clean(self) -> Accuracy:
-        """Accuracy on the images as they are."""
+        """Accuracy on clean images."""
         return cast(Accuracy, self.record.clean)
 
     @property
     def robust(self) -> Accuracy:
-        """Share of all images that no attack flipped."""
+        """Share of all images whose label no attack changed."""
         return cast(Accuracy, self.record.robust)
 
     @property
     def attacks(self) -> dict[str, Accuracy]:
-        """Share of all images that each attack left robust; with cascade, that it and all before it did."""
+        """Share of all images that are robust to each attack; in a cascade, to it and all earlier ones."""
         return self.record.attacks
 
     @property
     def settings(self) -> dict[str, Settings]:
-        """What determined each attack, with the seed."""
+        """Settings of each attack, with the seed."""
         return self.record.settings
 
     @property
     def cascade(self) -> bool:
-        """Whether attacks only saw the images that earlier ones had left robust."""
+        """Whether each attack ran only on images that were robust to the earlier ones."""
         return self.record.cascade
 
     @property
     def queries(self) -> dict[str, int]:
-        """Images that the victim answered for, per attack and for "clean"."""
+        """Number of images that the victim classified, for each attack and for "clean"."""
         return cast(dict[str, int], self.record.queries)
 
     def select(self, rows: Tensor, confidence: float = 0.95) -> Evaluation:
-        """The evaluation of some of the images, an int64 index; settings, seconds and queries are those of all."""
+        """The evaluation of some images, given an int64 index; settings, seconds and queries are those of all."""
         return Evaluation.of(
             self.threat,
             self.correct[rows],
@@ -147,7 +147,7 @@ class Evaluation:
         )
 
 
-# Inside somebody's inference mode no gradient could be taken.
+# Gradients cannot be computed inside a caller's inference mode.
 @torch.inference_mode(mode=False)
 def evaluate(
     victim: Victim,
@@ -163,36 +163,36 @@ def evaluate(
     progress: Progress | None = None,
     first: int = 0,
 ) -> Evaluation:
-    """Attacks every image that is classified correctly and counts what stays so.
+    """Attacks every correctly classified image and counts those that stay correct.
 
-    What the victim says about the point that an attack returns decides, not what the attack says. An attack's random
-    numbers belong to the image (its place in `images`), the attack's name and the seed: batches do not change them.
-    Logits and gradients may, by rounding: libraries add up in another order where a tensor has another shape, which can
-    move a point in its last digits and decide an image that lies on a boundary.
+    The victim's own prediction for the point that an attack returns decides, not what the attack reports. An attack's
+    random numbers depend on the image (its index in `images`), the attack's name and the seed, not on batches. Logits
+    and gradients may depend on batches through rounding: libraries sum in another order for other tensor shapes, which
+    can change the last digits of a point and decide an image on a decision boundary.
 
     Args:
         victim: What is attacked.
         images: float32 [N, C, H, W] in [0, 1], on any device.
-        labels: int64 [N], each below the number of classes.
+        labels: int64 [N], each less than the number of classes.
         threat: How far images may be moved.
-        attacks: At least one, of different names; run in this order.
-        seed: Of everything random.
+        attacks: At least one, with different names; run in this order.
+        seed: Seed of all random numbers.
         batch_size: Images per forward pass.
-        confidence: Of the Clopper-Pearson intervals, in (0, 1).
-        cascade: Attack only what earlier attacks left robust. Cheaper; the worst case per image is the same, the
-            accuracy under a single attack is not measured.
+        confidence: Confidence of the Clopper-Pearson intervals, in (0, 1).
+        cascade: Run each attack only on images that are robust to the earlier ones. This is cheaper; the worst case
+            per image is the same, but the accuracy under each single attack is not measured.
         progress: Called with the attack's name (or "clean"), images done and images to do, after every batch.
-        first: Place of the first image in the whole set, where these images are a part of it: random numbers and
-            replayed examples are then those that the image has in the whole.
+        first: Index of the first image in the whole set, if these images are a part of it; determines the random
+            numbers and replayed examples of each image.
 
     Raises:
-        InputError: Images, labels, attacks, logits or settings that would give a wrong number, and a victim that
-            answers differently each time, unless it is an `EOTVictim`.
+        InputError: Images, labels, attacks, logits or settings would give a wrong result, or the victim is randomised
+            and not an `EOTVictim`.
     """
     checks.check_images(images, labels)
     checks.check_attacks(attacks, victim)
     if batch_size < 1:
-        msg = f"batch_size = {batch_size} is not a number of images from 1 up"
+        msg = f"batch_size = {batch_size} is not a positive number of images"
         raise InputError(msg)
     check_confidence(confidence, above=0)
     settings = {attack.name: recorded_settings(attack, seed=seed) for attack in attacks}
@@ -200,7 +200,7 @@ def evaluate(
     check_repeatable(victim, images[: min(batch_size, _ASKED_TWICE)])
     checks.check_twin(victim, images[: min(batch_size, _ASKED_TWICE)])
     report = progress or _silent
-    # What the attacks find on a network with less to compute is judged by the victim itself.
+    # Attacks run on a faster copy of the network; the victim itself judges the points that they find.
     attacked = folded(victim, images[: min(batch_size, _ASKED_TWICE)].to(victim.device))
 
     started = time.perf_counter()
@@ -259,7 +259,7 @@ def _asked(victim: Victim, attacked: Victim) -> int:
 def _attack(
     victim: Victim, attacked: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise
 ) -> Best:
-    """The points that an attack found, clipped into the ball and judged by the victim itself; on the CPU."""
+    """The points that an attack found, clipped to the ball and judged by the victim itself; on the CPU."""
     found = attack.run(attacked, images.to(victim.device), labels.to(victim.device), threat, noise).cpu()
     points = threat.project(found, images)
     logits = victim.logits(points.to(victim.device)).cpu()
@@ -272,4 +272,4 @@ def _count(robust: Tensor, confidence: float) -> Accuracy:
 
 
 def _silent(_name: str, _done: int, _total: int) -> None:
-    """Progress that nobody asked for."""
+    """Ignores the progress."""

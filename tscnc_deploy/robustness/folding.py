@@ -1,7 +1,7 @@
-"""The same network with less work: batch norm in eval mode folded into the convolutions before it.
+"""A faster equivalent network: batch norm in eval mode is folded into the preceding convolutions.
 
-Attacks take thousands of gradients of a network whose batch norm no longer changes; on small images its layers cost
-as much as the convolutions. What a folded network finds is judged by the network itself.
+Attacks compute thousands of gradients of a network whose batch norm no longer changes; on small images its layers cost
+as much as the convolutions. Points found with the folded network are judged by the original one.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.robustness.victims import EngineVictim, ModelVictim, Victim
 
 _log = logging.getLogger(__name__)
-# Relative to the largest logit (or to 1): folding reorders sums, anything more is another function.
+# Relative to the largest logit (or to 1): folding only reorders sums; a larger difference means another function.
 _AGREES = 1e-4
 
 
 def folded(victim: Victim, images: Tensor) -> Victim:
-    """A victim of nearly the same logits whose network, or whose twin's, has less to compute.
+    """A victim with nearly the same logits whose network, or whose twin's network, is folded.
 
     Args:
-        victim: What is attacked; it is not changed.
-        images: float32 [N, C, H, W] in [0, 1] on the victim's device, on which both must agree.
+        victim: The victim; it is not modified.
+        images: float32 [N, C, H, W] in [0, 1] on the victim's device, for checking that both agree.
 
     Returns:
-        The victim itself where there is nothing to fold, or where folding changes its logits.
+        The victim itself if there is nothing to fold, or if folding changes its logits.
     """
     if type(victim) is ModelVictim:
         module = _folded(victim, images)
@@ -44,7 +44,7 @@ def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
             return None
         module = twin.refreshed()
         logits, expected = ModelVictim(module).logits(images), victim.logits(images)
-    except Exception:  # third-party modules may raise anything; unfolded they are only slower
+    except Exception:  # third-party modules may raise anything; without folding they are only slower
         _log.debug("not folded", exc_info=True)
         return None
     if logits.shape != expected.shape:

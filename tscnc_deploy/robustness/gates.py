@@ -1,4 +1,4 @@
-"""Gates: bounds that a build must keep."""
+"""Gates: limits that a build must meet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def at_least(name: str, accuracy: Accuracy, limit: float) -> Gate:
 def loses_at_most(name: str, comparison: Comparison, limit: float) -> Gate:
     """Passes if the upper bound of what the second classifier loses does not exceed the limit."""
     passed = comparison.upper_bound <= limit
-    # With few images the bound stays above a small limit even where nothing at all was lost.
+    # With few images the bound exceeds a small limit even if nothing was lost.
     inconclusive = not passed and comparison.difference <= limit
     return _gate(name, comparison.upper_bound, limit, passed, inconclusive=inconclusive)
 

@@ -1,4 +1,4 @@
-"""Signs that an evaluation overstates robustness: masked gradients and randomised models."""
+"""Signs that an evaluation overestimates robustness: masked gradients and randomised models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tscnc_deploy.robustness.losses import cross_entropy
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
-# Shares of the correctly classified images that may show a sign by chance; a single image always may.
+# Share of the correctly classified images that may show a sign by chance; a single image is always allowed.
 _LIMITS = {
     "zero-gradients": 0.01,
     "gradient-free-stronger": 0.02,
@@ -32,7 +32,7 @@ _LIMITS = {
 }
 
 
-# Inside somebody's inference mode no gradient could be taken.
+# Gradients cannot be computed inside a caller's inference mode.
 @torch.inference_mode(mode=False)
 def check_masking(
     victim: Victim,
@@ -47,39 +47,40 @@ def check_masking(
     seed: int = 0,
     batch_size: int = 256,
 ) -> list[MaskingWarning]:
-    """Looks for signs that attacks fail because they are misled and not because the model is robust.
+    """Checks for signs that attacks fail because they are misled, not because the model is robust.
 
-    A cheap APGD-CE runs at epsilon, at twice epsilon and at a radius that holds every image; attacks with gradients are
-    held against attacks without, and against another model's adversarial examples.
+    A cheap APGD-CE runs at epsilon, at twice epsilon and at a radius that includes every image; attacks with gradients
+    are compared with attacks without, and with another model's adversarial examples.
 
     Args:
-        victim: What was evaluated. A victim without gradients is only checked for being random.
+        victim: The victim that was evaluated. A victim without gradients is only checked for randomness.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
-        threat: The one of the evaluation.
-        evaluation: Of the same images. Its attacks are what is held against each other; where it has none with or
-            without gradients, or no evaluation is given, APGD-CE and APGD-T run, or Square.
+        threat: The threat model of the evaluation.
+        evaluation: An evaluation of the same images, whose attacks are compared. If it has no attacks with gradients,
+            APGD-CE and APGD-T run; if it has none without gradients, Square runs; without an evaluation, all of them.
         surrogate: Another model with gradients, whose adversarial examples are tried on the victim.
-        steps: Of APGD.
-        queries: Of Square.
-        seed: Of everything random.
+        steps: Steps of APGD.
+        queries: Queries of Square.
+        seed: Seed of all random numbers.
         batch_size: Images per forward pass.
 
     Returns:
-        Only what exceeds its limit; for a model with random logits that alone, as other figures would mean little.
+        Only the signs that exceed their limits; for a model with random logits only this sign, because other figures
+        would mean little.
 
     Raises:
-        InputError: What `evaluate` refuses, or an evaluation of other images or under another threat.
+        InputError: `evaluate` refuses the input, or the evaluation is of other images or under another threat.
 
     Source: Athalye et al., arXiv 1802.00420, section 3.1; Carlini et al., arXiv 1902.06705.
     """
     checks.check_images(images, labels)
     images, labels = images.detach().cpu().clone(), labels.cpu().clone()
     if evaluation is not None and len(evaluation.correct) != len(images):
-        msg = f"the evaluation is of {len(evaluation.correct)} images, and {len(images)} are to be checked"
+        msg = f"the evaluation is of {len(evaluation.correct)} images, but {len(images)} images are given"
         raise InputError(msg)
     if evaluation is not None and evaluation.threat != threat:
-        msg = f"the evaluation is of {evaluation.threat!r}, and {threat!r} is to be checked"
+        msg = f"the evaluation is of {evaluation.threat!r}, but {threat!r} is given"
         raise InputError(msg)
     require_count("check_masking", "batch_size", batch_size)
     checks.check_logits(victim.logits(images[:batch_size].to(victim.device)).cpu(), labels[:batch_size])
@@ -105,7 +106,7 @@ def check_masking(
         freely = ~run(threat, [Square(queries)]).robust_mask
     signs["gradient-free-stronger"] = near.correct & freely & ~by_gradients
 
-    # Every image of [0, 1] is that near to every other.
+    # Within this radius of any image are all images of [0, 1].
     whole = 1.0 if threat.norm == "Linf" else math.sqrt(images[0].numel())
     if threat.epsilon < whole:
         doubled = run(Threat(norm=threat.norm, epsilon=min(2 * threat.epsilon, whole)), [cheap])
@@ -124,23 +125,23 @@ def check_masking(
 
 
 def masking_queries(evaluation: Evaluation, steps: int = 20, queries: int = 500) -> int:
-    """About how many queries an image costs `check_masking` that goes by this evaluation."""
+    """Approximate number of queries per image that `check_masking` needs, given this evaluation."""
     by_gradients, freely = _misclassified(evaluation)
     known = 3 * steps + 5
     return known + (0 if by_gradients is not None else 4 * steps) + (0 if freely is not None else queries)
 
 
 _MEANINGS = {
-    "zero-gradients": "the gradient of the loss is zero or not finite, so that gradient attacks have nothing to follow",
+    "zero-gradients": "the gradient of the loss is zero or not finite, so gradient attacks cannot work",
     "gradient-free-stronger": "a search without gradients succeeded where no gradient attack did",
-    "epsilon-doubled": "the loss was no higher with twice the epsilon",
+    "epsilon-doubled": "the loss was not higher at twice the epsilon",
     "epsilon-whole": "the gradient attack failed although every image was within epsilon",
     "transfer-stronger": "another model's adversarial examples succeeded where no gradient attack on this one did",
 }
 
 
 def _warning(name: str, count: int, total: int) -> MaskingWarning | None:
-    """What a sign on so many of the correctly classified images says; None if it is within its limit."""
+    """The warning for a sign on `count` of the correctly classified images; None if it is within its limit."""
     most = max(total, 1)
     figure, limit = count / most, max(_LIMITS[name], 1 / most)
     if figure <= limit:
@@ -150,9 +151,9 @@ def _warning(name: str, count: int, total: int) -> MaskingWarning | None:
 
 
 def _misclassified(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None]:
-    """What attacks with and without gradients got misclassified, bool [N] each; None where there is nothing to go by.
+    """The images misclassified under attacks with and without gradients, bool [N] each; None if there were none.
 
-    Only attacks that `parse_attack` knows count: replays say nothing about gradients.
+    Only attacks that `parse_attack` knows count; replays say nothing about gradients.
     """
     with_gradients: Tensor | None = None
     without: Tensor | None = None
@@ -169,7 +170,8 @@ def _misclassified(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None
             continue
         if needs_gradient:
             if evaluation.cascade and (without is not None or replayed.any()):
-                # This attack did not see what a search or a replay found before, so there is nothing to compare.
+                # This attack did not run on images that a search or replay had already changed, so it cannot be
+                # compared.
                 return None, None
             with_gradients = own if with_gradients is None else with_gradients | own
         else:
@@ -178,7 +180,7 @@ def _misclassified(evaluation: Evaluation) -> tuple[Tensor | None, Tensor | None
 
 
 def _without_gradient(victim: Victim, images: Tensor, labels: Tensor, batch_size: int) -> Tensor:
-    """bool [N], where the gradient of the cross-entropy is zero everywhere, or not finite somewhere; on the CPU."""
+    """bool [N], whether an image's gradient of the cross-entropy is all zero, or has non-finite values; on the CPU."""
     parts = []
     for batch, own in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
         _, _, slope = gradient(victim, batch.to(victim.device), own.to(victim.device), cross_entropy)

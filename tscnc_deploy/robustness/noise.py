@@ -1,6 +1,6 @@
-"""Random numbers that belong to an image: the same whatever batch it is in, on any device, in any order.
+"""Random numbers per image that do not depend on its batch, the device or the order.
 
-A generator with a state cannot give that: what an image gets would depend on its neighbours. Here every number is a
+A stateful generator cannot do this: an image's numbers would depend on the other images. Instead, every number is a
 hash of (seed, stream, index of the image, counter, position), computed for all images at once.
 """
 
@@ -41,8 +41,8 @@ class Noise:
 
     Args:
         seed: Any integer.
-        indices: int64 [N], which image of the evaluated set each row of the batch is.
-        stream: Keeps the numbers of different users (such as two attacks) independent of each other.
+        indices: int64 [N], index in the evaluated set of each image in the batch.
+        stream: Makes the numbers of different users (such as two attacks) independent of each other.
 
     Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (SplitMix64).
     """
@@ -55,15 +55,15 @@ class Noise:
         self._keys = _mix(_signed(int.from_bytes(digest, "little")) + indices * _signed(_GOLDEN))
 
     def select(self, rows: Tensor) -> Noise:
-        """The same randomness for some rows of the batch, an int64 or bool index."""
+        """The same randomness for some rows of the batch, given an int64 or bool index."""
         return Noise(self.seed, self.indices[rows], self.stream)
 
     def uniform(self, counter: int, shape: tuple[int, ...]) -> Tensor:
         """float32 [N, *shape], uniform in [0, 1), multiples of 2**-24.
 
         Args:
-            counter: Which sequence; the same counter gives the same numbers again.
-            shape: Of the numbers for one image.
+            counter: Selects the sequence; the same counter gives the same numbers again.
+            shape: Shape of the numbers for one image.
         """
         bits = self._bits(counter, math.prod(shape))
         return (_shift(bits, 40).float() * 2.0**-24).reshape(-1, *shape)
@@ -85,12 +85,12 @@ class Noise:
 
 
 def gaussian(noise: Noise, counter: int, shape: tuple[int, ...]) -> Tensor:
-    """float32 [N, *shape], standard normal, by Box and Muller's transform; at most 5.77 in size.
+    """float32 [N, *shape], standard normal, by the Box-Muller transform; at most 5.77 in absolute value.
 
     Args:
-        noise: Randomness of N images.
+        noise: Randomness for N images.
         counter: As in `Noise.uniform`, which draws from the same sequences.
-        shape: Of the numbers for one image.
+        shape: Shape of the numbers for one image.
 
     Source: Box and Muller, "A note on the generation of random normal deviates", Ann. Math. Stat. 29:610-611, 1958.
     """

@@ -1,4 +1,4 @@
-"""An engine and its twin as one victim, for searches that set the two against each other."""
+"""An engine and its twin as a single victim, for searches for differences between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tscnc_deploy.robustness.victims import EngineVictim
 
 
 class PairVictim:
-    """Its logits are made of the engine's and the twin's, and have the twin's gradient; the engine's are counted.
+    """Combines the engine's and the twin's logits, with the twin's gradient; only engine queries are counted.
 
     Args:
         victim: The engine and its twin.

@@ -1,4 +1,4 @@
-"""Parity: how far an engine's logits are from its twin's."""
+"""Parity: the difference between an engine's logits and its twin's."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def compare_logits(
         twin_clean: The twin's, on the same clean images.
         engine_adv: The engine's, on adversarial images.
         twin_adv: The twin's, on the same adversarial images.
-        tolerance: Largest allowed difference of a logit.
+        tolerance: Largest allowed difference between logits.
 
     Raises:
-        InputError: Logits of engine and twin have different shapes, or there are none.
+        InputError: Logits of engine and twin have different shapes or are empty.
     """
     clean_diff, flips_clean = _compare("clean", engine_clean, twin_clean)
     adversarial_diff, flips_adversarial = _compare("adversarial", engine_adv, twin_adv)
@@ -48,7 +48,7 @@ def _compare(which: str, engine: Logits, twin: Logits) -> tuple[float, list[int]
     first, second = (torch.as_tensor(logits, dtype=torch.float64, device="cpu") for logits in (engine, twin))
     if first.shape != second.shape or first.ndim != 2 or first.numel() == 0:
         msg = (
-            f"logits on {which} images must be two arrays [N, K] of one shape, "
+            f"logits on {which} images must be two arrays [N, K] of the same shape, "
             f"not {list(first.shape)} (engine) and {list(second.shape)} (twin)"
         )
         raise InputError(msg)
@@ -58,7 +58,7 @@ def _compare(which: str, engine: Logits, twin: Logits) -> tuple[float, list[int]
 
 
 def _round_up(value: float) -> float:
-    """To two significant digits."""
+    """Rounds to two significant digits."""
     if value == 0 or not math.isfinite(value):
         return value
     exact = Decimal(value)

@@ -1,7 +1,7 @@
 """Exact projections onto balls and hyperplanes, inside the box [0, 1]; vectorised over images.
 
-All of them push every pixel until it meets a wall, and need to know how far. That one question is answered here by
-sorting the pixels by where they meet theirs.
+All of them move pixels until they reach a bound of the box, and need to know how far. This is solved by sorting the
+pixels by where they reach their bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 def fill_level(rates: Tensor, caps: Tensor, goals: Tensor) -> Tensor:
-    """Smallest t >= 0 with sum_i min(t * rate_i, cap_i) >= goal, for each row.
+    """The smallest t >= 0 with sum_i min(t * rate_i, cap_i) >= goal, for each row.
 
     Args:
         rates: float32 [N, D], at least 0.
@@ -22,16 +22,16 @@ def fill_level(rates: Tensor, caps: Tensor, goals: Tensor) -> Tensor:
         goals: float [N].
 
     Returns:
-        float64 [N]; infinite where all caps together do not reach the goal, 0 for goals up to 0.
+        float64 [N]; infinite where the sum of all caps does not reach the goal, 0 for goals up to 0.
     """
-    brinks, order = torch.where(rates > 0, caps / rates, math.inf).sort(1)
+    breakpoints, order = torch.where(rates > 0, caps / rates, math.inf).sort(1)
     rising = rates.gather(1, order).double()
     full = torch.where(rising > 0, caps.gather(1, order), 0).double()
-    # At the k-th brink, the entries before it are full and it and those after it are rising.
+    # At the k-th breakpoint, the entries before it have reached their caps; the others are still growing.
     full_before = F.pad(full, (1, 0)).cumsum(1)
     rising_from = F.pad(rising.flip(1), (1, 0)).cumsum(1).flip(1)
-    reached = full_before[:, :-1] + torch.where(brinks < math.inf, brinks, 0) * rising_from[:, :-1]
-    # Adding up in another order may leave a rounding error, and the search needs what only grows.
+    reached = full_before[:, :-1] + torch.where(breakpoints < math.inf, breakpoints, 0) * rising_from[:, :-1]
+    # Rounding errors may make the sums non-monotonic, but the search needs sorted values.
     reached = reached.cummax(1).values
     goals = goals.double()[:, None]
     first = torch.searchsorted(reached, goals)
@@ -41,7 +41,7 @@ def fill_level(rates: Tensor, caps: Tensor, goals: Tensor) -> Tensor:
 
 
 def onto_l2_ball(points: Tensor, centres: Tensor, radius: float) -> Tensor:
-    """The point of the L2 ball, and of [0, 1], that is nearest to each point.
+    """The nearest point to each point in the intersection of the L2 ball and [0, 1].
 
     Args:
         points: float32 [N, C, H, W], any finite values.
@@ -50,24 +50,25 @@ def onto_l2_ball(points: Tensor, centres: Tensor, radius: float) -> Tensor:
     """
     moves = (points - centres).flatten(1)
     room = torch.where(moves > 0, 1 - centres.flatten(1), centres.flatten(1))
-    # The nearest point is the move shrunk by one factor, then cut off by the box: its square length is a sum of caps.
+    # The nearest point is the move scaled by one factor and then clipped to the box: its squared length is a sum of
+    # caps.
     level = fill_level(moves.square(), room.square(), moves.new_full((len(moves),), radius**2, dtype=torch.float64))
     factor = level.sqrt().clamp(max=1)[:, None]
     return (centres + (moves * factor).to(centres.dtype).view_as(centres)).clamp(0, 1)
 
 
 def onto_hyperplane(points: Tensor, normals: Tensor, values: Tensor, norm: str) -> Tensor:
-    """The shortest move of each point, inside [0, 1], onto the hyperplane where a linear function is 0.
+    """The shortest move of each point, within [0, 1], onto the hyperplane where a linear function is 0.
 
     Args:
         points: float32 [N, C, H, W] in [0, 1].
         normals: Gradient of the function, float32 [N, C, H, W].
         values: The function at the points, float32 [N].
-        norm: "Linf" or "L2", what is short.
+        norm: "Linf" or "L2", the norm to minimise.
 
     Returns:
-        The moves, float32 [N, C, H, W]; where the hyperplane misses the box, the move to the box's nearest corner, and
-        zero where the gradient is.
+        The moves, float32 [N, C, H, W]; if the hyperplane does not meet the box, the move to the box's nearest corner;
+        zero where the gradient is zero.
 
     Source: Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
     arXiv 1907.02044, section 2.

@@ -1,4 +1,4 @@
-"""The settings of an attack as the record takes them."""
+"""The settings of an attack for the record."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
 
 
 def recorded_settings(attack: Attack, **more: object) -> Settings:
-    """What determined an attack, with `more`, such as the seed.
+    """The settings of an attack, with `more`, such as the seed.
 
     Raises:
-        InputError: The attack has settings that no record could hold, which would end a build after its training.
+        InputError: The attack has settings that a record cannot hold, which would otherwise fail a build after
+            training.
     """
     try:
         return _SETTINGS.validate_python({**attack.settings(), **more})

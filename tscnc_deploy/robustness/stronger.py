@@ -1,4 +1,4 @@
-"""Attacks that signs of gradient masking call for, on the images that the attacks so far left robust."""
+"""Stronger attacks after signs of gradient masking, on the images that are still robust."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TRANSFER_STEPS = 50
 
 @dataclass(frozen=True, eq=False)
 class Transfer(Replay):
-    """Replay of adversarial examples that were made for another model."""
+    """Replays adversarial examples of another model."""
 
     name: ClassVar[str] = "transfer"
 
@@ -38,15 +38,15 @@ def stronger_attacks(
     threat: Threat,
     surrogate: Victim | None = None,
 ) -> list[Attack]:
-    """What may succeed where gradients mislead: a long search without gradients, and another model's examples.
+    """Attacks that may succeed where gradients mislead: a long gradient-free search, and another model's examples.
 
     Args:
         signs: Names of `MaskingWarning`s.
-        attacks: What has been tried; nothing is repeated.
-        images: What is left, float32 [N, C, H, W] in [0, 1].
+        attacks: The attacks so far, which are not repeated.
+        images: The images that are still robust, float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
         threat: How far images may be moved.
-        surrogate: The model that "transfer-stronger" is about.
+        surrogate: The other model of the sign "transfer-stronger".
     """
     stronger: list[Attack] = []
     longest = max((attack.queries for attack in attacks if isinstance(attack, Square)), default=0)
@@ -59,13 +59,14 @@ def stronger_attacks(
 
 
 def merge(evaluation: Evaluation, rows: Tensor, found: Evaluation, confidence: float = 0.95) -> Evaluation:
-    """An evaluation and further attacks on the images that it left robust.
+    """Joins an evaluation with further attacks on the images that were robust in it.
 
     Args:
-        evaluation: Of all images.
-        rows: int64 [M], the images that it left robust.
-        found: Of these images, a cascade. What each of its attacks leaves robust, all attacks before it left too.
-        confidence: Of the intervals.
+        evaluation: The evaluation of all images.
+        rows: int64 [M], the images that were robust in it.
+        found: The evaluation of these images, a cascade: images robust to one of its attacks were robust to all
+            earlier.
+        confidence: Confidence of the intervals.
     """
     by_attack = dict(evaluation.robust_by_attack)
     for name, robust in found.robust_by_attack.items():

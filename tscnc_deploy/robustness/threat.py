@@ -16,9 +16,9 @@ from tscnc_deploy.robustness.projections import onto_l2_ball
 
 
 class Threat(ThreatModel):
-    """The record's threat model with what follows from it for images.
+    """The record's threat model, with operations on images.
 
-    Pixels stay in [0, 1], and the perturbation has at most the length epsilon.
+    Pixels stay in [0, 1], and perturbations have a length of at most epsilon.
 
     Attributes:
         norm: "Linf", every pixel may move by epsilon, or "L2", the root of the sum of squares over the whole image.
@@ -35,31 +35,31 @@ class Threat(ThreatModel):
             raise InputError(_told(error)) from None
 
     def bounds(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value that each pixel may take; for L2, if no other pixel moves.
+        """Minimum and maximum of each pixel; for L2, if no other pixel moves.
 
-        The bounds are the float32 numbers nearest to the ends of the interval that lie inside it, so a point between
-        them is never outside the Linf ball by a rounding error.
+        The bounds are the float32 numbers inside the interval that are nearest to its ends, so a point between them is
+        never outside the Linf ball because of rounding.
 
         Args:
             images: float32 [N, C, H, W] in [0, 1].
 
         Returns:
-            Two tensors like images; low <= images <= high.
+            Two tensors with the shape of images; low <= images <= high.
         """
         exact = images.double()
         low, high = exact - self.epsilon, exact + self.epsilon
-        # Adding 0 turns the -0.0 that clamping may leave into 0.0, for runtimes that tell the two apart.
+        # Adding 0 turns a -0.0 from clamping into 0.0, for runtimes that distinguish them.
         return _round_up(low).clamp(min=0) + 0.0, (-_round_up(-high)).clamp(max=1)
 
     def project(self, adversarial: Tensor, images: Tensor) -> Tensor:
-        """The point of the ball around each image, and of [0, 1], that is nearest to the adversarial point.
+        """Projects each adversarial point onto the intersection of the ball around its image and [0, 1].
 
         Args:
             adversarial: float32 [N, C, H, W], any finite values.
             images: float32 [N, C, H, W] in [0, 1], the centres.
 
         Returns:
-            float32 [N, C, H, W], never outside the ball by a rounding error; what lies inside is left as it is.
+            float32 [N, C, H, W], never outside the ball because of rounding; points inside are unchanged.
         """
         if self.norm == "Linf":
             low, high = self.bounds(images)
@@ -70,8 +70,8 @@ class Threat(ThreatModel):
         return torch.where(inside[:, None, None, None], clipped, nearest)
 
     def inner_radius(self, images: Tensor) -> float:
-        """A radius of the L2 ball, a little below epsilon, that leaves room for rounding every pixel to float32."""
-        # In [0, 1] that moves a pixel by at most 2**-25. The share of epsilon is for sums of squares in float32.
+        """A radius of the L2 ball slightly below epsilon, which allows for rounding every pixel to float32."""
+        # In [0, 1] rounding moves a pixel by at most 2**-25. The share of epsilon is for sums of squares in float32.
         return max(self.epsilon * (1 - 1e-6) - 2.0**-25 * math.sqrt(images[0].numel()), 0.0)
 
     def length(self, moves: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Threat(ThreatModel):
 
 
 def _round_up(values: Tensor) -> Tensor:
-    """Smallest float32 number that is not below each float64 value."""
+    """The smallest float32 number that is not less than each float64 value."""
     rounded = values.float()
     above = torch.nextafter(rounded, torch.full_like(rounded, math.inf))
     return torch.where(rounded.double() < values, above, rounded)

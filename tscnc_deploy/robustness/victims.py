@@ -1,4 +1,4 @@
-"""What is attacked: a model, an engine beside its twin, or an engine alone."""
+"""Victims of attacks: a model, an engine with its twin, or an engine alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tscnc_deploy.errors import InputError, TscncError
 from tscnc_deploy.robustness.answers import as_logits
 
-if TYPE_CHECKING:  # Only the protocol is meant; importing it would load what writes and opens engines.
+if TYPE_CHECKING:  # Only the protocol is needed; importing it at run time would load the engines.
     from tscnc_deploy.engines.base import Engine
 
 
@@ -20,7 +20,7 @@ class Victim(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where images must be, and logits are."""
+        """The device of images and logits."""
         ...
 
     @property
@@ -30,11 +30,11 @@ class Victim(Protocol):
 
     @property
     def queries(self) -> int:
-        """Number of images answered for so far, with or without a gradient."""
+        """Number of images classified so far, with or without a gradient."""
         ...
 
     def logits(self, images: Tensor) -> Tensor:
-        """The logits that decide, without a gradient."""
+        """The decisive logits, without a gradient."""
         ...
 
     def differentiable(self, images: Tensor) -> Tensor:
@@ -47,11 +47,11 @@ class Victim(Protocol):
 
 
 class ModelVictim:
-    """A PyTorch model in eval mode; it is used as it is and never changed.
+    """A PyTorch model in eval mode; it is never modified.
 
     Args:
         module: Maps images to logits [N, K].
-        classes: K, where it is known beforehand; else the first answer tells it.
+        classes: K, if known beforehand; otherwise it is taken from the first output.
 
     Raises:
         InputError: The module, or a part of it, is in train mode.
@@ -79,10 +79,10 @@ class ModelVictim:
 
 
 class EngineVictim:
-    """An exported engine attacked with its own logits and the gradient of the twin it was exported from.
+    """An exported engine, attacked with its own logits and the gradient of the twin it was exported from.
 
     Args:
-        engine: Decides the loss, the best point and the verdict; its queries are counted, the twin's are free.
+        engine: Determines the loss, the best point and the outcome; only its queries are counted, not the twin's.
         twin: The PyTorch model in eval mode that the engine was exported from; gives the gradient.
 
     Raises:
@@ -112,7 +112,7 @@ class EngineVictim:
 
 
 class BlackBoxVictim:
-    """An engine alone, known by its answers only."""
+    """An engine alone, of which only the outputs are known."""
 
     has_gradient = False
     device = torch.device("cpu")
@@ -127,7 +127,7 @@ class BlackBoxVictim:
 
     def differentiable(self, images: Tensor) -> Tensor:
         msg = (
-            f"engine {self.engine.spec.name!r} gives no gradient; "
+            f"engine {self.engine.spec.name!r} has no gradient; "
             "attack it with square, hopskipjump or replay, or together with its twin (EngineVictim)"
         )
         raise InputError(msg)
@@ -149,7 +149,7 @@ def _refuse_train_mode(module: nn.Module) -> None:
 def _engine_logits(engine: Engine, images: Tensor) -> Tensor:
     array = np.ascontiguousarray(images.detach().cpu().numpy(), np.float32)
     try:
-        # A copy, because an engine may answer with a view of memory that its next call overwrites.
+        # A copy, because an engine may return a view of memory that its next call overwrites.
         logits = np.array(engine.logits(array), np.float32)
     except TscncError:
         raise
@@ -158,6 +158,6 @@ def _engine_logits(engine: Engine, images: Tensor) -> Tensor:
         raise InputError(msg) from error
     if logits.shape != (len(array), engine.spec.classes):
         expected = [len(array), engine.spec.classes]
-        msg = f"engine {engine.spec.name!r} answered with logits of shape {list(logits.shape)} instead of {expected}"
+        msg = f"engine {engine.spec.name!r} returned logits of shape {list(logits.shape)} instead of {expected}"
         raise InputError(msg)
     return torch.from_numpy(logits).to(images.device)

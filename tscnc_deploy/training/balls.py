@@ -1,6 +1,6 @@
-"""The ball around each training image that the inner attack stays in, for either norm.
+"""The ball around each training image to which the inner attack is restricted, for either norm.
 
-Unlike those of `tscnc_deploy.robustness`, these balls are kept to the rounding of float32, which costs less.
+Unlike those of `tscnc_deploy.robustness`, these balls are exact only up to float32 rounding, which is faster.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ _PIXELS = (1, 2, 3)
 
 
 class Ball(Protocol):
-    """What lies within epsilon of images, float32 [N, C, H, W] in [0, 1], and in [0, 1] itself."""
+    """The points in [0, 1] within epsilon of images, float32 [N, C, H, W] in [0, 1]."""
 
     def random_points(self, generator: torch.Generator) -> Tensor:
-        """Points of the ball, uniform but for those that [0, 1] cuts off."""
+        """Random points of the ball, uniform before clipping to [0, 1]."""
         ...
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The moves of length 1 along which functions of these gradients rise most; zero where a gradient is."""
+        """The directions of steepest ascent for these gradients, of length 1; zero where a gradient is zero."""
         ...
 
     def project(self, points: Tensor) -> Tensor:
-        """Points of the ball near any others."""
+        """Projects points onto the ball."""
         ...
 
 
 class LinfBall:
-    """Every pixel may move by epsilon."""
+    """Each pixel may move by epsilon."""
 
     def __init__(self, images: Tensor, epsilon: float) -> None:
         self.images, self.epsilon = images, epsilon
@@ -52,26 +52,26 @@ class LinfBall:
 
 
 class L2Ball:
-    """The root of the sum of squares over an image may be epsilon."""
+    """The L2 length of the move of an image may be epsilon."""
 
     def __init__(self, images: Tensor, epsilon: float) -> None:
         self.images, self.epsilon = images, epsilon
 
     def random_points(self, generator: torch.Generator) -> Tensor:
-        # A ball's volume grows with the power `numel` of its radius, and a normal distribution knows no direction.
+        # A ball's volume grows with the power `numel` of its radius, and a normal distribution is isotropic.
         direction = self.steepest(torch.empty_like(self.images).normal_(generator=generator))
         share = torch.empty_like(self.images[:, :1, :1, :1]).uniform_(generator=generator)
         return self.project(self.images + self.epsilon * share ** (1 / self.images[0].numel()) * direction)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        # Gradients may be so small that their squares are no floats any more; so scaled, their length is at least 1.
+        # Squares of very small gradients may underflow; scaled this way, the length is at least 1.
         largest = gradient.abs().amax(_PIXELS, keepdim=True).clamp(min=torch.finfo(gradient.dtype).tiny)
         scaled = gradient / largest
         return scaled / _length(scaled).clamp(min=1)
 
     def project(self, points: Tensor) -> Tensor:
         moves = points - self.images
-        # Clipping comes last and keeps to the ball, as it moves no pixel away from the image.
+        # Clipping last does not leave the ball, because it never moves a pixel away from the image.
         return (self.images + moves * (self.epsilon / _length(moves)).clamp(max=1)).clamp(0, 1)
 
 
@@ -81,10 +81,10 @@ def ball(norm: Norm, images: Tensor, epsilon: float) -> Ball:
 
 
 def check_radius(norm: Norm, epsilon: float, input_shape: tuple[int, int, int]) -> None:
-    """Refuses an L2 radius within which every image is every other; the recipe bounds that of Linf itself.
+    """Refuses an L2 radius that includes all images; for Linf, the recipe limits the radius.
 
     Raises:
-        InputError: Says how far apart images of this shape are at most.
+        InputError: The message gives the largest distance between images of this shape.
     """
     farthest = math.sqrt(math.prod(input_shape))
     if norm == "L2" and epsilon >= farthest:

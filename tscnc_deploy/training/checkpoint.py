@@ -1,4 +1,4 @@
-"""Checkpoints of a training in progress: either the last complete one is there, or none."""
+"""Atomic checkpoints of a training in progress: there is either a complete one or none."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tscnc_deploy.files import open_atomic
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes tensors and plain values beside the old checkpoint, then takes its place in one rename.
+    """Writes tensors and plain values to a temporary file, then replaces the old checkpoint with one rename.
 
     Raises:
         StorageError: The disk is full or not writable; the old checkpoint stays.
-        KeyboardInterrupt: So was the writing interrupted; the old checkpoint stays.
+        KeyboardInterrupt: Writing was interrupted; the old checkpoint stays.
     """
     try:
         with open_atomic(path) as file:
             torch.save(state, file)
     except (StorageError, RuntimeError) as error:
-        # torch's zip writer turns a full disk into a RuntimeError of its own, and Ctrl-C as well.
+        # torch's zip writer raises its own RuntimeError for a full disk, and also for Ctrl-C.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         reason = error.__cause__ or error
@@ -32,7 +32,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The state that was saved, on the CPU, or None where there is no readable checkpoint."""
+    """The saved state, on the CPU, or None if there is no readable checkpoint."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError):

@@ -1,4 +1,4 @@
-"""The term lambda * L_CC of the objective: its gradient, and a lambda that sets itself."""
+"""The term lambda * L_CC of the objective: its gradient, and an adaptive lambda."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.tscnc import Constraint, prunable_weights
 
-# Of the norms, per measurement: they look back over about ten, as single batches differ by a factor of two.
+# Smoothing of the norms, over about ten measurements, because single batches differ by a factor of two.
 SMOOTHING = 0.9
 
 
 class ConstraintTerm:
-    """Adds the constraint's gradient to that of the loss every `interval` steps, with lambda times as large.
+    """Adds the constraint's gradient to that of the loss every `interval` steps, with lambda scaled by `interval`.
 
     With a share instead of a fixed lambda, lambda = share * |grad L_E| / |grad L_CC|, both Euclidean norms over all
-    prunable weights and each smoothed over its past: the constraint then pulls with the same part of the force of the
-    adversarial loss, whatever the network, its size, and the state of its training.
+    prunable weights, smoothed over time: the strength of the constraint is then a fixed fraction of that of the
+    adversarial loss, independent of the network, its size and the progress of training.
     """
 
     def __init__(self, constraint: Constraint, *, weight: float, share: float | None, interval: int) -> None:
@@ -30,7 +30,7 @@ class ConstraintTerm:
 
     @classmethod
     def of(cls, recipe: Recipe, stage: str) -> Self | None:
-        """As a recipe asks for in a stage; None where it asks for none."""
+        """Creates it from the recipe for a stage; None if the recipe has no constraint."""
         settings = recipe.constrain
         if stage not in settings.stages or settings.constraint == "none" or settings.weight == 0:
             return None
@@ -38,7 +38,7 @@ class ConstraintTerm:
         return cls(constraint, weight=settings.weight, share=settings.gradient_share, interval=settings.interval)
 
     def add_gradients(self, model: nn.Module, step: int) -> None:
-        """Adds to the gradients that the loss left in the weights of a masked model, at the steps that are due."""
+        """Adds to the loss's gradients of the weights of a masked model, at the steps that are due."""
         if step % self._interval:
             return
         weights = list(prunable_weights(model).values())
@@ -58,17 +58,17 @@ class ConstraintTerm:
 
     @property
     def weight(self) -> float | None:
-        """Lambda as it was last applied; None before a lambda that sets itself has been."""
+        """The last applied lambda; None before an adaptive lambda is first applied."""
         if self._share is None:
             return self._weight
         return None if self._norms is None else float(self._adapted(self._norms))
 
     def _adapted(self, norms: Tensor) -> Tensor:
-        # A constraint without a gradient, as kaporin's is where kappa is 1, moves nothing whatever its weight.
+        # A constraint with a zero gradient, such as kaporin's if kappa is 1, has no effect whatever its weight.
         return (self._share or 0.0) * norms[0] / norms[1].clamp(min=torch.finfo(norms.dtype).tiny)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The state to save in a checkpoint."""
         return {"norms": self._norms}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:

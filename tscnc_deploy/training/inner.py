@@ -1,7 +1,7 @@
 """The attack inside the training loop: projected gradient ascent in the ball around each image.
 
-It is tuned for speed: a fixed number of steps for the whole batch, the last point returned. Robust accuracy that is
-reported anywhere comes from `tscnc_deploy.robustness`, whose attacks keep the best point of every image.
+It is tuned for speed: a fixed number of steps for the whole batch, and the last point is returned. Reported robust
+accuracy comes from `tscnc_deploy.robustness`, whose attacks keep the best point of each image.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def inner_attack(
     step_size: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Images that raise a loss, by steepest steps from a random start: along the gradient's sign, in L2 along itself.
+    """Images that increase a loss, by steepest ascent from a random start: along the gradient's sign, or for L2 itself.
 
     Args:
-        model: The network; if it is in train mode, it is put into eval mode meanwhile, as its batch norms must not
-            learn from images on the way. Fastest is a `tscnc_deploy.models.folded.FoldedCopy`.
+        model: The network; if it is in train mode, it is temporarily put into eval mode, because its batch norm must
+            not use intermediate images. A `tscnc_deploy.models.folded.FoldedCopy` is fastest.
         images: float32 [N, C, H, W] in [0, 1].
-        loss: Maps the logits of the perturbed images to a scalar summed over them. Summed, not averaged: the mean of
-            a large batch pushes gradients towards the smallest numbers of half precision.
-        norm: Of the perturbation.
+        loss: Maps the logits of the perturbed images to a scalar summed over them. Sum instead of averaging: the mean
+            of a large batch may make gradients underflow in half precision.
+        norm: Norm of the perturbation.
         epsilon: Radius of the ball.
         steps: Number of steps.
         step_size: Length of a step, in the norm, for pixels in [0, 1].
-        generator: Source of the start, on the images' device.
+        generator: Random generator for the start, on the images' device.
 
     Returns:
         float32 [N, C, H, W] in [0, 1], within epsilon of the images, detached.

@@ -29,13 +29,13 @@ from tscnc_deploy.training.trades import Adversary, trades_loss
 from tscnc_deploy.training.validation import Validation, validate
 from tscnc_deploy.tscnc import conditions
 
-# Called after every step with the number of steps done, of steps in all, and the figures to show.
+# Called after every step with the number of steps done, the total number of steps, and the figures to show.
 OnStep = Callable[[int, int, dict[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What one stage asks of the loop, besides the recipe's [train] settings."""
+    """The settings of one stage for the loop, in addition to the recipe's [train] settings."""
 
     name: Literal["train", "prune", "finetune"]
     epochs: int
@@ -51,18 +51,18 @@ _RECORDED = ("rank", "dead_filters", "spectral_norm", "sparsity")
 
 
 class Training:
-    """One stage's training of a model, resumable from its last checkpoint to the same final weights.
+    """One stage's training of a model; resuming from a checkpoint gives the same final weights.
 
     Args:
         model: Trained in place.
         dataset: Training and validation images.
-        recipe: The whole recipe; [train], [threat], [constrain], [data] and the seed are read.
-        phase: What this stage asks for.
-        device: Where to train; the model and the images are moved there.
-        checkpoint: File of the checkpoint, read if there; written after a batch once the last one is 15 seconds old.
+        recipe: The whole recipe; [train], [threat], [constrain], [data] and the seed are used.
+        phase: The settings of this stage.
+        device: Device for training; the model and the images are moved there.
+        checkpoint: File of the checkpoint, read if it exists; written after a batch if the last one is 15 seconds old.
 
     Raises:
-        InputError: Images of this size are no further apart than epsilon.
+        InputError: Epsilon is not smaller than the largest distance between images of this size.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Training:
         self.numerics = Numerics.choose(recipe.train, device, dataset.input_shape)
         self.model = model.to(device=device, memory_format=self.numerics.memory_format)  # type: ignore[call-overload]
         _set_norm_momentum(model, self.settings.norm_momentum)
-        # The model's own weights, as training and saliencies run them.
+        # The model's own weights, as used by training and saliencies.
         self.network = cropped(model, dataset.input_shape)
         self.attacked = self.numerics.attacked(model)
         self.attacked.network = self.numerics.compiled(self.attacked.network)
@@ -89,7 +89,7 @@ class Training:
         self.history: list[dict[str, Any]] = []
 
     def run(self, sparsifier: Sparsifier, on_step: OnStep) -> list[dict[str, Any]]:
-        """Trains to the end of the phase and leaves the final weights in the model, in eval mode.
+        """Trains to the end of the phase; the model then has the final weights and is in eval mode.
 
         Returns:
             One entry per epoch: stage, epoch, loss, clean and robust (validation accuracies), sparsity, lr,
@@ -133,7 +133,7 @@ class Training:
         return self.history
 
     def _epoch(self, forward: Any, state: TrainingState, on_step: OnStep) -> float:
-        """Trains the batches of an epoch that are still to be done; the mean loss of all of them."""
+        """Trains the remaining batches of an epoch; returns the mean loss of the whole epoch."""
         self.history = state.history
         order = derive_generator(self.recipe.seed, self.phase.name, state.epoch, "order")
         noise = derive_generator(self.recipe.seed, self.phase.name, state.epoch, "noise", device=self.device)
@@ -182,7 +182,7 @@ class Training:
         return mean
 
     def _ramp(self, step: int) -> float:
-        """Share of epsilon and beta: 0 on clean epochs, then rising linearly to 1."""
+        """Share of epsilon and beta: 0 in clean epochs, then increasing linearly to 1."""
         begin, length = self.phase.clean_epochs * self.batches, self.phase.ramp_epochs * self.batches
         if step < begin:
             return 0.0
@@ -205,14 +205,14 @@ class Training:
                 epsilon=self.recipe.threat.epsilon,
                 steps=self.settings.validation_steps,
                 batch_size=max(self.settings.batch_size, 256),
-                # The same starts after every epoch, so that epochs are compared on the weights alone.
+                # The same random starts after every epoch, so that epochs differ only in their weights.
                 generator=derive_generator(self.recipe.seed, "validation", device=self.device),
             )
 
     def _entry(
         self, epoch: int, loss: float, result: Validation | None, sparsity: float, model: nn.Module
     ) -> dict[str, Any]:
-        """What the history keeps of an epoch."""
+        """The history's entry for an epoch."""
         layers = [layer.to_json() for layer in conditions(model)]
         return {
             "stage": self.phase.name,
@@ -228,7 +228,7 @@ class Training:
         }
 
     def _figures(self, sparsity: float) -> dict[str, float]:
-        """What a progress bar shows: the last epoch's figures and the sparsity of now."""
+        """Figures for a progress bar: those of the last epoch and the current sparsity."""
         figures = {"sparsity": sparsity}
         if self.history:
             last = self.history[-1]

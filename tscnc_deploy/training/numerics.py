@@ -1,4 +1,4 @@
-"""In which precision training computes, in which memory format, and whether compiled."""
+"""Precision, memory format and compilation of training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Numerics:
         """Resolves the recipe's "auto" for a device and images [C, H, W].
 
         Raises:
-            UnavailableError: bf16 was asked for and the GPU does not have it.
+            UnavailableError: bf16 was requested, but the GPU does not support it.
         """
         on_gpu = device.type == "cuda"
         has_bf16 = torch.cuda.is_bf16_supported() if on_gpu else True
         if settings.precision == "bf16" and not has_bf16:
-            msg = f"train.precision = 'bf16': {describe_device(device)} has no bf16; write 'fp32' or 'auto'"
+            msg = f"train.precision = 'bf16': {describe_device(device)} does not support bf16; write 'fp32' or 'auto'"
             raise UnavailableError(msg)
         bf16 = settings.precision == "bf16" or (settings.precision == "auto" and on_gpu and has_bf16)
         # A CPU's float32 convolutions of small images are faster in NCHW, all others in NHWC.
@@ -52,7 +52,7 @@ class Numerics:
         """The module itself, or its compiled form if the recipe asks for it."""
         if not self.compiles:
             return module
-        # All batches of a training have one shape, so a GPU can replay what it launched for the first ones.
+        # All batches of a training have the same shape, so a GPU can replay the kernel launches of the first ones.
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         return cast(nn.Module, torch.compile(module, mode=mode))
 

@@ -18,7 +18,7 @@ def build_optimizer(model: nn.Module, settings: recipe.Train, lr: float) -> torc
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    # Fused: one pass over all weights instead of several over each.
+    # Fused: a single pass over all weights.
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=True)
     nesterov = settings.nesterov and settings.momentum > 0
@@ -30,11 +30,11 @@ def _tensors(model: nn.Module) -> list[Tensor]:
 
 
 def learning_rate(step: int, steps: int, *, peak: float, schedule: str, warmup: float = 0.0) -> float:
-    """Learning rate of one step, a pure function of its number, so that a resumed training needs no saved state.
+    """Learning rate of a step, a pure function of its number, so that resuming needs no saved state.
 
     Args:
         step: From 0.
-        steps: Number of steps in all.
+        steps: Total number of steps.
         peak: Largest rate.
         schedule: "constant", "cosine" (from the peak to zero), or "one-cycle" (Smith, arXiv 1708.07120: up from a
             25th of the peak over the share `warmup` of the steps, then down to zero, both along a cosine).
@@ -53,11 +53,11 @@ def learning_rate(step: int, steps: int, *, peak: float, schedule: str, warmup: 
 class WeightAverage:
     """Exponential moving average of the weights and batch-norm statistics, for evaluation.
 
-    Unlike `torch.optim.swa_utils.AveragedModel`, it counts its updates in Python, so a GPU is never waited for.
+    Unlike `torch.optim.swa_utils.AveragedModel`, it counts updates in Python, which avoids synchronising with the GPU.
 
     Args:
-        model: Averaged; its values at the first update are where the average begins.
-        decay: Share of the average that stays at each update, in (0, 1).
+        model: Model to average; its values at the first update are the initial average.
+        decay: Weight of the old average at each update, in (0, 1).
 
     Attributes:
         module: The average, in eval mode.
@@ -69,7 +69,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Takes in the values that a model has now."""
+        """Updates the average with a model's current values."""
         means, values = _tensors(self.module), _tensors(model)
         averaged = [mean.is_floating_point() and self._updates > 0 for mean in means]
         for mean, value, averages in zip(means, values, averaged, strict=True):
@@ -82,7 +82,7 @@ class WeightAverage:
         self._updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The state to save in a checkpoint."""
         return {"module": self.module.state_dict(), "updates": self._updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

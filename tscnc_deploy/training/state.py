@@ -15,12 +15,12 @@ from tscnc_deploy.training.criteria.base import Sparsifier
 from tscnc_deploy.training.optim import WeightAverage
 from tscnc_deploy.training.validation import Validation
 
-# Writing a checkpoint takes up to a second; more often than this it would slow a training down.
+# Writing a checkpoint takes up to a second; doing so more often would slow down training.
 CHECKPOINT_SECONDS = 15.0
 
 
 class TrainingState:
-    """Everything that a checkpoint must bring back for a training to go on as if it had never stopped."""
+    """The state that a checkpoint must restore for a training to continue as if it had never stopped."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class TrainingState:
         self._generators: tuple[Tensor, Tensor] | None = None
 
     def restore(self, order: torch.Generator, noise: torch.Generator) -> None:
-        """Sets the epoch's generators to where they were when the checkpoint was written, if it was amid the epoch."""
+        """Restores the epoch's generators if the checkpoint was written in the middle of the epoch."""
         if self._generators is not None:
             order.set_state(self._generators[0])
             noise.set_state(self._generators[1])
 
     def is_due(self) -> bool:
-        """Whether the last checkpoint is old enough for the next one."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() - self._written > CHECKPOINT_SECONDS
 
     def save(self, path: Path, loss: float, order: torch.Generator, noise: torch.Generator) -> None:
@@ -71,7 +71,7 @@ class TrainingState:
         self._written = time.monotonic()
 
     def load(self, path: Path) -> None:
-        """Takes over a checkpoint if there is a readable one."""
+        """Restores the checkpoint if there is a readable one."""
         saved = load_checkpoint(path)
         if saved is None:
             return

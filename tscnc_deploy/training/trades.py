@@ -22,7 +22,7 @@ class Adversary:
         beta: Weight of KL(adversarial || clean).
         steps: Steps of the inner attack.
         step_size: Length of a step as a share of epsilon.
-        norm: Of the perturbation.
+        norm: Norm of the perturbation.
     """
 
     epsilon: float
@@ -38,7 +38,7 @@ class Adversary:
     def perturb(
         self, model: nn.Module, images: Tensor, loss: Callable[[Tensor], Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Images that raise a loss; see `inner_attack`."""
+        """Images that increase a loss; see `inner_attack`."""
         return inner_attack(
             model,
             images,
@@ -61,17 +61,17 @@ def trades_loss(
 ) -> Tensor:
     """The TRADES loss of a batch.
 
-    Clean and adversarial images go through the network as one batch, so batch norm sees both in one set of
-    statistics and the convolutions see one large batch, which is faster than two halves.
+    Clean and adversarial images are passed through the network as one batch, so batch norm uses common statistics, and
+    convolutions process one large batch, which is faster than two halves.
 
     Args:
         model: The network in train mode.
-        attacked: Gives the network in eval mode, which is what the inner attack sees, as in the authors' own code:
-            the model, or a copy of it with less to compute. Called only where there is an attack.
+        attacked: Returns the network in eval mode for the inner attack, as in the authors' code: the model, or a faster
+            copy of it. Called only if there is an attack.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
         adversary: The inner attack and beta.
-        generator: Source of the attack's random start.
+        generator: Random generator for the attack's start.
 
     Returns:
         Scalar: CE(clean) + beta * KL(p_clean || p_adversarial).

@@ -15,14 +15,14 @@ from tscnc_deploy.training.inner import inner_attack
 
 @dataclass(frozen=True)
 class Validation:
-    """Shares of all validation images, and the mean adversarial cross-entropy, which settles ties between epochs."""
+    """Accuracies on all validation images, and the mean adversarial cross-entropy, which breaks ties between epochs."""
 
     clean: float
     robust: float
     adversarial_loss: float
 
     def better_than(self, other: Validation | None) -> bool:
-        """More robust; at equal robust accuracy, with a lower adversarial loss."""
+        """Whether robust accuracy is higher or, if equal, the adversarial loss is lower."""
         return other is None or (self.robust, -self.adversarial_loss) > (other.robust, -other.adversarial_loss)
 
 
@@ -40,14 +40,14 @@ def validate(
     """Accuracy on clean images and under PGD (cross-entropy, random start, steps of 2.5 * epsilon / steps).
 
     Args:
-        model: The network; judged in eval mode, left in the mode it was in.
-        attacked: What the attack sees: the network, or a copy of it with less to compute.
+        model: The network; evaluated in eval mode, then restored to its previous mode.
+        attacked: The network for the attack: the network itself, or a faster copy of it.
         split: Validation images on the model's device; not empty.
-        norm: Of the perturbation.
+        norm: Norm of the perturbation.
         epsilon: Radius of the ball.
         steps: Steps of PGD.
         batch_size: Images per forward pass.
-        generator: Source of the random starts, on the model's device.
+        generator: Random generator for the starts, on the model's device.
     """
     was_training = model.training
     model.eval()

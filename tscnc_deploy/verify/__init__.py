@@ -1,6 +1,6 @@
-"""Verification of an artifact.
+"""Verification of artifacts.
 
-`resolve` finds what a request names, `run` attacks it, `stop` and `share` bound and spread the work.
+`resolve` finds the artifacts of a request, `run` attacks them, and `stop` and `share` limit and distribute the work.
 
 Importing this package imports neither torch nor onnx nor a runtime; opening a source does.
 """

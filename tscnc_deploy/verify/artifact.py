@@ -1,4 +1,4 @@
-"""One classifier that is verified: where it is, what images it is attacked on, and with what."""
+"""A classifier to verify: its source, the images, and the attacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
 
-# What an engine alone can be attacked with.
+# Attacks for an engine without a twin.
 BLACK_BOX_ATTACKS = ("square-1000",)
 REPLAY = "replay"
 
@@ -29,10 +29,10 @@ class Artifact:
         source: Opens it.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
-        index: int64 [N], the place of each image in the evidence or in the data set's drawn images.
+        index: int64 [N], index of each image in the evidence or in the images drawn from the data set.
         classes: Names of the classes.
-        examples: Adversarial examples of an earlier evaluation of the same images, to be replayed; None without.
-        attacks: Names of the attacks that it faces unless the user says otherwise.
+        examples: Adversarial examples of an earlier evaluation of the same images, for replay; None if there are none.
+        attacks: Names of the default attacks.
     """
 
     source: Source
@@ -44,7 +44,7 @@ class Artifact:
     attacks: tuple[str, ...]
 
     def select(self, rows: Tensor) -> Artifact:
-        """The same with some of its images, in the order of an int64 index."""
+        """The artifact with some of its images, in the order of an int64 index."""
         examples = None if self.examples is None else self.examples[rows]
         return replace(
             self, images=self.images[rows], labels=self.labels[rows], index=self.index[rows], examples=examples
@@ -52,17 +52,17 @@ class Artifact:
 
 
 def on_evidence(bundle: Bundle, engine: str, recipe: Recipe, samples: int | None, seed: int) -> Artifact:
-    """An engine of a bundle, or its twin, on the evidence images that came with it.
+    """An engine of a bundle, or its twin, on the bundle's evidence images.
 
     Args:
         bundle: An opened bundle.
         engine: "twin" or the name of a target.
-        recipe: The bundle's, which names the attacks.
-        samples: How many of the images, the same share of each class; None takes all.
-        seed: Determines which.
+        recipe: The bundle's recipe, which names the attacks.
+        samples: Number of images, with the same share of each class; None takes all.
+        seed: Seed for choosing the images.
 
     Raises:
-        InputError: There are not so many images.
+        InputError: There are fewer images.
     """
     import torch
 
@@ -72,7 +72,7 @@ def on_evidence(bundle: Bundle, engine: str, recipe: Recipe, samples: int | None
     evidence = bundle.evidence
     labels = torch.from_numpy(evidence.labels)
     if samples is not None and samples > len(labels):
-        msg = f"--samples {samples}: {bundle.path} holds {len(labels)} evidence images"
+        msg = f"--samples {samples}: {bundle.path} has only {len(labels)} evidence images"
         raise InputError(msg)
     examples = evidence.adversarial.get(engine, evidence.adversarial.get("twin"))
     everything = Artifact(
@@ -88,17 +88,17 @@ def on_evidence(bundle: Bundle, engine: str, recipe: Recipe, samples: int | None
 
 
 def on_test_images(source: Source, recipe: Recipe, samples: int | None, seed: int, *, gradient: bool) -> Artifact:
-    """Anything on test images of a recipe's data set.
+    """Any source, on test images of a recipe's data set.
 
     Args:
-        source: What is attacked.
+        source: The source to attack.
         recipe: Names the data set and the attacks.
-        samples: How many images, the same share of each class; None takes the recipe's verify.samples.
-        seed: Determines which.
-        gradient: Whether there is one to attack with, the model's own or a twin's.
+        samples: Number of images, with the same share of each class; None takes the recipe's verify.samples.
+        seed: Seed for choosing the images.
+        gradient: Whether gradients are available, the model's own or a twin's.
 
     Raises:
-        InputError: Images or classes do not fit the source, or there are not so many.
+        InputError: Images or classes do not match the source, or there are fewer images.
         DataError: The data cannot be loaded.
     """
     import torch

@@ -1,4 +1,4 @@
-"""How much an evaluation may cost."""
+"""Limits on the cost of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FORMS = "write a time such as 90s, 10m or 2h, or a number of queries such as 50
 
 @dataclass(frozen=True)
 class Budget:
-    """A bound on time, on queries, or on both.
+    """A limit on time, on queries, or on both.
 
     Attributes:
-        seconds: Above 0; None is no bound.
-        queries: Images that the victim answers for, from 1 up; None is no bound.
+        seconds: Maximum time, positive; None means no limit.
+        queries: Maximum number of images that the victim classifies, at least 1; None means no limit.
 
     Raises:
-        InputError: A bound that leaves nothing to do.
+        InputError: The limit is not positive.
     """
 
     seconds: float | None = None
@@ -43,19 +43,19 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """A budget as it is written on a command line.
+    """Parses a budget given on the command line.
 
     Args:
-        text: A number with a unit: s, m or h for a time, q for queries, or their words, such as "50000 queries".
+        text: A number with a unit: s, m or h for a time, q for queries, or the unit spelled out, as in "50000 queries".
 
     Raises:
-        InputError: Not of that form, 0 or negative, or a fraction of a query.
+        InputError: It does not have this form, is not positive, or is a fraction of a query.
     """
     match = re.fullmatch(r"\s*([+-]?\d{1,12}(?:\.\d{1,12})?)\s*([a-z]*)\s*", text.lower(), re.ASCII)
     unit = _UNITS.get(match[2]) if match else None
     if match is None or unit is None:
         bare = match is not None and not match[2]
-        hint = f"; {match[1]}s is so many seconds, {match[1]}q so many queries" if match and bare else f"; {_FORMS}"
+        hint = f"; write {match[1]}s for seconds or {match[1]}q for queries" if match and bare else f"; {_FORMS}"
         msg = f"--budget {text} {'has no unit' if bare else 'is not a budget'}{hint}"
         raise InputError(msg)
     if unit != "q":

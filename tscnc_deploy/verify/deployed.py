@@ -1,4 +1,4 @@
-"""Whether a live server answers as the bundle that it is said to serve."""
+"""Checks that a live server matches the bundle that it should serve."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 def engine_of(source: RemoteSource, bundle: Bundle) -> str:
-    """Which engine of the bundle the server says that it runs; "twin", whose evidence fits all, if it does not say."""
+    """The bundle's engine that the server reports; "twin", whose evidence applies to all, if it reports none."""
     said = source.engine().said.get("engine")
     return said if isinstance(said, str) and said in bundle.engines else "twin"
 
 
 def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact) -> dict[str, Any]:
-    """Compares the server's logits with those of its engine's twin, on the images of an artifact and their examples.
+    """Compares the server's logits with those of its engine's twin, on an artifact's images and adversarial examples.
 
     Args:
         source: The server.
-        bundle: What it should serve.
-        artifact: On the bundle's evidence.
+        bundle: The bundle it should serve.
+        artifact: The server on the bundle's evidence images.
 
     Returns:
-        "bundle_sha256", the digest that the server names, or null; "same_bundle", whether it is this bundle's, or null;
-        "parity", see `robustness.Parity`; "evidence", the accuracies that the bundle records.
+        "bundle_sha256", the digest that the server reports, or null; "same_bundle", whether it is this bundle's, or
+        null; "parity", see `robustness.Parity`; "evidence", the accuracies in the bundle's record.
 
     Raises:
-        InputError: The server maps other images or classes than the bundle.
+        InputError: The server has another input shape or number of classes than the bundle.
     """
     import numpy as np
 
@@ -43,8 +43,8 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact
     model = bundle.manifest.model
     if (engine.spec.input_shape, engine.spec.classes) != (model.input_shape, len(model.classes)):
         msg = (
-            f"{source.url}: maps images {list(engine.spec.input_shape)} to {engine.spec.classes} logits, {bundle.path} "
-            f"{list(model.input_shape)} to {len(model.classes)}"
+            f"{source.url}: maps images {list(engine.spec.input_shape)} to {engine.spec.classes} logits, but "
+            f"{bundle.path} maps {list(model.input_shape)} to {len(model.classes)}"
         )
         raise InputError(msg)
     examples = artifact.images if artifact.examples is None else artifact.examples
@@ -72,6 +72,6 @@ def _logits(bundle: Bundle, engine: str, images: torch.Tensor) -> torch.Tensor:
 
 
 def _tolerance(bundle: Bundle, name: str) -> float:
-    """Of the engine's target; the largest of all where the server does not say which it runs."""
+    """The tolerance of the engine's target; the largest of all if the server does not report its engine."""
     names = bundle.engines if name == "twin" else (name,)
     return max(bundle.target(each).tolerance for each in names)

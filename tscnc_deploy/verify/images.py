@@ -1,4 +1,4 @@
-"""The images that a model from elsewhere is attacked on: test images of a recipe's data set."""
+"""Images for attacking a third-party model: test images of a recipe's data set."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def evaluation_images(recipe: Recipe, samples: int | None, seed: int) -> Evaluat
 
 
 def draw_images(dataset: Dataset, samples: int | None, seed: int) -> EvaluationImages:
-    """Test images, the same share of each class, in the data set's order.
+    """Test images, with the same share of each class, in the data set's order.
 
     Args:
-        dataset: What they are drawn from.
-        samples: How many; None takes all.
-        seed: Determines which; with a recipe's own seed they are those of its build.
+        dataset: The data set to draw from.
+        samples: Number of images; None takes all.
+        seed: Seed of the draw; a recipe's own seed gives the images of its build.
 
     Raises:
-        InputError: There are not so many.
+        InputError: There are fewer images.
     """
     import torch
 
@@ -61,23 +61,23 @@ def draw_images(dataset: Dataset, samples: int | None, seed: int) -> EvaluationI
     index = torch.arange(len(test))
     if samples is not None:
         if not 1 <= samples <= len(test):
-            msg = f"--samples {samples}: {dataset.name} has {len(test)} test images"
+            msg = f"--samples {samples}: {dataset.name} has only {len(test)} test images"
             raise InputError(msg)
         index = stratified(test.labels, samples, derive_generator(seed, "verify"))
     return EvaluationImages(*test.batch(index), dataset.classes)
 
 
 def check_fit(name: str, form: IOSpec, input_shape: Sequence[int], classes: Sequence[str]) -> None:
-    """Refuses images and classes that a model was not made for.
+    """Refuses images and classes that do not match a model.
 
     Args:
-        name: The model, for messages.
-        form: What it takes and gives; of a model whose logits are put in order, see `order_of`, after that.
+        name: Name of the model, for messages.
+        form: Input and output of the model; if its logits are reordered (see `order_of`), after that.
         input_shape: (channels, height, width) of the images.
         classes: Names of their classes.
 
     Raises:
-        InputError: Names both, and what changes the images or the logits.
+        InputError: The message names both, and how to change the images or the logits.
     """
     channels, height, width = form.input_shape
     if tuple(input_shape) != form.input_shape:

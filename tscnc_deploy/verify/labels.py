@@ -1,4 +1,4 @@
-"""Which logit of a model stands for which class of the data set."""
+"""Maps the logits of a model to the classes of the data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import did_you_mean
 
 Names = tuple[str | None, ...]
-"""What each logit stands for, by its place; None where nothing is said of it."""
+"""The class of each logit, by its index; None if unknown."""
 
 _FORMS = "names of classes separated by commas, a .txt file with one per line, or a .json file"
 _MAX_BYTES = 1 << 24
@@ -20,15 +20,15 @@ _SHOWN = 3
 
 
 def read_names(text: str) -> Names:
-    """What each logit of a model stands for, in the order of the logits.
+    """Parses the class of each logit of a model, in the order of the logits.
 
     Args:
-        text: Names of classes, or indices into those of the data set, separated by commas; or a file: .txt with one of
-            them per line, or .json with a list of them or an object that has them by the place of their logit, such as
-            {"0": "cat"}, alone or under "id2label" or "label_names" of a model's config.json.
+        text: Class names, or indices of the data set's classes, separated by commas; or a file: .txt with one per line,
+            or .json with a list, or with an object that maps the index of a logit to its class, such as {"0": "cat"},
+            at the top level or under "id2label" or "label_names" of a model's config.json.
 
     Raises:
-        InputError: The file cannot be read or has another form, or a name is empty.
+        InputError: The file cannot be read or has another format, or a name is empty.
     """
     suffix = Path(text).suffix.lower()
     if suffix == ".txt":
@@ -45,16 +45,16 @@ def read_names(text: str) -> Names:
 
 
 def order_of(names: Names, classes: Sequence[str], *, outputs: int | None = None) -> tuple[int, ...]:
-    """For each class of the data set, the place of the logit that has its name; other logits are left out.
+    """For each class of the data set, the index of its logit; other logits are dropped.
 
-    Where the names are whole numbers and the classes are called otherwise, they are indices of classes.
+    If the names are integers and the class names are not, they are indices of classes.
 
     Raises:
-        InputError: A class has no logit or several, an index names no class, or the model has another number of logits;
-            fewer may only be named if places are left open between them.
+        InputError: A class has no logit or several, an index is out of range, or the model has another number of
+            logits; fewer names are only allowed if there are gaps between their indices.
     """
     if outputs is not None and (len(names) > outputs or (len(names) < outputs and None not in names)):
-        msg = f"--labels says what {len(names)} logits stand for, but the model gives {outputs}"
+        msg = f"--labels names {len(names)} logits, but the model has {outputs}"
         raise InputError(msg)
     wanted = tuple(classes)
     if not set(wanted) <= set(names) and all(name is None or _is_whole(name) for name in names):
@@ -81,7 +81,7 @@ def order_of(names: Names, classes: Sequence[str], *, outputs: int | None = None
 
 def _text(path: str) -> str:
     try:
-        # Editors of some systems begin a UTF-8 file with a byte-order mark.
+        # Some editors start UTF-8 files with a byte-order mark.
         return _content(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         msg = f"--labels {path}: is not UTF-8 text"
@@ -102,7 +102,7 @@ def _content(path: str) -> bytes:
 
 
 def _refuse_other_file(text: str) -> None:
-    with suppress(OSError, ValueError):  # a list of names may be too long for a path
+    with suppress(OSError, ValueError):  # a list of names can be too long for a path
         if Path(text).is_file():
             msg = f"--labels {text}: is not a .txt or .json file; write {_FORMS}"
             raise InputError(msg)
@@ -112,7 +112,7 @@ def _from_json(path: str) -> Names:
     from tscnc_deploy import strict_json
 
     try:
-        # Strict, as a place that is given twice would count once.
+        # Strict, because of duplicate keys only the last would count.
         document = strict_json.loads(_content(path))
     except ValueError as error:
         msg = f"--labels {path}: {error}"
@@ -122,15 +122,15 @@ def _from_json(path: str) -> Names:
     given = dict(enumerate(document)) if isinstance(document, list) else _by_place(document)
     if not given or not all(isinstance(name, str | int) and not isinstance(name, bool) for name in given.values()):
         msg = (
-            f"--labels {path}: is neither a list of names nor an object of names by the place of their logit, such as "
-            f'{{"0": "cat", "1": "dog"}} with places below {_MAX_PLACE}'
+            f"--labels {path}: is neither a list of names nor an object that maps indices of logits to names, such as "
+            f'{{"0": "cat", "1": "dog"}}, with indices below {_MAX_PLACE}'
         )
         raise InputError(msg)
     return tuple(str(given[place]).strip() if place in given else None for place in range(max(given) + 1))
 
 
 def _by_place(document: object) -> dict[int, object]:
-    """The values of an object whose keys are different places; empty if they are not."""
+    """The values of an object whose keys are distinct indices; empty if they are not."""
     if not isinstance(document, dict) or not all(_is_whole(key) for key in document):
         return {}
     by_place = {int(key): name for key, name in document.items()}
@@ -138,5 +138,5 @@ def _by_place(document: object) -> dict[int, object]:
 
 
 def _is_whole(text: str) -> bool:
-    # Python refuses to read numbers of thousands of digits.
+    # Python refuses to parse numbers with thousands of digits.
     return text.isdecimal() and len(text) < 10

@@ -1,4 +1,4 @@
-"""How artifacts are attacked."""
+"""Settings for attacking artifacts."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ class Plan:
 
     Attributes:
         threat: How far images may be moved.
-        limits: Least clean and robust accuracy, each in [0, 1); 0 is no bound.
+        limits: Minimum clean and robust accuracy, each in [0, 1); 0 means no limit.
         attacks: Names of attacks and ensembles; empty takes the artifact's.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
         batch_size: Images per forward pass.
         device: "cpu", "cuda", or one GPU such as "cuda:1".
-        workers: Number of processes; 1 evaluates in this one.
+        workers: Number of processes; 1 evaluates in this process.
         backend: "loky" or "ray", see `Joblib`.
-        budget: What each artifact may cost.
-        until_decided: Whether to end as soon as every gate is decided.
-        eot: Calls whose logits are averaged, for a model that answers at random; None for one call.
-        masking: Whether to look for signs of gradient masking.
-        stronger: Whether such signs lead to a stronger attack; it and the search have a half of the budget.
-        measures: What to measure besides, see `MEASURES`.
-        store: Folder for finished shards; None takes one of the user's cache until all are finished.
+        budget: Budget for each artifact.
+        until_decided: Whether to end as soon as all gates are decided.
+        eot: Number of calls whose logits are averaged, for a randomised model; None for a single call.
+        masking: Whether to check for signs of gradient masking.
+        stronger: Whether such signs lead to a stronger attack; half of the budget is reserved for it and the check.
+        measures: Names of additional measures, see `MEASURES`.
+        store: Folder for finished shards; None uses the user's cache until all are finished.
     """
 
     threat: Threat

@@ -1,4 +1,4 @@
-"""What the user asks to be verified, before anything is opened."""
+"""What the user asks to verify, before anything is opened."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from tscnc_deploy.verify.labels import Names
 
 @dataclass(frozen=True)
 class VerifyRequest:
-    """One call of `tscnc-deploy verify`. None and empty leave a choice to the recipe, the bundle or the default.
+    """One call of `tscnc-deploy verify`. None or empty means the value of the recipe or bundle, or the default.
 
     Attributes:
-        artifact: A bundle's or a run's folder, an .onnx file, weights, or the address of a served model (a text).
-        engines: Names of a bundle's engines, or "twin"; empty takes all that run here.
+        artifact: Folder of a bundle or run, an .onnx file, weights, or the URL of a served model (a string).
+        engines: Names of a bundle's engines, or "twin"; empty takes all that run on this machine.
         attacks: Names of attacks and ensembles.
         samples: Number of images.
-        seed: Of the attacks, and of which images are drawn.
+        seed: Seed of the attacks and of the choice of images.
         device: "auto", "cpu" or "cuda".
         recipe: Name or file of the recipe, for a file or a served model.
         overrides: Changes to the recipe, KEY=VALUE.
-        dataset: Name of the data set that the images are from.
-        data_root: Where it is.
-        norm: Of the perturbation.
-        epsilon: Its radius for pixels in [0, 1].
-        mean: What the pixels of a file's input are normalised with, per channel, or one for all.
-        std: Likewise.
-        labels: What each logit of a file stands for.
+        dataset: Name of the data set of the images.
+        data_root: Its folder or file.
+        norm: Norm of the perturbation.
+        epsilon: Radius of the perturbation for pixels in [0, 1].
+        mean: Mean for normalising a file's input, per channel, or one for all.
+        std: Standard deviation, likewise.
+        labels: Class of each logit of a file.
         twin: Weights of the PyTorch model that an .onnx file was exported from.
-        bundle: The bundle that is served at an address.
-        rate: Most images per second that a server is sent.
-        max_queries: Most images that a server is sent.
-        budget: What each engine may cost.
-        until_decided: Whether to end as soon as every gate is decided.
+        bundle: The bundle that is served at a URL.
+        rate: Maximum number of images per second sent to a server.
+        max_queries: Maximum number of images sent to a server.
+        budget: Budget for each engine.
+        until_decided: Whether to end as soon as all gates are decided.
         workers: Number of processes.
         backend: "loky" or "ray", where they run.
         store: Folder for the results of finished images.
-        eot: Calls whose logits are averaged, for a model that answers at random.
-        masking: Whether to look for signs of gradient masking; None does so unless there is a budget.
-        measures: Names of what is measured besides, see `robustness.MEASURES`.
+        eot: Number of calls whose logits are averaged, for a randomised model.
+        masking: Whether to check for signs of gradient masking; None does so unless there is a budget.
+        measures: Names of additional measures, see `robustness.MEASURES`.
     """
 
     artifact: Path | str

@@ -1,4 +1,4 @@
-"""From what a request names to the artifacts that are attacked, and to the plan of the attack."""
+"""Resolves a request to the artifacts to attack and the plan of the attack."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from tscnc_deploy.verify.plan import Plan
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
-# Fields of a request that only make sense for a file, and the other way round.
+# Fields of a request that apply only to a file, or to anything but a file.
 _OF_FILES = ("recipe", "mean", "std", "labels", "twin")
 _OF_URLS = ("bundle", "rate", "max_queries")
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What is verified, and how.
+    """The artifacts to verify, and how.
 
     Attributes:
-        artifacts: What is attacked, one after the other.
-        plan: How.
-        deployed: How a live server compares with its bundle, see `compare_with_bundle`; None for all else.
+        artifacts: The artifacts to attack, one after another.
+        plan: The settings.
+        deployed: Comparison of a live server with its bundle, see `compare_with_bundle`; None otherwise.
     """
 
     artifacts: list[Artifact]
@@ -40,29 +40,30 @@ class Resolved:
 
     @property
     def deployed_passed(self) -> bool:
-        """Whether a live server, if it is one, answers as its bundle and does not name another."""
+        """Whether a live server matches its bundle and does not report another one; true for other artifacts."""
         return self.deployed is None or (
             self.deployed["parity"]["passed"] and self.deployed["same_bundle"] is not False
         )
 
 
 def resolve(request: VerifyRequest) -> Resolved:
-    """Finds what a request names and decides how it is attacked; nothing is attacked yet.
+    """Finds the artifacts of a request and decides how to attack them; nothing is attacked yet.
 
     Raises:
         BundleError: A folder that is not a bundle, or a damaged one.
-        InputError: Neither a bundle, nor an ONNX file, nor weights, nor an address; or values that do not go with it.
-        UnavailableError: This machine runs none of a bundle's engines.
+        InputError: The artifact is not a bundle, an ONNX file, weights or a URL; or there are options that do not
+            apply.
+        UnavailableError: None of a bundle's engines run on this machine.
     """
     path = request.artifact
     if isinstance(path, str):
         return _resolve_url(path, request)
     if given := _first_given(request, _OF_URLS):
-        msg = f"{given}: {path} is not an address of a live server; leave it out"
+        msg = f"{given}: {path} is not the URL of a live server; leave out {given}"
         raise InputError(msg)
     if path.suffix in (".onnx", *_WEIGHTS) and not path.is_dir():
         if request.engines:
-            msg = f"--engine {request.engines[0]}: {path} is one file and not a bundle; leave out --engine"
+            msg = f"--engine {request.engines[0]}: {path} is not a bundle; leave out --engine"
             raise InputError(msg)
         return _resolve_file(path, request)
     if path.is_file():
@@ -72,7 +73,7 @@ def resolve(request: VerifyRequest) -> Resolved:
 
 
 def _first_given(request: VerifyRequest, names: tuple[str, ...]) -> str | None:
-    """The option of the first of these fields that has a value."""
+    """The option of the first of these fields that is set."""
     return next((f"--{name.replace('_', '-')}" for name in names if getattr(request, name) is not None), None)
 
 
@@ -119,7 +120,7 @@ def _resolve_url(url: str, request: VerifyRequest) -> Resolved:
     from tscnc_deploy.verify.deployed import compare_with_bundle, engine_of
 
     if refused := "--engine" if request.engines else _first_given(request, _OF_FILES[1:]):
-        msg = f"{refused}: a live server takes pixels in [0, 1], and its bundle is its twin; leave it out"
+        msg = f"{refused}: a live server takes pixels in [0, 1], and its bundle is its twin; leave out {refused}"
         raise InputError(msg)
     source = RemoteSource(url, rate=request.rate, max_queries=request.max_queries)
     if request.bundle is None:
@@ -129,7 +130,7 @@ def _resolve_url(url: str, request: VerifyRequest) -> Resolved:
     bundle = open_given(request.bundle)
     own = ("recipe",) if bundle.withheld else ("recipe", "dataset", "data_root")
     if given := _first_given(request, own):
-        msg = f"{given}: the bundle brings its own recipe and images; leave it out"
+        msg = f"{given}: the bundle has its own recipe and images; leave out {given}"
         raise InputError(msg)
     bundle, recipe, _ = _with_recipe(bundle, request)
     plan = _plan(request, recipe)
@@ -145,7 +146,7 @@ def _resolve_bundle(path: Path, request: VerifyRequest) -> Resolved:
     from tscnc_deploy.verify.artifact import on_evidence, on_test_images
 
     if given := _first_given(request, _OF_FILES):
-        msg = f"{given}: a bundle brings its own recipe, normalisation, classes and twin; leave it out"
+        msg = f"{given}: a bundle has its own recipe, normalisation, classes and twin; leave out {given}"
         raise InputError(msg)
     bundle, recipe, elsewhere = _with_recipe(open_given(path), request)
     plan = _plan(request, recipe)
@@ -162,9 +163,9 @@ def _resolve_bundle(path: Path, request: VerifyRequest) -> Resolved:
 
 
 def _with_recipe(bundle: Bundle, request: VerifyRequest) -> tuple[Bundle, Recipe, bool]:
-    """The bundle, its recipe as the request changes it, and whether images of a data set replace its evidence.
+    """The bundle, its recipe with the request's changes, and whether images of a data set replace its evidence.
 
-    Where it withholds its evidence images, a data set that is named completes it instead.
+    If it withholds its evidence images, a given data set provides them instead.
     """
     from tscnc_deploy.verify.withheld import bring_images
 
@@ -177,16 +178,16 @@ def _with_recipe(bundle: Bundle, request: VerifyRequest) -> tuple[Bundle, Recipe
 
 
 def _open_one(bundle: Bundle, name: str) -> None:
-    """Refuses an unknown engine, and one that does not run here, before any attack."""
+    """Refuses unknown engines and engines that do not run on this machine, before any attack."""
     if name != "twin":
         bundle.engine(name)
 
 
 def _runnable(bundle: Bundle) -> list[str]:
-    """Names of the engines that open here.
+    """Names of the engines that can be opened on this machine.
 
     Raises:
-        UnavailableError: None does.
+        UnavailableError: There are none.
     """
     names, reasons = [], []
     for name in bundle.engines:
@@ -197,7 +198,7 @@ def _runnable(bundle: Bundle) -> list[str]:
         else:
             names.append(name)
     if not names:
-        raise UnavailableError("\n".join(reasons) or f"{bundle.path}: there is no engine in it")
+        raise UnavailableError("\n".join(reasons) or f"{bundle.path}: contains no engine")
     return names
 
 
@@ -205,7 +206,7 @@ def _resolve_file(path: Path, request: VerifyRequest) -> Resolved:
     from tscnc_deploy.verify.artifact import on_test_images
 
     if not path.is_file():
-        msg = f"{path}: there is no such file"
+        msg = f"{path}: file not found"
         raise InputError(msg)
     recipe = _recipe_of_file(path, request)
     plan = _plan(request, recipe)
@@ -215,13 +216,13 @@ def _resolve_file(path: Path, request: VerifyRequest) -> Resolved:
 
 
 def _recipe_of_file(path: Path | str, request: VerifyRequest) -> Recipe:
-    """The recipe for a file; without one of the user's there are no gates but those of --set."""
+    """The recipe for a file; without --recipe, the only gates are those of --set."""
     from tscnc_deploy.recipe.file import default_recipe, load_recipe
 
     recipe, overrides = request.recipe, list(request.overrides)
     if recipe is None:
         if request.dataset is None:
-            msg = f"{path}: on which images? Give --dataset (and --data-root), or --recipe"
+            msg = f"{path}: no images to attack; give --dataset (and --data-root), or --recipe"
             raise InputError(msg)
         recipe = default_recipe(request.dataset)
         overrides = ["gates.clean=0", "gates.robust=0", *overrides]
@@ -241,7 +242,7 @@ def _onnx_source(path: Path, recipe: Recipe, request: VerifyRequest) -> Source:
 
 
 def _twin(path: Path, source: OnnxSource, recipe: Recipe) -> Source:
-    """Bare weights are normalised like the ONNX file; the logits are in the same order as that file's."""
+    """Opens the twin; plain weights are normalised like the ONNX file and have the same order of logits."""
     from tscnc_deploy import data
     from tscnc_deploy.verify.sources.checkpoint import checkpoint_source, has_config
 
@@ -255,7 +256,7 @@ def _weights(path: Path, recipe: Recipe, request: VerifyRequest) -> Source:
     from tscnc_deploy.verify import checkpoint_source, order_of
 
     if request.twin is not None:
-        msg = f"--twin: {path} is a PyTorch model itself, with gradients of its own; leave it out"
+        msg = f"--twin: {path} is itself a PyTorch model with gradients; leave out --twin"
         raise InputError(msg)
     dataset = data.load(recipe.data)
     labels = request.labels

@@ -1,4 +1,4 @@
-"""Attacks an artifact as the plan says."""
+"""Attacks an artifact according to a plan."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from tscnc_deploy.verify.plan import Plan
 from tscnc_deploy.verify.share import chosen_workers, open_victim, shard_size, shard_store
 from tscnc_deploy.verify.stop import Stopping
 
-# Of the budget, where signs of masking lead to a stronger attack.
+# Share of the budget that is reserved if signs of masking lead to a stronger attack.
 _RESERVE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class VerifyResult:
-    """What was measured of an artifact.
+    """The results for an artifact.
 
     Attributes:
-        artifact: With the images that were evaluated, in the order of the evaluation.
+        artifact: The artifact with the images that were evaluated, in the order of the evaluation.
         measured: The figures.
     """
 
@@ -50,12 +50,12 @@ class VerifyResult:
 
     @property
     def evaluation(self) -> Evaluation:
-        """Under the attacks."""
+        """The evaluation under the attacks."""
         return self.measured.evaluation
 
     @property
     def gradient(self) -> bool:
-        """Whether attacks had one."""
+        """Whether attacks had gradients."""
         return self.measured.case.victim.has_gradient
 
     @property
@@ -64,7 +64,7 @@ class VerifyResult:
         return self.measured.passed
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure, without the outcomes per image."""
+        """All figures, without the outcomes per image."""
         warnings = self.measured.warnings
         document = {
             **self.evaluation.record.to_json(),
@@ -90,15 +90,15 @@ def verify_artifact(
     """Attacks an artifact.
 
     Args:
-        artifact: What is attacked, on what.
-        plan: How.
-        workers: Who evaluates; by default those that the plan names.
-        progress: Where to report.
-        reference: What it is compared with, on the same images in the order of this plan.
-        surrogate: Another model, whose adversarial examples are tried in the search for signs of masking.
+        artifact: The artifact, with its images.
+        plan: The settings.
+        workers: The workers that evaluate; by default those of the plan.
+        progress: Receives the progress.
+        reference: A classifier to compare with, on the same images in the order of this plan.
+        surrogate: Another model, whose adversarial examples are tried in the check for signs of masking.
 
     Raises:
-        InputError: Something that would give a wrong number, see `evaluate`.
+        InputError: The input would give a wrong result, see `evaluate`.
         UnavailableError: This machine cannot run the artifact.
     """
     workers = workers or chosen_workers(artifact.source, plan)
@@ -115,7 +115,7 @@ def verify_artifact(
         plan.threat,
         _attacks(names, artifact.examples),
         gates=plan.limits,
-        # An ensemble is defined as a cascade: its later attacks see what the earlier ones left robust.
+        # An ensemble is defined as a cascade: later attacks run only on images that are robust to the earlier ones.
         cascade=any(name in ENSEMBLES for name in names),
         seed=plan.seed,
         batch_size=plan.batch_size,
@@ -142,7 +142,7 @@ def verify_artifact(
 def _stopping(total: int, plan: Plan, shard_size: int, workers: int) -> Stopping:
     limits = {what: limit for what, limit in plan.limits.items() if limit > 0}
     if plan.until_decided and not limits:
-        msg = "--until-decided: there is no gate to decide; give one, such as --set gates.robust=0.5"
+        msg = "--until-decided: no gate to decide; set one, such as --set gates.robust=0.5"
         raise InputError(msg)
     return Stopping(
         total,
@@ -163,24 +163,24 @@ def _attacks(names: Sequence[str], examples: Tensor | None) -> list[Attack]:
     replayed: list[Attack] = []
     if REPLAY in names:
         if examples is None:
-            msg = "--attack replay: there are no adversarial examples to replay; only a bundle brings its own"
+            msg = "--attack replay: no adversarial examples to replay; only bundles contain them"
             raise InputError(msg)
         replayed.append(Replay(examples))
     return [*replayed, *parse_attacks(name for name in names if name != REPLAY)]
 
 
 def _check(case: EvalCase, name: str, plan: Plan) -> None:
-    """Refuses what `evaluate` would, in the words of the command line."""
+    """Refuses what `evaluate` would refuse, with messages for the command line."""
     for attack in case.attacks:
         if attack.needs_gradient and not case.victim.has_gradient:
             msg = (
-                f"--attack {attack.name} needs gradients, which {name} does not give; name the PyTorch "
-                "model that it was exported from with --twin, or attack with square-1000 or hopskipjump-2000"
+                f"--attack {attack.name} needs gradients, but {name} has none; give the PyTorch "
+                "model that it was exported from with --twin, or use square-1000 or hopskipjump-2000"
             )
             raise InputError(msg)
     if plan.eot is None and (difference := randomness(case.victim, case.images[:16])) > REPEATABLE:
         msg = (
-            f"{name} answers at random: between two calls on the same images a logit differs by "
-            f"{difference:.3g} of the largest; attack the mean of several calls with --eot 32"
+            f"{name} is randomised: its logits differ between two calls on the same images, by "
+            f"{difference:.3g} of the largest one; attack the mean of several calls with --eot 32"
         )
         raise InputError(msg)

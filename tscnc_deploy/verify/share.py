@@ -1,4 +1,4 @@
-"""How the images of an evaluation are shared: shards, who evaluates them, and where finished ones are kept."""
+"""Distributes the images of an evaluation: shards, workers, and the folder for finished shards."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tscnc_deploy.robustness import Victim
     from tscnc_deploy.robustness.sharding.workers import Workers
 
-# Small shards, where an evaluation may end after any of them.
+# Small shards, if an evaluation may end after any of them.
 _SHARD_TO_STOP = 32
 
 
 def open_victim(source: Source, eot: int | None, device: str) -> Victim:
-    """Opens what is attacked; a module's function, so that other processes can be told to do it."""
+    """Opens the victim; at module level, so that it can be pickled for other processes."""
     from tscnc_deploy.robustness import EOTVictim
 
     victim = source.open(device)
@@ -35,14 +35,14 @@ def open_victim(source: Source, eot: int | None, device: str) -> Victim:
 
 @contextmanager
 def shard_store(source: Source, plan: Plan, *, leads: bool) -> Iterator[Path | None]:
-    """The folder for finished shards: the user's, or one of the cache that is removed when all went well.
+    """The folder for finished shards: the user's, or one in the cache that is removed after success.
 
-    None where there is no cache, as in a container without a home, or where another evaluation uses it.
+    None if there is no cache, as in a container without a home folder, or if another evaluation uses it.
 
     Args:
-        source: What is evaluated.
-        plan: Names the user's folder.
-        leads: Whether this process stores, see `Workers.leads`; the others get None and lock nothing.
+        source: The source to evaluate.
+        plan: May name the user's folder.
+        leads: Whether this process stores, see `Workers.leads`; the others get None and do not lock.
     """
     if not leads:
         yield None
@@ -64,12 +64,12 @@ def shard_store(source: Source, plan: Plan, *, leads: bool) -> Iterator[Path | N
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    """Holds the lock of a file, and says so; false where another holds it or the file cannot be written."""
+    """Acquires the lock of a file; false if another process holds it or the file cannot be written."""
     lock = FileLock(path, blocking=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except OSError:  # a lock's timeout is one too
+    except OSError:  # includes the lock's timeout
         yield False
         return
     try:
@@ -79,7 +79,7 @@ def _locked(path: Path) -> Iterator[bool]:
 
 
 def chosen_workers(source: Source, plan: Plan) -> Workers:
-    """Who evaluates: this process, or as many others as the plan names."""
+    """The workers: this process, or the number of others in the plan."""
     from tscnc_deploy.robustness.sharding.workers import InProcess, Joblib
 
     if plan.workers == 1:
@@ -91,7 +91,7 @@ def chosen_workers(source: Source, plan: Plan) -> Workers:
 
 
 def shard_size(total: int, plan: Plan, workers: int) -> int:
-    """Whole batches, but at least a shard for each worker, and small ones where any may be the last."""
+    """Whole batches, but at least one shard per worker, and small shards if any may be the last."""
     if plan.may_stop:
         return min(_SHARD_TO_STOP, plan.batch_size)
     return max(min(plan.batch_size, -(-total // workers)), 1)

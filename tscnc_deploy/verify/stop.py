@@ -1,4 +1,4 @@
-"""When an evaluation may end before it has seen all images."""
+"""Decides when an evaluation may end before the last image."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ CONFIDENCE = 0.95
 
 
 class Stopping:
-    """Ends an evaluation when its budget does not allow for more images, or when every gate is decided; see `Stop`.
+    """Ends an evaluation when its budget does not allow more images, or when all gates are decided; see `Stop`.
 
-    A round is begun only if it fits into the budget at the cost of the dearest before it, so the first always runs, and
-    only whole rounds count. That depends on how long images take and hardly on how they end.
+    A round starts only if it fits into the budget at the cost of the most expensive round so far, so the first always
+    runs, and only whole rounds count. This depends on how long images take, and hardly on their outcomes.
 
-    Gates are decided by group-sequential tests (`GateTest`), which look after `first`, twice `first`, ... and after all
-    images; the intervals of everything else must then hold at every look, so each gets its part of the 5% (Bonferroni).
+    Gates are decided by group-sequential tests (`GateTest`), which look after `first`, twice `first`, ... and all
+    images; all other intervals must then hold at every look, so each look gets its share of the 5% (Bonferroni).
 
     Args:
-        total: Number of all images, in an order that leaves every beginning representative.
-        budget: What may be spent; None is no bound.
-        limits: Least clean and robust accuracy, in (0, 1), if their decision ends the evaluation; None otherwise.
+        total: Number of all images, in an order in which every prefix is representative.
+        budget: The budget; None means no limit.
+        limits: Minimum clean and robust accuracy, in (0, 1), if their decision ends the evaluation; None otherwise.
         first: Images before the first look, a multiple of a round.
         round_images: Images per round.
-        workers: Shards that are evaluated at the same time.
-        reserve: Share of the budget, in [0, 1), that is kept for what follows the attacks, see `affords`.
+        workers: Number of shards that are evaluated at the same time.
+        reserve: Share of the budget, in [0, 1), that is reserved for work after the attacks, see `affords`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Stopping:
         self._round = round_images
         self._workers = workers
         self._started = time.monotonic()
-        # Images, queries and seconds so far; queries and seconds an image of the dearest round.
+        # Images, queries and seconds so far; queries and seconds per image of the most expensive round.
         self._seen, self._dearest = (0, 0, 0.0), (0.0, 0.0)
         self._tests: dict[Share, GateTest] = {}
         self.decisions: dict[Share, GateDecision] = {}
@@ -62,12 +62,12 @@ class Stopping:
 
     @property
     def confidence(self) -> float:
-        """Of the intervals that are shown, so that they hold wherever the evaluation ends."""
+        """Confidence of the intervals that are shown, chosen so that they hold wherever the evaluation ends."""
         looks = max((len(test.looks) for test in self._tests.values()), default=1)
         return 1 - (1 - CONFIDENCE) / looks
 
     def __call__(self, known: Evaluation) -> bool:
-        """Whether to end, given what all images so far showed; sets `reason` if that is before the last image."""
+        """Whether to end, given the results so far; sets `reason` if that is before the last image."""
         self._decide(known)
         seen = known.clean.total
         if seen >= self._total:
@@ -97,7 +97,7 @@ class Stopping:
             max(self._dearest[1], (seconds - self._seen[2]) / last),
         )
         self._seen = images, queries, seconds
-        # Shards of an earlier try count as spent, so that a killed evaluation does not get its budget twice.
+        # Shards of an earlier attempt count as spent, so that an interrupted evaluation does not get its budget twice.
         elapsed = max(time.monotonic() - self._started, seconds)
         upcoming = min(self._round, self._total - images)
         bounds, part = self._budget, 1 - self._reserve
@@ -106,11 +106,11 @@ class Stopping:
         )
 
     def affords(self, known: Evaluation, queries: int) -> int | None:
-        """For how many images the rest of the budget, reserve included, allows so many queries each; None: no bound.
+        """Number of images for which the rest of the budget, including the reserve, is enough; None means no limit.
 
         Args:
-            known: Everything so far; a query is taken to cost as much time as the mean of its queries.
-            queries: Per image, at least 1.
+            known: The results so far; a query is assumed to take the mean time of its queries.
+            queries: Number of queries per image, at least 1.
         """
         spent, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
         elapsed = max(time.monotonic() - self._started, seconds)
@@ -123,16 +123,16 @@ class Stopping:
 
 
 def doubling_looks(total: int, first: int = 64) -> list[int]:
-    """Looks after `first` images, twice as many, and so on, and after all.
+    """The looks of a sequential test: after `first` images, twice as many, and so on, and after all.
 
-    Few looks cost little: of all gates that one look at all images would pass or fail half of the time, these decide
-    about 44%, and an easy gate is decided by the first one or two.
+    Few looks cost little power: gates that a single look at all images would decide half of the time are decided about
+    44% of the time, and easy gates are decided by the first or second look.
 
     Raises:
         InputError: Fewer than one image.
     """
     if total < 1 or first < 1:
-        msg = f"{total} images with a first look after {first} cannot be looked at; one is the least of both"
+        msg = f"{total} images with a first look after {first} are not possible; both must be at least 1"
         raise InputError(msg)
     looks = []
     while first < total:

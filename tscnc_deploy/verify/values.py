@@ -1,4 +1,4 @@
-"""Numbers as they are written on a command line."""
+"""Parses numbers given on the command line."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tscnc_deploy.errors import InputError
 
 
 def parse_values(text: str, option: str) -> tuple[float, ...]:
-    """One value per channel, or one for all.
+    """Parses one value per channel, or one for all.
 
     Args:
         text: Numbers or quotients separated by commas, such as "0.49,0.48,0.45" or "1/255".
-        option: What they are the value of, such as "--mean", for messages.
+        option: Name of the option, such as "--mean", for messages.
 
     Raises:
         InputError: One of them is not a finite number.
@@ -29,7 +29,7 @@ def parse_values(text: str, option: str) -> tuple[float, ...]:
 
 
 def parse_epsilon(text: str) -> float:
-    """A radius such as "8/255" or "0.031"; whether it is in range depends on the norm, see `Threat`.
+    """Parses a radius such as "8/255" or "0.031"; `Threat` checks its range, which depends on the norm.
 
     Raises:
         InputError: It is not a finite number.
@@ -42,19 +42,19 @@ def parse_epsilon(text: str) -> float:
 
 
 def check_normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:
-    """Refuses half of a normalisation.
+    """Refuses an incomplete normalisation.
 
     Raises:
         InputError: One of the two is missing.
     """
     if (mean is None) != (std is None):
         given, lacking, neutral = ("--mean", "--std", 1) if std is None else ("--std", "--mean", 0)
-        msg = f"{given} is given without {lacking}; give both, {lacking} {neutral} where there is none"
+        msg = f"{given} is given without {lacking}; give both ({lacking} {neutral} has no effect)"
         raise InputError(msg)
 
 
 def _number(text: str) -> float | None:
-    """The value of a number or of a quotient of two; None if it is neither, or not finite."""
+    """The value of a number or a quotient of two numbers; None if it is neither, or not finite."""
     try:
         whole, slash, divisor = text.partition("/")
         value = float(whole) / float(divisor) if slash else float(whole)

@@ -1,4 +1,4 @@
-"""The evidence images of a bundle that holds none, taken from the data set."""
+"""Takes the evidence images that a bundle withholds from the data set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def bring_images(bundle: Bundle, settings: Data) -> Bundle:
     """The same bundle with the evidence images that it withholds.
 
     Args:
-        bundle: An opened bundle that holds digests of its evidence images only.
-        settings: The data section of the bundle's recipe, with the place where the data are on this machine; the
-            images are the ones that it names, in its order.
+        bundle: An opened bundle that contains only digests of its evidence images.
+        settings: The data section of the bundle's recipe, with the path of the data on this machine; determines the
+            images and their order.
 
     Raises:
-        BundleError: It brings its images, or those of the data set are not the ones that were evaluated.
+        BundleError: It contains its images, or those of the data set are not the ones that were evaluated.
         DataError: The data set cannot be loaded.
     """
     import torch

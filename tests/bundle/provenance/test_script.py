@@ -92,7 +92,7 @@ def test_withheld_images_are_taken_from_the_data_set(run):
 @pytest.mark.parametrize("version", ["0+unknown", "0.2.dev5+g1a2b3c4", "0.2.dev5"])
 def test_a_checkout_has_to_be_named_as_no_index_holds_its_version(run, version):
     text = script(Code(version, "4" * 40, True))
-    assert "commit 4444444444444444444444444444444444444444, edited since." in text
+    assert "commit 4444444444444444444444444444444444444444, modified." in text
     status, notes, errors = run(text)
     assert (status != 0, notes) == (True, "")
     assert f"set it to the folder of a checkout of tscnc-deploy at commit {'4' * 40}: the bundle was not" in errors

@@ -255,7 +255,7 @@ def test_replay_gives_each_image_its_example_clipped_into_the_ball():
 
 def test_replay_of_other_images_is_refused():
     images = torch.zeros(2, 1, 4, 4)
-    with pytest.raises(InputError, match="do not belong to these images"):
+    with pytest.raises(InputError, match="do not match images"):
         Replay(torch.zeros(1, 1, 4, 4)).run(
             ModelVictim(Constant([0.0, 1.0])),
             images,

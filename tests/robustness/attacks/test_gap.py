@@ -49,7 +49,7 @@ def test_the_attack_breaks_nothing_that_cannot_be_broken():
 
 def test_the_attack_needs_both():
     model, images, labels, _ = linear(2, 2)
-    with pytest.raises(InputError, match=r"'gap-5' needs an engine beside its twin \(EngineVictim\), not ModelVictim"):
+    with pytest.raises(InputError, match=r"'gap-5' needs an engine with its twin \(EngineVictim\), not ModelVictim"):
         evaluate(ModelVictim(model), images, labels, Threat(epsilon=0.1), [Gap(5)])
 
 

@@ -83,7 +83,7 @@ def test_an_unknown_name_lists_the_attacks(name):
 
 @pytest.mark.parametrize("name", ["pgd-0", "pgd-5x0", "apgd-ce-0", "square-0", "fab-t-9x0", "cw-0"])
 def test_zero_steps_restarts_or_queries_are_refused(name):
-    with pytest.raises(InputError, match="= 0 is not a whole number from 1 up"):
+    with pytest.raises(InputError, match="= 0 is not a positive integer"):
         parse_attack(name)
 
 

@@ -160,5 +160,5 @@ def test_impossible_settings_are_refused(settings, message):
 
 def test_starts_of_other_images_are_refused():
     model, images, labels, _ = linear(2, 3)
-    with pytest.raises(InputError, match="do not belong to these images"):
+    with pytest.raises(InputError, match="do not match images"):
         evaluate(ModelVictim(model), images, labels, Threat(epsilon=0.01), [TwinAPGD(5, starts=images[:2])])

@@ -175,7 +175,7 @@ def test_progress_counts_batches():
 
 def test_what_would_give_a_wrong_number_is_refused():
     images, labels, constant = IMAGES[1], torch.ones(5).long(), Constant([0.0, 2.0])
-    with pytest.raises(InputError, match="'frost' is not known; the corruptions are gaussian_noise"):
+    with pytest.raises(InputError, match="unknown corruption 'frost'; the corruptions are gaussian_noise"):
         evaluate_corruptions(constant, images, labels, ["frost"])
     with pytest.raises(InputError, match="severity 6 of fog"):
         corrupt(images, "fog", 6)

@@ -72,7 +72,7 @@ def test_json_holds_one_point_per_epsilon():
 @pytest.mark.parametrize("epsilons", [[], [0.1, 0.1], [0.2, 0.1]])
 def test_epsilons_must_rise(epsilons):
     model, images, labels, _ = linear(2, 4)
-    with pytest.raises(InputError, match="rising radii"):
+    with pytest.raises(InputError, match="are not one or more increasing radii"):
         accuracy_curve(ModelVictim(model), images, labels, epsilons, [FGSM()])
 
 

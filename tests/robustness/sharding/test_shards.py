@@ -196,5 +196,5 @@ def test_progress_is_of_the_whole_evaluation(linear):
 
 @pytest.mark.parametrize(("count", "backend"), [(0, "loky"), (2, "threads")])
 def test_workers_that_cannot_be_are_refused(count, backend):
-    with pytest.raises(InputError, match="at least one, of the kind 'loky' or 'ray'"):
+    with pytest.raises(InputError, match="use at least 1, and the backend 'loky' or 'ray'"):
         Joblib(open_linear, count, backend=backend)

@@ -41,7 +41,7 @@ def test_clopper_pearson_at_the_ends_has_closed_forms():
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 0), (-1, 5), (6, 5)])
 def test_impossible_counts_are_refused(correct, total):
-    with pytest.raises(InputError, match="is no count"):
+    with pytest.raises(InputError, match="is not possible; at least one image is needed"):
         clopper_pearson(correct, total)
 
 
@@ -215,7 +215,7 @@ def test_hoeffding_interval_has_closed_forms_at_the_ends_and_is_wider_than_that_
 
 
 def test_hoeffding_needs_a_mean_of_figures_between_0_and_1():
-    with pytest.raises(InputError, match=r"mean of 1\.5"):
+    with pytest.raises(InputError, match=r"mean = 1\.5"):
         hoeffding_interval(1.5, 10)
-    with pytest.raises(InputError, match="0 figures"):
+    with pytest.raises(InputError, match="of 0 values"):
         hoeffding_interval(0.5, 0)

@@ -63,12 +63,12 @@ def test_the_digest_covers_engine_and_twin_and_nothing_else(bundle, tmp_path):
 
 
 def test_what_is_no_bundle_is_refused(bundle, tmp_path):
-    with pytest.raises(BundleError, match="no engine 'onnx-gpu'"):
+    with pytest.raises(BundleError, match="engine 'onnx-gpu' not found"):
         BundleSource(bundle, "onnx-gpu").open("cpu")
     for call in (
         BundleSource(tmp_path).form,
         BundleSource(tmp_path).digest,
         lambda: BundleSource(tmp_path).open("cpu"),
     ):
-        with pytest.raises(BundleError, match=r"holds no manifest\.json"):
+        with pytest.raises(BundleError, match=r"contains no manifest\.json"):
             call()

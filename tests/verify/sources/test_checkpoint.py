@@ -87,8 +87,8 @@ def test_the_digest_covers_what_determines_the_logits(files, recipe, digits, tmp
 def test_what_is_no_checkpoint_is_refused(files, recipe, digits, tmp_path):
     for name, content, message in [
         ("empty.pt", b"", "damaged"),
-        ("empty.safetensors", b"", "no readable safetensors file"),
-        ("cut.safetensors", files.saved.read_bytes()[:1000], "no readable safetensors file"),
+        ("empty.safetensors", b"", "not a readable safetensors file"),
+        ("cut.safetensors", files.saved.read_bytes()[:1000], "not a readable safetensors file"),
         ("cut.pt", files.weights.read_bytes()[:1000], "damaged"),
         ("model.bin", b"x", "must be a .safetensors file"),
     ]:
@@ -104,13 +104,13 @@ def test_what_is_no_checkpoint_is_refused(files, recipe, digits, tmp_path):
 
 
 def test_settings_that_contradict_the_file_are_refused(files, recipe, digits):
-    with pytest.raises(InputError, match="holds its normalisation itself; leave out --mean and --std"):
+    with pytest.raises(InputError, match="contains its normalisation; leave out --mean and --std"):
         checkpoint_source(files.saved, recipe, digits, mean=MEAN, std=STD)
     with pytest.raises(InputError, match="--std is given without --mean"):
         checkpoint_source(files.weights, recipe, digits, std=STD)
     with pytest.raises(InputError, match="one finite number for each channel"):
         checkpoint_source(files.weights, recipe, digits, mean=(0.1, 0.2), std=(0.1, 0.2))
-    with pytest.raises(InputError, match="gives 10 logits, the labels name a logit 10"):
+    with pytest.raises(InputError, match="has 10 logits, but --labels names logit 10"):
         CheckpointSource(files.saved, order=(0, 10)).open("cpu")
 
 

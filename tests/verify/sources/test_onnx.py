@@ -83,7 +83,7 @@ def test_a_bundle_gives_a_twin_of_another_form(files, bundle):
 
 
 def test_an_engine_is_no_twin(files):
-    with pytest.raises(InputError, match="its twin bare gives no gradient; a twin is a PyTorch model"):
+    with pytest.raises(InputError, match="its twin bare has no gradient; a twin must be a PyTorch model"):
         OnnxSource(files.whole, twin=OnnxSource(files.bare)).open("cpu")
 
 
@@ -155,7 +155,7 @@ def test_probabilities_are_refused(linear, tmp_path, last, name):
     # An order of some of the classes hides from their values that all of them summed to 1.
     for source in (OnnxSource(path), OnnxSource(path, order=(0, 1))):
         with pytest.raises(
-            InputError, match=rf"p\.onnx: ends in a {name}, so it gives probabilities.*without the {name}"
+            InputError, match=rf"p\.onnx: ends in a {name}, so it returns probabilities.*without the {name}"
         ):
             source.open("cpu")
 

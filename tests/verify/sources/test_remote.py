@@ -48,7 +48,7 @@ def test_the_live_server_stands_what_the_engine_stood(tiny_build, server, scheme
 
 def test_it_is_shown(tiny_build, server):
     shown = invoke("verify", url(server), "--bundle", tiny_build.bundle, "--samples", "10", "--attack", "square-5")
-    assert "the server names this bundle; its logits differ from the twin's by at most" in shown.stdout
+    assert "the server reports this bundle; its logits differ from the twin's by at most" in shown.stdout
 
 
 def with_other_twin(tiny_build, folder):
@@ -96,7 +96,7 @@ def test_without_a_bundle_it_is_a_black_box(server):
     [
         (["--engine", "twin"], "--engine: a live server"),
         (["--mean", "0.5"], "--mean: a live server"),
-        ([], "on which images"),
+        ([], "no images to attack"),
         (["--dataset", "digits", "--max-queries", "20", "--samples", "10", "--attack", "square-50"], "of 20 queries"),
     ],
 )
@@ -109,11 +109,11 @@ def test_bad_input(server, arguments, words):
 def test_a_bundle_with_images_takes_no_data_set(server, tiny_build):
     done = invoke("verify", url(server), "--bundle", tiny_build.bundle, "--dataset", "digits")
     assert done.exit_code == 2
-    assert "--dataset: the bundle brings its own" in done.stderr
+    assert "--dataset: the bundle has its own" in done.stderr
 
 
 def test_options_of_a_server_go_with_an_address(tiny_build):
     done = invoke("verify", tiny_build.bundle, "--rate", "5")
     assert done.exit_code == 2
     assert "--rate: " in done.stderr
-    assert "not an address of a live server" in done.stderr
+    assert "is not the URL of a live server" in done.stderr

@@ -97,7 +97,7 @@ def read_signature(folder: Path) -> bytes:
         with open_regular(folder, SIGNATURE) as file:
             signature = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        msg = f"{folder}: not signed: there is no {SIGNATURE}"
+        msg = f"{folder}: not signed: {SIGNATURE} not found"
         raise BundleError(msg) from None
     if len(signature) > _MAX_BYTES:
         msg = f"{folder}: {SIGNATURE} is longer than {_MAX_BYTES} bytes"

@@ -1,4 +1,4 @@
-"""The many options of `tscnc-deploy verify`, by what they are about, and the request that they make."""
+"""The options of `tscnc-deploy verify`, grouped by topic, and the request built from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 class ArtifactType(click.Path):
-    """A path, or an address as a text: a path would lose the second slash of http://."""
+    """A path, or a URL as a string, because a path would lose the second slash of http://."""
 
     name = "artifact"
 
@@ -35,22 +35,22 @@ _DATA = (
         "--recipe",
         metavar="NAME|FILE",
         shell_complete=complete_recipe,
-        help="For a file: the recipe that names images, epsilon, attacks and gates, and the network of bare weights.  "
-        "[default: the one of --dataset, without its gates]",
+        help="For a file: the recipe for images, epsilon, attacks and gates, and for the network of plain weights.  "
+        "[default: the recipe of --dataset, without its gates]",
     ),
     click.option(
         "--dataset",
         metavar="NAME",
         shell_complete=complete_dataset,
-        help=f"Images: {any_of(DATASETS)}. With a bundle, attack it on "
-        "these test images instead of its evidence; with one that holds none, where its evidence images are.",
+        help=f"Data set: {any_of(DATASETS)}. For a bundle: test images to use "
+        "instead of its evidence, or the source of its evidence images if it does not contain them.",
     ),
-    click.option("--data-root", metavar="DIR", type=click.Path(), help="Folder of the images, or the .npz file."),
+    click.option("--data-root", metavar="DIR", type=click.Path(), help="Folder of the images, or an .npz file."),
     click.option("--norm", type=click.Choice(NORMS), help="Norm of the perturbation.  [default: the recipe's]"),
     click.option(
         "--epsilon",
         metavar="RADIUS",
-        help="Its radius for pixels in [0, 1], such as 8/255 or 0.1.  [default: the recipe's]",
+        help="Radius of the perturbation for pixels in [0, 1], such as 8/255 or 0.1.  [default: the recipe's]",
     ),
     click.option(
         "--set",
@@ -63,14 +63,13 @@ _DATA = (
 
 _FILES = (
     click.option(
-        "--mean", metavar="NUMBERS", help="For a file: what its input is normalised with, such as 0.49,0.48,0.45."
+        "--mean", metavar="NUMBERS", help="For a file: mean for normalising its input, such as 0.49,0.48,0.45."
     ),
-    click.option("--std", metavar="NUMBERS", help="For a file: likewise, such as 0.25,0.24,0.26."),
+    click.option("--std", metavar="NUMBERS", help="For a file: standard deviation, such as 0.25,0.24,0.26."),
     click.option(
         "--labels",
         metavar="NAMES|FILE",
-        help="For a file: what each of its logits stands for: names of classes separated by commas, or a .txt or .json "
-        "file of them.",
+        help="For a file: the class of each logit: class names separated by commas, or a .txt or .json file.",
     ),
     click.option(
         "--twin",
@@ -85,20 +84,20 @@ _REMOTE = (
         "--bundle",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
-        help="For a URL: the bundle that is served there. It brings images, examples, recipe and twin, and the "
-        "server's logits are held against it.",
+        help="For a URL: the bundle that is served there. It provides images, examples, recipe and twin, and the "
+        "server's logits are compared with it.",
     ),
     click.option(
         "--rate",
         type=click.FloatRange(min=0, min_open=True),
         metavar="N",
-        help="For a URL: most images per second.",
+        help="For a URL: maximum number of images per second.",
     ),
     click.option(
         "--max-queries",
         type=click.IntRange(min=1),
         metavar="N",
-        help="For a URL: end with an error before more images than this are sent; what is finished is kept.",
+        help="For a URL: maximum number of images to send; exceeding it is an error, but finished results are kept.",
     ),
 )
 
@@ -106,12 +105,12 @@ _EFFORT = (
     click.option(
         "--budget",
         metavar="TIME|QUERIES",
-        help="What each engine may cost, such as 90s, 10m or 50000q; its first images are finished in any case.",
+        help="Time or number of queries for each engine, such as 90s, 10m or 50000q; the first images always finish.",
     ),
     click.option(
         "--until-decided",
         is_flag=True,
-        help="End as soon as every gate is decided at 95%, by a sequential test that allows for looking several times.",
+        help="End as soon as all gates are decided at 95%, by a sequential test that accounts for repeated looks.",
     ),
     click.option(
         "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Number of processes."
@@ -121,32 +120,32 @@ _EFFORT = (
         type=click.Choice(["loky", "ray"]),
         default="loky",
         show_default=True,
-        help="Where they run: processes of this machine, or of a Ray cluster.",
+        help="Where the processes run: on this machine, or on a Ray cluster.",
     ),
     click.option(
         "--store",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
-        help="Keep finished images' results here, for evaluations that may be killed.  [default: in the user's cache, "
-        "until all are finished]",
+        help="Folder for results of finished images, to resume interrupted evaluations.  [default: in the user's "
+        "cache, until all are finished]",
     ),
     click.option(
         "--eot",
         type=click.IntRange(min=1, max=10_000),
         metavar="N",
-        help="For a model that answers at random: attack the mean of N calls.",
+        help="For a randomised model: attack the mean of N calls.",
     ),
     click.option(
         "--masking/--no-masking",
         default=None,
-        help="Look for signs of gradient masking, on at most 128 images.  [default: unless --budget is given]",
+        help="Check for signs of gradient masking, on at most 128 images.  [default: unless --budget is given]",
     ),
     click.option(
         "--measure",
         "measures",
         multiple=True,
         metavar="NAME",
-        help=f"Measure besides: {any_of(MEASURES)}; may be given several times.",
+        help=f"Additional measure: {any_of(MEASURES)}; may be given multiple times.",
     ),
 )
 
@@ -155,26 +154,26 @@ _OUTPUT = (
         "--per-image",
         type=_FILE,
         metavar="FILE",
-        help="Write every image's outcomes to a .csv or .parquet file.",
+        help="Write the outcomes of each image to a .csv or .parquet file.",
     ),
     click.option(
         "--save-examples",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="DIR",
-        help="Save adversarial examples here, as .npz and as a picture, per engine.",
+        help="Folder for adversarial examples, as .npz and as a picture, per engine.",
     ),
 )
 
 
 def read_request(artifact: Path | str, options: dict[str, Any]) -> VerifyRequest:
-    """What the argument and the options ask for.
+    """Builds the request from the argument and the options.
 
     Args:
-        artifact: The argument, as `ArtifactType` gives it.
-        options: Values by the names of `VerifyRequest`; numbers that may be quotients or have units are text.
+        artifact: The argument, as converted by `ArtifactType`.
+        options: Values by the field names of `VerifyRequest`; numbers that may be quotients or have units are strings.
 
     Raises:
-        InputError: A value is not a number, or the file of the labels cannot be read.
+        InputError: A value is not a number, or the labels file cannot be read.
     """
     from tscnc_deploy.verify import VerifyRequest, parse_budget, parse_epsilon, parse_values, read_names
 
@@ -192,25 +191,25 @@ def read_request(artifact: Path | str, options: dict[str, Any]) -> VerifyRequest
 
 
 def data_options(command: Command) -> Command:
-    """Adds what chooses the images and the threat model."""
+    """Adds the options for the images and the threat model."""
     return add_options(_DATA, command)
 
 
 def file_options(command: Command) -> Command:
-    """Adds what describes a third-party file."""
+    """Adds the options for a third-party file."""
     return add_options(_FILES, command)
 
 
 def remote_options(command: Command) -> Command:
-    """Adds what describes a live server, and spares it."""
+    """Adds the options for a live server and its load."""
     return add_options(_REMOTE, command)
 
 
 def effort_options(command: Command) -> Command:
-    """Adds what bounds and spreads the work."""
+    """Adds the options that limit and distribute the work."""
     return add_options(_EFFORT, command)
 
 
 def output_options(command: Command) -> Command:
-    """Adds what is written beside the result."""
+    """Adds the options for additional output files."""
     return add_options(_OUTPUT, command)

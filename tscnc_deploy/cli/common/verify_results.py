@@ -1,4 +1,4 @@
-"""What `tscnc-deploy verify` shows, writes and ends with."""
+"""Output, files and exit status of `tscnc-deploy verify`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _show_one(name: str, result: VerifyResult) -> None:
     if result.measured.stopped:
         notes.append("ended after {images} of {of} images: {reason}".format(**result.measured.stopped))
     if not result.gradient:
-        notes.append("attacked as a black box: with its PyTorch model (--twin) it may prove weaker")
+        notes.append("attacked as a black box; with its PyTorch model (--twin), attacks may be stronger")
     for warning in result.measured.warnings or []:
         figure = "not finite" if warning.figure is None else f"{warning.figure:.3g}"
         notes.append(f"WARNING {warning.name} ({figure}, limit {warning.limit:.3g}): {warning.message}")
@@ -52,7 +52,7 @@ def _show_one(name: str, result: VerifyResult) -> None:
 
 
 def _gist(name: str, figures: dict[str, Any]) -> str:
-    """A measure in a line, for numbers of single images their quantiles; all of it is in the JSON."""
+    """A measure on one line, as quantiles for per-image values; the JSON has all details."""
     match name:
         case "corruptions":
             count = len(figures["corruptions"])
@@ -79,10 +79,10 @@ def _value(quantile: dict[str, Any], figures: dict[str, Any]) -> str:
 
 
 def check_outputs(per_image: Path | None, examples: Path | None) -> None:
-    """Refuses files that could not be written, before hours of attacks.
+    """Refuses output files that cannot be written, before hours of attacks.
 
     Raises:
-        InputError: A suffix that is not known, or a folder that cannot be made.
+        InputError: An unknown suffix, or a folder that cannot be created.
         UnavailableError: A package is missing.
     """
     from tscnc_deploy.errors import InputError
@@ -94,12 +94,12 @@ def check_outputs(per_image: Path | None, examples: Path | None) -> None:
         try:
             examples.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"--save-examples {examples}: cannot be made: {error.strerror}"
+            msg = f"--save-examples {examples}: cannot be created: {error.strerror}"
             raise InputError(msg) from error
 
 
 def write_outputs(found: Mapping[str, VerifyResult], per_image: Path | None, examples: Path | None) -> None:
-    """Writes what the user asked for besides the result."""
+    """Writes the additional output files."""
     if per_image is not None:
         from tscnc_deploy.report.per_image import write_per_image
 
@@ -110,7 +110,7 @@ def write_outputs(found: Mapping[str, VerifyResult], per_image: Path | None, exa
 
 
 def _rows(found: Mapping[str, VerifyResult]) -> list[Row]:
-    """Of all engines; each may have ended after another number of images, and faced other attacks."""
+    """The rows of all engines, which may differ in their number of images and in their attacks."""
     from tscnc_deploy.report.per_image import per_image_rows
 
     rows = [
@@ -149,9 +149,9 @@ def _save_examples(folder: Path, name: str, result: VerifyResult) -> None:
 
 
 def show_deployed(deployed: Mapping[str, Any]) -> None:
-    """Prints how a live server compares with the bundle that it is said to serve."""
+    """Prints how a live server compares with the bundle that it should serve."""
     parity, evidence = deployed["parity"], deployed["evidence"]
-    named = {None: "names no bundle", True: "names this bundle", False: "names ANOTHER bundle"}
+    named = {None: "reports no bundle", True: "reports this bundle", False: "reports ANOTHER bundle"}
     flips = len(parity["flips_clean"]) + len(parity["flips_adversarial"])
     click.echo(
         f"the server {named[deployed['same_bundle']]}; its logits differ from the twin's by at most "
@@ -162,10 +162,10 @@ def show_deployed(deployed: Mapping[str, Any]) -> None:
 
 
 def require_deployed(artifact: Path | str, resolved: Resolved) -> None:
-    """Refuses a live server that does not answer as its bundle.
+    """Refuses a live server that does not match its bundle.
 
     Raises:
-        GateFailedError: Another bundle is served, or logits differ too much.
+        GateFailedError: The server reports another bundle, or logits differ too much.
     """
     from tscnc_deploy.errors import GateFailedError
 
@@ -175,7 +175,7 @@ def require_deployed(artifact: Path | str, resolved: Resolved) -> None:
     what = (
         f"its logits differ from the twin's by {_difference(parity)}, more than {parity['tolerance']:g}"
         if not parity["passed"]
-        else f"it says that it serves the bundle {resolved.deployed['bundle_sha256']}"
+        else f"it reports the bundle {resolved.deployed['bundle_sha256']}"
     )
     msg = f"{artifact}: does not serve this bundle: {what}"
     raise GateFailedError(msg)
@@ -190,11 +190,11 @@ def _failed_gates(found: Mapping[str, VerifyResult]) -> list[tuple[str, dict[str
 
 
 def require_gates(artifact: Path | str, found: Mapping[str, VerifyResult]) -> None:
-    """Raises what failed gates mean for the exit status.
+    """Raises the error for failed gates, which determines the exit status.
 
     Raises:
-        InconclusiveError: All that failed might pass with more images; says how many.
-        GateFailedError: Others.
+        InconclusiveError: All failed gates might pass with more images; the message says how many.
+        GateFailedError: Other gates failed.
     """
     from tscnc_deploy.errors import GateFailedError, InconclusiveError
 
@@ -208,7 +208,7 @@ def require_gates(artifact: Path | str, found: Mapping[str, VerifyResult]) -> No
     lines = []
     for name, gate in failed:
         needed = gate["images_to_settle"]
-        settle = f"about {needed} images in all would settle it" if needed else "no number of images would settle it"
+        settle = f"about {needed} images in total would settle it" if needed else "more images would not settle it"
         lines.append(
             f"{name}: {gate['name']} {gate['value']:.4f} is below {gate['limit']:g}, its upper end above; {settle}"
         )

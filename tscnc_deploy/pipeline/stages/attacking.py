@@ -1,4 +1,4 @@
-"""What the stages that attack share: cases of the recipe, shards that survive a kill, entries of the record."""
+"""Shared by the stages that attack: evaluation cases, resumable shards, entries of the record."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def threat_of(recipe: Recipe) -> Threat:
 
 
 def case_of(recipe: Recipe, victim: Victim, images: Tensor, labels: Tensor, attacks: Sequence[Attack]) -> EvalCase:
-    """What is evaluated by the settings of a recipe; the package stage holds the figures against its gates.
+    """The evaluation case for the settings of a recipe; the package stage checks the gates.
 
     Args:
-        recipe: Names threat model, measures, seed and batch size.
+        recipe: Gives the threat model, measures, seed and batch size.
         victim: What is attacked.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
-        attacks: What it faces.
+        attacks: The attacks to run.
     """
     from tscnc_deploy.robustness import EvalCase
 
@@ -47,12 +47,12 @@ def case_of(recipe: Recipe, victim: Victim, images: Tensor, labels: Tensor, atta
 
 
 def evaluate(context: Context, who: str, case: EvalCase) -> CaseResult:
-    """Evaluates a case; what a killed stage had finished is not repeated.
+    """Evaluates a case, reusing the shards that an interrupted run has finished.
 
     Args:
-        context: Of the stage.
-        who: Names the victim within the stage.
-        case: What is evaluated.
+        context: Context of the stage.
+        who: Name of the victim within the stage.
+        case: The case to evaluate.
     """
     from tscnc_deploy.robustness import evaluate_case
 
@@ -62,7 +62,7 @@ def evaluate(context: Context, who: str, case: EvalCase) -> CaseResult:
 
     return evaluate_case(
         case,
-        # A multiple of the batch, so that shards do not make batches smaller.
+        # A multiple of the batch size, so that shards do not make batches smaller.
         shard_size=case.batch_size,
         store=context.work / "shards",
         identity=who,
@@ -78,7 +78,7 @@ def beyond_attacks(result: CaseResult) -> dict[str, Any]:
 
 
 def outcomes_of(who: str, evaluation: Evaluation) -> dict[str, Tensor]:
-    """What the outcomes file holds of a victim: uint8 [N] for "WHO.clean" and for "WHO.ATTACK", 1 where it is right."""
+    """A victim's entries in the outcomes file: "WHO.clean" and "WHO.ATTACK", uint8 [N], 1 where it is correct."""
     import torch
 
     masks = {"clean": evaluation.correct, **evaluation.robust_by_attack}

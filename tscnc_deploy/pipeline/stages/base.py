@@ -1,4 +1,4 @@
-"""The contract between a stage and what runs it."""
+"""The interface between stages and the code that runs them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Names of the figures between which robust accuracy lies, by the images evaluated so far.
+# Names of the bounds of robust accuracy, given the images evaluated so far.
 BOUNDS = ("robust at least", "at most")
 
 
 class Progress(Protocol):
-    """Receives what happens during a build; the command line shows it as bars or plain lines."""
+    """Receives the progress of a build; the command line shows it as bars or plain lines."""
 
     def start(self, stage: str, position: int, stages: int) -> None:
         """A stage begins; `position` counts from 1."""
 
     def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
-        """Steps done within the stage (or within its part `label`), with figures such as loss or robust accuracy.
+        """Called after steps of the stage (or of its part `label`), with figures such as loss or robust accuracy.
 
-        The detail says what goes on at this moment, such as the name of an attack.
+        The detail describes the current activity, such as the name of an attack.
         """
 
     def finish(self, stage: str, *, cached: bool, seconds: float) -> None:
-        """A stage ended, or was found done."""
+        """A stage has ended or was reused."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Times:
     """When a stage was run.
 
     Attributes:
-        started: ISO 8601 in UTC; None where an older version did not write it down.
-        seconds: How long it took, since the last interruption.
-        threads: CPU threads that computed it; None where that was not written down.
+        started: ISO 8601 in UTC; None if an older version did not record it.
+        seconds: Duration since the last interruption.
+        threads: Number of CPU threads; None if not recorded.
     """
 
     started: str | None
@@ -56,17 +56,17 @@ class Times:
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage gets.
+    """The inputs of a stage.
 
     Attributes:
-        recipe: The whole recipe; a stage reads only what its `settings` name.
+        recipe: The whole recipe; a stage reads only the part returned by its `settings`.
         device: "cpu" or "cuda", resolved.
         inputs: Folder of each earlier stage's outputs.
-        out: Empty folder for the outputs; it takes its final place only when `run` returns.
-        work: Folder that survives a kill, for checkpoints of this very fingerprint.
-        progress: Where to report.
-        cache: Folder of the run that outlives its stages, for what saves time and changes no output.
-        earlier: When each earlier stage was run; changes no output that anything is measured on.
+        out: Empty folder for the outputs; it is moved to its final place only when `run` returns.
+        work: Folder that is kept if the build is killed, for checkpoints of this fingerprint.
+        progress: Receives the progress.
+        cache: Folder of the run that is kept between stages, for data that saves time without changing outputs.
+        earlier: When each earlier stage was run; does not affect any output that is measured.
     """
 
     recipe: Recipe
@@ -80,14 +80,14 @@ class Context:
 
 
 class Stage(ABC):
-    """One step of a build: reads declared inputs, calls the packages below, writes outputs.
+    """One step of a build: reads declared inputs, calls lower-level packages, writes outputs.
 
-    A stage is repeated when the source of anything that its module imports changes, see `pipeline.closure`: import only
+    A stage is rerun when the source of anything that its module imports changes, see `pipeline.closure`, so import only
     what the output depends on.
 
     Attributes:
         name: Name of the stage and of its folder.
-        reads: The files it reads of each earlier stage; a folder stands for all files in it.
+        reads: The files it reads from each earlier stage; a folder means all files in it.
     """
 
     name: ClassVar[str]
@@ -95,7 +95,7 @@ class Stage(ABC):
 
     @abstractmethod
     def settings(self, recipe: Recipe) -> dict[str, Any]:
-        """The part of the recipe (and digests of outside inputs) that determines the output; must be JSON."""
+        """The part of the recipe (and digests of external inputs) that determines the output; must be JSON."""
 
     @abstractmethod
     def run(self, context: Context) -> None:
@@ -103,12 +103,12 @@ class Stage(ABC):
 
 
 def utc_now() -> str:
-    """The time as provenance has it: ISO 8601 in UTC, to the second."""
+    """The current time in the format of the provenance: ISO 8601 in UTC, in seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """JSON in insertion order without NaN, so that equal content has equal bytes and attacks keep their order.
+    """Writes JSON in insertion order without NaN: equal content gives equal bytes, and attacks keep their order.
 
     Raises:
         StorageError: It cannot be written.
@@ -117,29 +117,29 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote."""
+    """Reads what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file, by an ordinary write: its own writer reports a full disk as no OSError."""
+    """Writes a safetensors file with an ordinary write; the library's writer does not raise OSError on a full disk."""
     import safetensors.torch
 
     path.write_bytes(safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def training_data(recipe: Recipe) -> dict[str, Any]:
-    """What determines training and validation images."""
+    """The settings that determine training and validation images."""
     return recipe.data.model_dump(exclude={"root", "download", "test_limit"}) | {"digest": _digest(recipe.data)}
 
 
 def test_data(recipe: Recipe) -> dict[str, Any]:
-    """What determines test images."""
+    """The settings that determine test images."""
     chosen = recipe.data.model_dump(exclude={"root", "download", "augment", "train_limit", "validation"})
     return chosen | {"digest": _digest(recipe.data)}
 
 
 @cache
 def _digest(settings: Data) -> str:
-    # Every stage asks for it, and large data sets take seconds to read.
+    # Every stage needs it, and large data sets take seconds to read.
     return digest(settings)

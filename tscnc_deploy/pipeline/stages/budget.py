@@ -1,4 +1,4 @@
-"""What a weight that stays costs: the budgets of `prune.budget` for the ranking."""
+"""The cost of keeping a weight: the budgets of `prune.budget` for the ranking."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 def weight_costs(model: Classifier, budget: str) -> dict[str, float] | None:
-    """The cost of one weight of every layer, for `tscnc.rank_globally`.
+    """The cost of one weight in each layer, for `tscnc.rank_globally`.
 
     Args:
         model: The network, dense or pruned.
-        budget: "macs" counts a weight's multiply-adds per image, "latency" its milliseconds per image in the engine
-            sparse-cpu, "parameters" nothing.
+        budget: "macs" counts a weight's MACs per image, "latency" its milliseconds per image in the sparse-cpu engine;
+            "parameters" has no costs.
 
     Returns:
-        Costs by the name of the layer's weight; None for nothing.
+        Costs by the name of the layer's weight; None if there are none.
     """
     if budget == "parameters":
         return None

@@ -1,4 +1,4 @@
-"""The 2:4 completion that a target may ask for: the twin with fewer weights, trained on if the target says so."""
+"""The 2:4 completion of a target: the twin with fewer weights, optionally fine-tuned."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def completed_twin(context: Context, target: Target) -> tuple[Classifier, list[dict[str, Any]]]:
-    """The twin of a target's engine: the build's twin, completed to 2:4.
+    """Creates the twin of a target's engine: the build's twin, completed to 2:4.
 
-    A weight's saliency is its magnitude. What regrows is judged by its magnitude in the dense network.
+    A weight's saliency is its magnitude. Regrown weights are ranked by their magnitude in the dense network.
 
     Returns:
-        The model on the CPU in eval mode, and the cost of every layer, see `tscnc.LayerCompletion`.
+        The model on the CPU in eval mode, and the completion of every layer, see `tscnc.LayerCompletion`.
     """
     from tscnc_deploy import models
     from tscnc_deploy.tscnc import Masks, complete_2_4, magnitude

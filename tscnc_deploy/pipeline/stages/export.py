@@ -1,4 +1,4 @@
-"""Stage 5: the twin leaves as engines, and what they weigh and hold is counted on the files."""
+"""Stage 5: exports the twin as engines, and measures size and sparsity on the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Export(Stage):
     """Writes engines/TARGET/ for every target, structure.json (recounted sparsity) and sizes.json.
 
-    The folder of a target that asks for a 2:4 completion also holds twin.safetensors, the network that left.
+    The folder of a target with a 2:4 completion also contains twin.safetensors, the exported network.
     """
 
     name = "export"
@@ -72,12 +72,12 @@ class Export(Stage):
 
 
 def _most_images(targets: list[Target]) -> int:
-    """How many calibration images the targets ask for; 0 if none is in int8."""
+    """Number of calibration images that the targets need; 0 if none is int8."""
     return max((target.calibration_images for target in targets if target.precision == "int8"), default=0)
 
 
 def _calibration(recipe: Recipe, count: int) -> Array | None:
-    """Training images as they are, drawn at random: neither validation nor test images may shape what is tested."""
+    """Unmodified training images, drawn at random; validation and test images must not influence the engine."""
     if not count:
         return None
     import torch

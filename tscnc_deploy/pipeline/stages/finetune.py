@@ -1,4 +1,4 @@
-"""Stage 3: the pruned network trains on with frozen masks; its result is the twin of every engine."""
+"""Stage 3: fine-tunes the pruned network with frozen masks; the result is the twin of every engine."""
 
 from __future__ import annotations
 

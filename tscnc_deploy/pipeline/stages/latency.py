@@ -1,4 +1,4 @@
-"""How long the exported engines take for one image here, beside the dense network: what zeros give at run time."""
+"""Latency of the exported engines for one image on this machine, compared with the dense network."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-# Enough for a median that a busy machine moves little, and a fraction of a second for small networks.
+# Enough for a stable median on a busy machine, and less than a second for small networks.
 ROUNDS, WARM_UP = 30, 5
 DENSE = "dense network in onnxruntime"
 
 
 def measure_latency(folders: Iterable[Path]) -> dict[str, Any]:
-    """Times engines that run here and one dense file in onnxruntime: one image a call, one thread each, in turns.
+    """Times the engines that run here and a dense file in onnxruntime: one image per call, one thread each, in turns.
 
-    The dense file holds the same pruned weights, whose zeros onnxruntime computes with. These are figures of a moment
-    on one machine: they decide nothing, and differ from run to run.
+    The dense file contains the same pruned weights; onnxruntime does not skip their zeros. The figures are a snapshot
+    of one machine: no gate uses them, and they differ from run to run.
 
     Args:
-        folders: Of exported engines, at least one; see `engines.export_engine`.
+        folders: Folders of exported engines, at least one; see `engines.export_engine`.
 
     Returns:
-        "threads", "batch", "rounds", "processor", and by name under "engines" the "median_ms" and "min_ms" of the calls
-        and "provider", what ran them.
+        "threads", "batch", "rounds", "processor", and "engines", which holds for each name "median_ms" and "min_ms" of
+        the calls and the "provider" that ran them.
     """
     from tscnc_deploy.engines import open_engine
     from tscnc_deploy.engines.base import Engine

@@ -1,4 +1,4 @@
-"""Stage 7: what ships, with the evidence for it: gates, report, model card, manifest."""
+"""Stage 7: writes the bundle with its evidence: gates, report, model card, manifest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTED = ("prunable", "nonzero", "sparsity", "multiply_adds", "multiply_adds_l
 
 
 class Package(Stage):
-    """Writes the bundle. It is written whether the gates passed or not, and says which; only a passed one is served."""
+    """Writes the bundle, whether or not the gates passed; it records which, and only passed bundles are served."""
 
     name = "package"
     reads = {  # noqa: RUF012
@@ -133,9 +133,9 @@ class Package(Stage):
 
 
 def _counted_in(structure: dict[str, Any]) -> str:
-    """The target whose file tells the network's sparsity and size: the first that holds the twin's weights as they are.
+    """The target on whose file sparsity and size are measured: the first that contains the twin's unmodified weights.
 
-    Without one, the first of all, see `_with_the_twins_weights`.
+    Without one, the first target, see `_with_the_twins_weights`.
     """
     return next(
         (name for name, counted in structure.items() if _holds_the_twins_weights(counted)), next(iter(structure))
@@ -147,7 +147,7 @@ def _holds_the_twins_weights(counted: dict[str, Any]) -> bool:
 
 
 def _with_the_twins_weights(counted: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What would have been counted before rounding to 8 bits, or completing to 2:4, made more of the weights zero."""
+    """The structure before rounding to 8 bits, or completing to 2:4, made more of the weights zero."""
     from tscnc_deploy.engines.onnx.structure import Layer, Structure
 
     nonzero = {layer["name"]: layer["nonzero"] for layer in layers}
@@ -160,14 +160,14 @@ def _with_the_twins_weights(counted: dict[str, Any], layers: list[dict[str, Any]
 
 
 def _with_multiply_adds(layers: list[dict[str, Any]], counted: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of the twin, with what their weights multiply in the exported file."""
+    """The layers of the twin, with the MACs of their weights in the exported file."""
     found = {layer["name"]: layer for layer in counted["layers"]}
     keys = ("multiply_adds", "multiply_adds_left")
     return [layer | {key: found.get(layer["name"], {}).get(key) for key in keys} for layer in layers]
 
 
 def _layers(name: str, engine: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
-    """What the report says of the layers of an engine: how TensorRT computes them, and what 2:4 cost them."""
+    """The report's entries for the layers of an engine: how TensorRT computes them, and what 2:4 cost them."""
     return {
         "layers": engine.get("build", {}).get("layers", []),
         "completion": structure[name].get("completion", []),
@@ -175,7 +175,7 @@ def _layers(name: str, engine: dict[str, Any], structure: dict[str, Any]) -> dic
 
 
 def _build_entry(build: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says of how an engine was built, from `engines.trt.facts.Facts`."""
+    """The manifest's entry on how an engine was built, from `engines.tensorrt.facts.Facts`."""
     told = {key: build[key] for key in ("library", "version", "made_for", "hardware", "gpu", "workspace_bytes")}
     layers = build["layers"]
     return told | {
@@ -193,7 +193,7 @@ def _gates(
     engines: dict[str, Any],
     layers: list[dict[str, Any]],
 ) -> list[Gate]:
-    """Every bound of the recipe on every figure that there is."""
+    """All gates of the recipe, for all measured figures."""
     from tscnc_deploy.record import Accuracy, Comparison, Gate
     from tscnc_deploy.robustness import at_least, at_most, loses_at_most
 
@@ -202,8 +202,8 @@ def _gates(
     for name, counted in structure.items():
         zeros = counted["prunable"] - counted["nonzero"]
         wanted = round(recipe.prune.sparsity * counted["prunable"])
-        # Rounding to fewer bits and completing to 2:4 may add zeros, and never make a zero a weight. Whole filters need
-        # not add up to the number asked for.
+        # Rounding to fewer bits and completing to 2:4 may add zeros but never remove them. Whole filters may not add up
+        # to exactly the requested number.
         exact = _holds_the_twins_weights(counted) and recipe.prune.pattern != "filters"
         right = zeros == wanted if exact else zeros >= wanted
         gates.append(Gate(name=f"{name}: zeros counted in the file", value=zeros, limit=wanted, passed=right))
@@ -232,7 +232,7 @@ def _gates(
 
 
 def _evidence(context: Context, record: BuildRecord) -> tuple[Evidence, NDArray[np.int64]]:
-    """A class-balanced part of the evaluated images with every adversarial example and outcome, and its places."""
+    """A class-balanced subset of the evaluated images with all adversarial examples and outcomes, and its indices."""
     import torch
     from safetensors.torch import load_file
 
@@ -260,7 +260,7 @@ def _evidence(context: Context, record: BuildRecord) -> tuple[Evidence, NDArray[
 
 
 def _for_shipping(recipe: Recipe) -> Recipe:
-    """The recipe without the places of files on this machine."""
+    """The recipe without file paths of this machine."""
     data = recipe.data.model_copy(update={"root": Data().root, "download": Data().download})
     checkpoint = recipe.model.checkpoint and Path(recipe.model.checkpoint).name
     model = recipe.model.model_copy(update={"checkpoint": checkpoint})

@@ -1,4 +1,4 @@
-"""What the package stage writes of a bundle's origin: versions, bill of materials, provenance, reproduce.sh."""
+"""The package stage's files about a bundle's provenance: versions, bill of materials, provenance, reproduce.sh."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REPORTED = (
 
 
 def versions() -> dict[str, str]:
-    """Python, operating system and the packages whose version may change figures, by name."""
+    """Versions of Python, the operating system and the packages that may change figures, by name."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     for name in _REPORTED:
         if (version := installed_version(name)) is not None:
@@ -37,12 +37,12 @@ def versions() -> dict[str, str]:
 
 
 def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, str]) -> None:
-    """Writes the bill of materials, reproduce.sh and, as the last file but the manifest, the provenance.
+    """Writes the bill of materials, reproduce.sh and, as the last file before the manifest, the provenance.
 
     Args:
-        context: Of the stage; every other file is in its folder already.
-        shipped: The recipe as it is in the bundle.
-        environment: As it is in the record.
+        context: Context of the stage; all other files are already in its folder.
+        shipped: The recipe as shipped in the bundle.
+        environment: The environment as in the record.
     """
     from tscnc_deploy.bundle.provenance.code import code_version
     from tscnc_deploy.bundle.provenance.distributions import build_distributions
@@ -76,7 +76,7 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
 
 
 def _hardware(context: Context, device: str) -> dict[str, Any]:
-    """On what rounding may depend: the processor's vector instructions as PyTorch uses them, and threads."""
+    """What rounding may depend on: the vector instructions that PyTorch uses, and the number of threads."""
     import torch
 
     return {
@@ -84,7 +84,7 @@ def _hardware(context: Context, device: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        # A build that was continued elsewhere may have had others in its earlier stages.
+        # Earlier stages of a build that was continued elsewhere may have had other values.
         "threads_by_stage": {name: times.threads for name, times in context.earlier.items() if times.threads},
     }
 

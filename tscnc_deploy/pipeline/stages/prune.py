@@ -1,4 +1,4 @@
-"""Stage 2: weights are removed, from none to the target sparsity, while the network goes on training."""
+"""Stage 2: removes weights, from none up to the target sparsity, while training continues."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Prune(Stage):
 
         recipe, prune = context.recipe, context.recipe.prune
         model = models.load_model(context.inputs["train"] / "model.safetensors")
-        # No average and no early stop: the masks change under the weights, and only the last epoch is at the target.
+        # No averaging and no early stopping: masks change during training, and only the last epoch has the target
+        # sparsity.
         phase = Phase("prune", prune.epochs, prune.lr, "constant", average=False, early_stop=False)
         training = Training(
             model, data.load(recipe.data), recipe, phase, choose_device(context.device), context.work / "checkpoint.pt"

@@ -1,4 +1,4 @@
-"""Stage 6: the exported engines are opened and attacked themselves, beside their twin."""
+"""Stage 6: opens and attacks the exported engines themselves, and compares them with their twin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Reverify(Stage):
     """Writes evaluation.json (by target), examples.safetensors (each engine's own), outcomes.safetensors, latency.json.
 
-    An engine that this machine cannot run is listed with the reason instead of figures.
+    For an engine that this machine cannot run, the reason is written instead of figures.
     """
 
     name = "reverify"
@@ -32,7 +32,7 @@ class Reverify(Stage):
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
-            # What could not run yesterday may run today, with the same files and versions.
+            # An engine that could not run earlier may run now, with the same files and versions.
             "unavailable": {target: can_run(load_target(target)) for target in recipe.export.targets},
             "threat": recipe.threat.model_dump(),
             "engine_attacks": list(recipe.verify.engine_attacks),
@@ -58,7 +58,7 @@ class Reverify(Stage):
         examples = load_file(context.inputs["verify"] / "examples.safetensors", device=str(device))
         twin_outcomes = load_file(context.inputs["verify"] / "outcomes.safetensors")
         twin_robust = torch.stack([v.bool() for k, v in twin_outcomes.items() if k.startswith("twin.")]).all(dim=0)
-        # The engine faces the twin's examples as replay; the twin has yet to face the engine's.
+        # The engine has been attacked with the twin's examples (replay); the twin also gets the engine's.
         reference = Reference(twin_robust, ModelVictim(twin))
         record: dict[str, Any] = {}
         found: dict[str, Tensor] = {}
@@ -75,8 +75,8 @@ class Reverify(Stage):
                 continue
             engine = open_engine(folder)
             completed = folder / "twin.safetensors"
-            # Gradients and logits to compare with are those of the network that left; what it lost is counted from
-            # the one that the build ended with.
+            # Gradients and logits for comparison are those of the exported network; losses are counted relative to the
+            # build's final network.
             own = models.load_model(completed).to(device) if completed.exists() else twin
             attacks = _attacks(recipe, examples["twin"])
             case = case_of(recipe, EngineVictim(engine, own), examples["images"], examples["labels"], attacks)
@@ -99,13 +99,13 @@ def _attacks(recipe: Recipe, examples: Tensor) -> list[Attack]:
 
     attacks: list[Attack] = [Replay(examples)]
     for attack in parse_attacks(recipe.verify.engine_attacks):
-        # Restarts from the twin's best examples are worth more than random ones.
+        # Restarts from the twin's best examples are more effective than random ones.
         attacks.append(replace(attack, starts=examples) if isinstance(attack, TwinAPGD) else attack)
     return attacks
 
 
 def _entry(result: CaseResult) -> dict[str, Any]:
-    """What the record says of an engine that was attacked."""
+    """The record's entry for an attacked engine."""
     parity, comparison = result.parity, result.comparison
     assert parity is not None
     assert comparison is not None

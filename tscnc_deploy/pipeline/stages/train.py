@@ -1,4 +1,4 @@
-"""Stage 1: the dense network, trained adversarially or loaded from the user's checkpoint."""
+"""Stage 1: trains the dense network adversarially, or loads it from the user's checkpoint."""
 
 from __future__ import annotations
 

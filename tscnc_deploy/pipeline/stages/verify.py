@@ -1,4 +1,4 @@
-"""Stage 4: clean and robust accuracy of the dense network and of the twin, on test images."""
+"""Stage 4: measures clean and robust accuracy of the dense network and the twin on test images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tscnc_deploy.recipe import Recipe
 class Verify(Stage):
     """Writes evaluation.json, examples.safetensors (images, labels, the twin's examples) and outcomes.safetensors.
 
-    Dense network and twin face the same attacks, so that what pruning cost is a paired comparison.
+    Dense network and twin face the same attacks, so the cost of pruning is a paired comparison.
     """
 
     name = "verify"

@@ -1,4 +1,4 @@
-"""Many runs side by side: rows of equal settings over seeds, differences paired by seed, tables, figures, one page."""
+"""Compares runs: rows of equal settings over seeds, differences paired by seed, tables, figures, an HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs nothing from outside."""
+"""The comparison as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def render_comparison(comparison: Comparison, title: str) -> str:
     """The page; equal runs give equal text.
 
     Args:
-        comparison: What to show.
-        title: Its heading.
+        comparison: The comparison to show.
+        title: Heading of the page.
 
     Raises:
-        UnavailableError: The installation lacks its templates.
+        UnavailableError: The templates are missing from the installation.
     """
     costs = [
         plots.pareto_plot(comparison, "size", "size of the smallest form, MB", lambda run: run.bytes, 1e6),

@@ -1,4 +1,4 @@
-"""The figures of a comparison, each as an SVG element; "" where there is nothing to draw."""
+"""The figures of a comparison, each as an SVG element; "" if there is nothing to draw."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tscnc_deploy.report.wording import figure, percent
 
 
 def robust_plot(comparison: Comparison) -> str:
-    """Clean and robust accuracy of every row: the mean with its interval, and a dot for every seed."""
+    """Clean and robust accuracy of each row: the mean with its interval, and a dot for each seed."""
     rows = comparison.rows
     with svg.style():
         drawing, axes = new_drawing(1.0 + 0.42 * len(rows))
@@ -62,7 +62,7 @@ def kappa_plot(comparison: Comparison) -> str:
                 linestyle="-" if position < len(LOOKS) else "--", linewidth=1.6,
             )  # fmt: skip
         axes.set_yscale("log")
-        # Within a decade the powers of ten alone would leave the axis without a figure.
+        # Within a decade, powers of ten alone would leave the axis without labels.
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -75,7 +75,7 @@ def kappa_plot(comparison: Comparison) -> str:
 
 
 def sparsity_plot(comparison: Comparison) -> str:
-    """Robust accuracy over the share of zeros, a line for every recipe, where runs differ in it."""
+    """Robust accuracy over the share of zeros, one line per recipe, if runs differ in it."""
     lines: dict[str, list[Row]] = {}
     for row in comparison.rows:
         others = {key: value for key, value in row.settings.items() if key != "prune.sparsity"}
@@ -105,17 +105,17 @@ def sparsity_plot(comparison: Comparison) -> str:
 def pareto_plot(
     comparison: Comparison, name: str, what: str, of: Callable[[Result], float | None], unit: float = 1.0
 ) -> str:
-    """Robust accuracy of every row against what it costs, where rows differ in that."""
+    """Robust accuracy of each row against its cost, if rows differ in it."""
     costs = {row.label: (mean.value / unit, row.robust.value) for row in comparison.rows if (mean := row.mean(of))}
     known = [cost for cost, _ in costs.values()]
-    # Equal shares of zeros compress to nearly equal sizes, which is no choice between rows.
+    # Equal shares of zeros compress to nearly equal sizes, so the plot would not distinguish rows.
     if not known or max(known) < 1.05 * min(known):
         return ""
     with svg.style():
         drawing, axes = new_drawing(3.4)
         for position, (label, (cost, robust)) in enumerate(costs.items()):
             colour, marker = LOOKS[position % len(LOOKS)]
-            # After the last of the looks they come again, hollow.
+            # After the last style they repeat with hollow markers.
             filled = "full" if position < len(LOOKS) else "none"
             axes.plot(
                 [cost], [robust], marker=marker, color=colour, fillstyle=filled, markersize=7, linestyle="",

@@ -1,4 +1,4 @@
-"""Runs of equal settings in one row, and every row against the first."""
+"""Groups runs with equal settings into rows, and compares each row with the first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tscnc_deploy.report.comparison.seeds import Mean
 
 @dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seeds alone.
+    """Runs that differ only in their seeds.
 
     Attributes:
-        label: Name of the recipe where that tells the rows apart, otherwise the settings that differ.
-        settings: Those in which the rows differ.
-        results: One for each seed, in the order of the seeds.
-        loss: Robust accuracy of the first row minus this one's, over the seeds that both have; None for the first row.
+        label: Name of the recipe if that distinguishes the rows, otherwise the settings that differ.
+        settings: The settings in which the rows differ.
+        results: One result per seed, in the order of the seeds.
+        loss: Robust accuracy of the first row minus this one's, over their common seeds; None for the first row.
     """
 
     label: str
@@ -28,7 +28,7 @@ class Row:
     loss: Mean | None
 
     def mean(self, figure: Callable[[Result], float | None]) -> Mean | None:
-        """A figure over the seeds, of the runs that have it."""
+        """A figure over the seeds, for the runs that have it."""
         values = [value for result in self.results if (value := figure(result)) is not None]
         return Mean.of(values) if values else None
 
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def seconds(self) -> Mean | None:
-        """That pruning and fine-tuning took; the dense training before them may be shared."""
+        """Duration of pruning and fine-tuning; the dense training before them may be shared."""
         return self.mean(
             lambda result: (
                 result.seconds["prune"] + result.seconds["finetune"]
@@ -59,7 +59,7 @@ class Row:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Means, the paired loss, and every run."""
+        """Means, the paired loss, and all runs."""
         return {
             "label": self.label,
             "settings": dict(self.settings),
@@ -74,13 +74,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows in the order in which their runs were given, and what all runs share.
+    """Rows in the order of the given runs, and what all runs share.
 
     Attributes:
         rows: At least one.
-        settings: Keys of the recipe that are the same in all runs.
-        attacks: On the engines, with their settings, as far as all runs share them.
-        environment: Versions and hardware, as far as all runs share them.
+        settings: Settings of the recipe that are the same in all runs.
+        attacks: Attacks on the engines, with their settings, that all runs share.
+        environment: Versions and hardware that all runs share.
     """
 
     rows: tuple[Row, ...]
@@ -89,7 +89,7 @@ class Comparison:
     environment: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for other programs and for keeping."""
+        """The whole comparison, for other programs and for archiving."""
         return {
             "rows": [row.to_json() for row in self.rows],
             "settings": dict(self.settings),
@@ -99,20 +99,20 @@ class Comparison:
 
 
 def compare_runs(results: Sequence[Result]) -> Comparison:
-    """Puts runs of equal settings together.
+    """Groups runs with equal settings.
 
     Raises:
-        InputError: No run, or two with the same settings and seed.
+        InputError: There is no run, or two have the same settings and seed.
     """
     if not results:
-        msg = "no run to compare; name at least one"
+        msg = "no run to compare; give at least one"
         raise InputError(msg)
     shared = _shared([result.settings for result in results])
     groups: dict[str, dict[int, Result]] = {}
     for result in results:
         seeds = groups.setdefault(repr([result.name, _differing(result, shared)]), {})
         if result.seed in seeds:
-            msg = f"{seeds[result.seed].folder} and {result.folder} have the same settings and seed; name one of them"
+            msg = f"{seeds[result.seed].folder} and {result.folder} have the same settings and seed; give only one"
             raise InputError(msg)
         seeds[result.seed] = result
     names = [next(iter(seeds.values())).name for seeds in groups.values()]

@@ -1,4 +1,4 @@
-"""One run, reduced to what comparisons show."""
+"""One run, reduced to the data for comparisons."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tscnc_deploy.record import Accuracy, BuildRecord
 
 @dataclass(frozen=True)
 class Result:
-    """What a run built and what it stood.
+    """The results of a run.
 
     Attributes:
-        folder: Where it lies.
-        name: That its recipe has.
-        seed: Of everything random in it.
-        settings: Every other key of its recipe, such as "prune.sparsity".
-        engine: The weakest of the engines attacked, whose accuracies these are.
-        clean: On test images as they are.
-        robust: Under all attacks together, the worst case per image.
-        dense_robust: Of the network before pruning, under the attacks on PyTorch models.
-        attacks: On the engine, with their settings but for seeds.
+        folder: Its folder.
+        name: Name of its recipe.
+        seed: Its seed.
+        settings: All other settings of its recipe, such as "prune.sparsity".
+        engine: The weakest attacked engine; the accuracies are of this engine.
+        clean: Accuracy on clean test images.
+        robust: Accuracy under all attacks together, the worst case per image.
+        dense_robust: Robust accuracy of the network before pruning, under the attacks on PyTorch models.
+        attacks: Attacks on the engine, with their settings except seeds.
         sparsity: Share of zeros, counted in the file.
-        median_kappa: Of the layers, at the end.
-        kappas: Median of the layers after every epoch, with the stage.
-        multiply_add_sparsity: Share of the multiply-adds that the zeros save.
-        bytes: Of the model's smallest form.
-        milliseconds: Median call of the fastest engine, one image on one thread of the machine that built it.
-        seconds: Each stage took, copied stages included; empty for a bundle outside its run.
+        median_kappa: Median condition number of the layers at the end.
+        kappas: Median condition number of the layers after each epoch, with the stage.
+        multiply_add_sparsity: Share of MACs that the zeros save.
+        bytes: Size of the model's smallest format.
+        milliseconds: Median latency of the fastest engine, one image on one thread of the build machine.
+        seconds: Duration of each stage, including copied stages; empty for a bundle outside its run.
         environment: Versions and hardware.
     """
 
@@ -57,7 +57,7 @@ class Result:
     environment: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, without the settings, which the comparison tells once."""
+        """The figures, without the settings, which the comparison contains once."""
         return {
             "seed": self.seed,
             "engine": self.engine,
@@ -78,7 +78,7 @@ def read_run(folder: Path) -> Result:
     """Reads a run's folder, or a bundle.
 
     Raises:
-        BundleError: There is no intact bundle, or no engine in it was attacked.
+        BundleError: There is no valid bundle, or no engine in it was attacked.
     """
     inside = folder / "bundle"
     at = inside if (inside / "manifest.json").exists() else folder
@@ -141,5 +141,5 @@ def _seconds(stages: Path) -> dict[str, float]:
         try:
             found[record.stem] = float(json.loads(record.read_text(encoding="utf-8"))["seconds"])
         except (ValueError, KeyError, TypeError):
-            continue  # half of a build that was killed; what is missing is not shown
+            continue  # an interrupted build; missing values are not shown
     return found

@@ -1,4 +1,4 @@
-"""What a figure is over the seeds of a training."""
+"""Statistics over the seeds of a training."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from scipy.stats import t
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds, with the two-sided 95% interval of Student's t; no interval of a single seed.
+    """A mean over seeds, with the two-sided 95% interval of Student's t; no interval for a single seed.
 
-    It covers how much trainings differ. That the test images are a sample too, and the same for all, it leaves out;
-    for that each run has its own interval.
+    The interval covers the variation between trainings, not the choice of test images, which are the same for all
+    seeds; each run has its own interval for that.
 
     Attributes:
         value: The mean.
-        low: Lower end; that of a single seed is its value, which `seeds` tells from an interval.
+        low: Lower end of the interval; equal to the value for a single seed.
         high: Upper end, likewise.
-        seeds: How many.
+        seeds: Number of seeds.
     """
 
     value: float
@@ -41,10 +41,10 @@ class Mean:
 
     @property
     def whiskers(self) -> list[list[float]]:
-        """How far the ends are from the mean, in the form of matplotlib's error bars."""
+        """The distances of the ends from the mean, in the format of matplotlib's error bars."""
         return [[self.value - self.low], [self.high - self.value]]
 
     def to_json(self) -> dict[str, Any]:
-        """{"value", "low", "high", "seeds"}; no ends of a single seed."""
+        """{"value", "low", "high", "seeds"}; without ends for a single seed."""
         ends = {"low": self.low, "high": self.high} if self.seeds > 1 else {"low": None, "high": None}
         return {"value": self.value, **ends, "seeds": self.seeds}

@@ -1,1 +1,1 @@
-"""Attacks: each looks, in its own way, for a misclassified point in the ball around every image."""
+"""Attacks: each searches for a misclassified point in the ball around every image."""

@@ -1,4 +1,4 @@
-"""APGD: projected gradient ascent with momentum that chooses its own step size."""
+"""APGD: projected gradient ascent with momentum and an adaptive step size."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RHO = 0.75
 
 @dataclass
 class _Run:
-    """Where each image is on its way up.
+    """The state of the ascent for each image.
 
     The point of highest loss ("top") steers the search, whether or not it is misclassified.
     """
@@ -62,7 +62,7 @@ class _Run:
         self.previous, self.points = self.points, ahead
 
     def look(self, loss: Tensor, slope: Tensor) -> None:
-        """Takes note of loss and gradient at the point that was reached."""
+        """Records loss and gradient at the current point."""
         self.rises = self.rises + (loss > self.loss)
         risen = loss > self.top_loss
         self.top_points = torch.where(per_image(risen), self.points, self.top_points)
@@ -71,7 +71,7 @@ class _Run:
         self.loss, self.slope = loss, slope
 
     def review(self, steps: int) -> None:
-        """Halves the step size where the last steps rose too seldom or to no new top, and goes back to the top."""
+        """Halves the step size and returns to the top where the last steps rose too rarely or reached no new top."""
         oscillates = self.rises < RHO * steps
         stalls = ~self.halved_at_check & (self.top_loss == self.loss_at_check)
         halve = oscillates | stalls
@@ -94,14 +94,14 @@ def apgd_ascent(
 ) -> Best:
     """One run of APGD.
 
-    An image that is misclassified continues to the next review of the step size and is then left alone: by then its
-    loss is near its highest, and other images do not notice.
+    A misclassified image continues until the next review of the step size and is then dropped: by then its loss is
+    close to its maximum, and other images are not affected.
 
     Args:
         victim: What is attacked.
-        loss_function: Maximised: maps logits and labels, and targets where given, to a loss per image.
-        steps: Steps after the start.
-        ball: Where the points may be.
+        loss_function: The loss to maximise: maps logits and labels, and targets if given, to a loss per image.
+        steps: Number of steps after the start.
+        ball: The allowed points.
         start: float32 [N, C, H, W] in the ball.
         labels: int64 [N].
         targets: int64 [N].
@@ -141,11 +141,11 @@ def apgd_ascent(
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps after which the step size is reviewed: ceil(p_j * steps) for the p_j of the paper, without 0.
+    """The steps after which the step size is reviewed: ceil(p_j * steps) for the p_j of the paper, except 0.
 
-    In hundredths, p_1 = 22 and each window is 3 shorter than the one before, but at least 6 long.
+    In hundredths, p_1 = 22 and each window is 3 shorter than the previous one, but at least 6 long.
     """
-    # Whole hundredths, because 0.22 + 0.19 in floating point is above 0.41 and would round up to one step too many.
+    # Integer hundredths, because 0.22 + 0.19 in floating point is above 0.41 and would round up to one step too many.
     marks, position, window = [], 22, 22
     while position < 100:
         marks.append(-(-position * steps // 100))
@@ -156,11 +156,11 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass(frozen=True)
 class APGDCE:
-    """APGD on the cross-entropy, from a random point of the ball.
+    """APGD on the cross-entropy, from a random point in the ball.
 
     Attributes:
-        steps: Steps per run; what is misclassified when the step size is reviewed takes no more.
-        restarts: Runs from other random points, on images that no earlier run changed the label of.
+        steps: Steps per run; images that are misclassified when the step size is reviewed stop early.
+        restarts: Number of runs from random points; later runs only attack images that are still robust.
 
     Source: Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
     attacks", arXiv 2003.01690, algorithm 1.
@@ -179,7 +179,7 @@ class APGDCE:
 
     @property
     def name(self) -> str:
-        """apgd-ce-STEPS, or apgd-ce-STEPSxRESTARTS; with the family's name in its place."""
+        """apgd-ce-STEPS, or apgd-ce-STEPSxRESTARTS; subclasses use their own family name."""
         return f"{self.family}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 
     def settings(self) -> dict[str, object]:
@@ -206,7 +206,7 @@ class APGDCE:
 
 @dataclass(frozen=True)
 class APGDDLR(APGDCE):
-    """APGD on the difference of logits ratio, which no scale of the logits flattens; needs 4 classes.
+    """APGD on the difference of logits ratio, which does not depend on the scale of the logits; needs 4 classes.
 
     Source: As `APGDCE`.
     """
@@ -231,12 +231,12 @@ class APGDDLR(APGDCE):
 
 @dataclass(frozen=True)
 class APGDT:
-    """APGD towards one wrong class after the other, on the targeted difference of logits ratio.
+    """APGD towards one wrong class after another, on the targeted difference of logits ratio.
 
     Attributes:
         steps: Steps per class.
-        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The runs after
-            the first attack what is still robust.
+        targets: Number of classes, those with the largest logits first; at most all wrong classes. Runs after the first
+            only attack images that are still robust.
 
     Source: As `APGDCE`.
     """

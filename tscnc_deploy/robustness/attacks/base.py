@@ -1,4 +1,4 @@
-"""What an attack is, and what all of them share."""
+"""The interface of attacks, and what they share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tscnc_deploy.robustness.victims import Victim
 
 
 class Attack(Protocol):
-    """A way to look for misclassified points in the ball around each image."""
+    """A search for misclassified points in the ball around each image."""
 
     @property
     def name(self) -> str:
-        """Short and unique with its settings, such as "pgd-20x5"."""
+        """A short name that is unique for its settings, such as "pgd-20x5"."""
         ...
 
     @property
@@ -30,7 +30,7 @@ class Attack(Protocol):
         ...
 
     def settings(self) -> dict[str, object]:
-        """Everything that determines the attack beside victim, threat and seed; JSON-able."""
+        """Everything that determines the attack except victim, threat and seed; serialisable as JSON."""
         ...
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
@@ -41,21 +41,21 @@ class Attack(Protocol):
             images: float32 [N, C, H, W] in [0, 1] on the victim's device.
             labels: int64 [N] on the same device.
             threat: How far each image may be moved.
-            noise: Randomness of the N images, on the same device.
+            noise: Randomness for the N images, on the same device.
 
         Returns:
-            Like images, inside ball and [0, 1]: per image the point of highest loss that was found, among the
-            misclassified ones where there are any.
+            Same shape as images, inside the ball and [0, 1]: for each image the point of highest loss that was found,
+            among the misclassified ones if there are any.
 
         Raises:
-            InputError: The attack needs a gradient that the victim does not have.
+            InputError: The attack needs gradients, but the victim has none.
         """
         ...
 
 
 @dataclass
 class Best:
-    """Per image, the best point so far: a misclassified one before any other, then the one of highest loss.
+    """The best point so far for each image: misclassified points first, then by highest loss.
 
     Attributes:
         points: float32 [N, C, H, W].
@@ -68,14 +68,14 @@ class Best:
     misclassified: Tensor
 
     def update(self, points: Tensor, loss: Tensor, misclassified: Tensor) -> None:
-        """Takes over the points that are better, without waiting for the device."""
+        """Takes over better points, without synchronising with the device."""
         better = (misclassified & ~self.misclassified) | ((misclassified == self.misclassified) & (loss > self.loss))
         self.points = torch.where(per_image(better), points, self.points)
         self.loss = torch.where(better, loss, self.loss)
         self.misclassified = self.misclassified | misclassified
 
     def select(self, rows: Tensor) -> Best:
-        """A copy of some rows, an int64 or bool index."""
+        """A copy of some rows, given an int64 or bool index."""
         return Best(self.points[rows], self.loss[rows], self.misclassified[rows])
 
     def put(self, rows: Tensor, other: Best) -> None:
@@ -86,12 +86,12 @@ class Best:
 
 
 def per_image(values: Tensor) -> Tensor:
-    """[N] as [N, 1, 1, 1], to be combined with images."""
+    """Reshapes [N] to [N, 1, 1, 1], to broadcast with images."""
     return values[:, None, None, None]
 
 
 def gradient(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, whether misclassified, and the gradient of the loss with respect to the points.
+    """The loss, whether points are misclassified, and the gradient of the loss with respect to the points.
 
     Args:
         victim: What is attacked.
@@ -101,7 +101,7 @@ def gradient(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tupl
 
     Returns:
         float32 [N], bool [N] and float32 [N, C, H, W]; the gradient is zero where the logits do not depend on the
-        points or hide it.
+        points or are not differentiable.
     """
     points = points.detach().requires_grad_()
     with torch.enable_grad():
@@ -115,31 +115,31 @@ def gradient(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tupl
 
 
 def evaluate_points(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """Loss, float32 [N], and whether misclassified, bool [N], without a gradient; see `gradient`."""
+    """The loss, float32 [N], and whether points are misclassified, bool [N], without a gradient; see `gradient`."""
     logits = victim.logits(points)
     return loss(logits, labels), is_misclassified(logits, labels)
 
 
 def require_count(attack: str, key: str, value: int) -> None:
-    """Refuses a number of steps, restarts, targets or queries that is not a whole number from 1 up.
+    """Refuses a number of steps, restarts, targets or queries that is not a positive integer.
 
     Raises:
-        InputError: Names the attack, the key and the value.
+        InputError: The message names the attack, the key and the value.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{attack}: {key} = {value!r} is not a whole number from 1 up"
+        msg = f"{attack}: {key} = {value!r} is not a positive integer"
         raise InputError(msg)
 
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """Where the adversarial examples of each image may lie.
+    """The allowed adversarial examples of each image.
 
     Attributes:
         threat: Norm and radius.
         centres: The images, float32 [N, C, H, W] in [0, 1].
-        low: Smallest value of each pixel, see `Threat.bounds`.
-        high: Largest value of each pixel.
+        low: Minimum of each pixel, see `Threat.bounds`.
+        high: Maximum of each pixel.
     """
 
     threat: Threat
@@ -153,7 +153,7 @@ class Ball:
         return cls(threat, images, *threat.bounds(images))
 
     def select(self, rows: Tensor) -> Ball:
-        """The balls of some rows, an int64 or bool index."""
+        """The balls of some rows, given an int64 or bool index."""
         return Ball(self.threat, self.centres[rows], self.low[rows], self.high[rows])
 
     def project(self, points: Tensor) -> Tensor:
@@ -163,9 +163,9 @@ class Ball:
         return self.threat.project(points, self.centres)
 
     def random_points(self, noise: Noise, counter: int) -> Tensor:
-        """Random points, float32 [N, C, H, W]: uniform in the Linf ball, or at a random place on the L2 sphere.
+        """Random points, float32 [N, C, H, W]: uniform in the Linf ball, or uniform on the L2 sphere.
 
-        In many dimensions nearly all of an L2 ball lies at its surface.
+        In high dimensions nearly all of an L2 ball's volume is close to its surface.
         """
         share = noise.uniform(counter, tuple(self.centres.shape[1:]))
         if self.threat.norm == "Linf":
@@ -173,10 +173,10 @@ class Ball:
         return self.project(self.centres + self.threat.epsilon * self.steepest(share - 0.5))
 
     def steepest(self, slope: Tensor) -> Tensor:
-        """The move of length 1 along which a function of this gradient rises most; zero where the gradient is."""
+        """The direction of steepest ascent, of length 1 in the norm; zero where the gradient is zero."""
         if self.threat.norm == "Linf":
             return slope.sign()
-        # Gradients may be so small, or so large, that their squares are not floats any more; the sign of NaN is 0.
+        # Squares of very small or very large gradients may underflow or overflow; the sign of NaN is 0.
         slope = slope.nan_to_num()
         largest = per_image(slope.abs().flatten(1).amax(1))
         scaled = slope / torch.where(largest > 0, largest, 1)
@@ -185,18 +185,18 @@ class Ball:
 
 
 class Restart(Protocol):
-    """One of several runs of an attack, on some rows of the batch, an int64 index."""
+    """One of several runs of an attack, on some rows of the batch (an int64 index)."""
 
     def __call__(self, number: int, rows: Tensor) -> Best: ...
 
 
 def with_restarts(restart: Restart, count: int, images: Tensor) -> Tensor:
-    """Runs an attack `count` times; every run after the first attacks only what no earlier run changed.
+    """Runs an attack `count` times; runs after the first only attack images that are still robust.
 
     Args:
-        restart: Attacks the rows it is given, with a number from 0 up.
+        restart: Attacks the given rows; also gets the number of the run, from 0.
         count: At least 1.
-        images: float32 [N, C, H, W], all that are attacked.
+        images: float32 [N, C, H, W], all attacked images.
 
     Returns:
         float32 [N, C, H, W], the best point of each image over all runs.
@@ -211,12 +211,12 @@ def with_restarts(restart: Restart, count: int, images: Tensor) -> Tensor:
     return best.points
 
 
-# As many as the reference ensemble uses on 10 classes, and a bound on the cost with 1000.
+# The number that the reference ensemble uses on 10 classes; limits the cost with 1000 classes.
 TARGETS = 9
 
 
 def likeliest_wrong(victim: Victim, images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The wrong classes of largest logit on the images, largest first.
+    """The wrong classes with the largest logits on the images, largest first.
 
     Returns:
         int64 [N, min(count, K - 1)].

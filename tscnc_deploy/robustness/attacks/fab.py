@@ -1,4 +1,4 @@
-"""FAB: looks for the nearest misclassified point, and so for one in the ball."""
+"""FAB: searches for the nearest misclassified point, and thereby for one in the ball."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tscnc_deploy.robustness.victims import Victim
 OVERSHOOT = 1.05
 BIAS = 0.1
 BACK = 0.9
-# Dropping the images that are done waits for the device, so it is not done after every step.
+# Dropping finished images synchronises with the device, so it is not done after every step.
 _DROP_EVERY = 10
 
 
 @dataclass
 class Boundary:
-    """A linear model of the side of the boundary that an image is taken to: 0 on it, above 0 beyond it.
+    """A linear model of the decision boundary that is approached: 0 on it, positive beyond it.
 
     Attributes:
-        values: At the points where the gradient was taken, float32 [N].
+        values: Values at the points where the gradient was computed, float32 [N].
         normals: The gradient, float32 [N, C, H, W].
-        logits: At the same points, float32 [N, K].
+        logits: Logits at the same points, float32 [N, K].
     """
 
     values: Tensor
@@ -46,12 +46,12 @@ class Boundary:
     logits: Tensor
 
     def at(self, places: Tensor, points: Tensor) -> Tensor:
-        """The model at other places, float32 [N], given the points where the gradient was taken."""
+        """The model's values at other points, float32 [N], given the points where the gradient was computed."""
         return self.values + (self.normals * (places - points)).flatten(1).sum(1)
 
 
 def _to_targets(victim: Victim, points: Tensor, labels: Tensor, targets: Tensor) -> Boundary:
-    """The boundary to each image's target class; one gradient."""
+    """The boundary to each image's target class; takes one gradient."""
     points = points.detach().requires_grad_()
     with torch.enable_grad():
         logits = victim.differentiable(points)
@@ -61,7 +61,7 @@ def _to_targets(victim: Victim, points: Tensor, labels: Tensor, targets: Tensor)
 
 
 def _to_nearest(victim: Victim, points: Tensor, labels: Tensor, norm: str) -> Boundary:
-    """The boundary that is nearest in the linear model, among those to all other classes; a gradient for each."""
+    """The nearest boundary in the linear model, among those to all other classes; takes one gradient per class."""
     points = points.detach().requires_grad_()
     values = torch.zeros_like(labels, dtype=points.dtype)
     normals = torch.zeros_like(points)
@@ -70,7 +70,7 @@ def _to_nearest(victim: Victim, points: Tensor, labels: Tensor, norm: str) -> Bo
         logits = victim.differentiable(points)
         classes = logits.shape[1]
         for offset in range(1, classes):
-            # Each image's own class is left out by counting on from it.
+            # Starting after each image's own class skips it.
             lead = _lead(logits, labels, (labels + offset) % classes)
             normal = _gradient(lead, points, retain=offset < classes - 1)
             lead, steepness = lead.detach(), normal.flatten(1)
@@ -85,13 +85,12 @@ def _to_nearest(victim: Victim, points: Tensor, labels: Tensor, norm: str) -> Bo
 
 @dataclass
 class Approach:
-    """What one run found, per image.
+    """The results of one run, per image.
 
     Attributes:
-        best: In the ball.
-        nearest: float32 [N, C, H, W], the misclassified point that is nearest to the image; the image where none was
-            met.
-        distance: float64 [N], how far it is from the image; infinite where none was met.
+        best: The best points in the ball.
+        nearest: float32 [N, C, H, W], the misclassified point nearest to the image; the image itself if none was found.
+        distance: float64 [N], its distance from the image; infinite if none was found.
     """
 
     best: Best
@@ -108,7 +107,7 @@ class Approach:
         self.nearest[rows], self.distance[rows] = other.nearest, other.distance
 
     def record(self, ball: Ball, points: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Takes note of points anywhere in [0, 1]; returns which of them are misclassified, bool [N]."""
+        """Records points anywhere in [0, 1]; returns which of them are misclassified, bool [N]."""
         misclassified, moves = is_misclassified(logits, labels), points.double() - ball.centres.double()
         distance = ball.threat.length(moves)
         inside = distance <= ball.threat.epsilon
@@ -129,18 +128,18 @@ def approach(
 ) -> Approach:
     """One run of FAB.
 
-    Each step goes to the boundary's linear model, a little beyond it and towards the point of it that is nearest to
-    the image. From a misclassified point the way goes back towards the image first. The paper takes the gradient after
-    that; here the one at the misclassified point, which is as near to the boundary, is kept: one forward and one
-    backward pass per step instead of two and one.
+    Each step goes slightly beyond the boundary's linear model, biased towards its point nearest to the image. A
+    misclassified point is first moved back towards the image. The paper computes the gradient after that; here the
+    gradient at the misclassified point, which is just as close to the boundary, is used: one forward and one backward
+    pass per step instead of two and one.
 
     Args:
         victim: What is attacked.
-        steps: Gradients.
-        ball: What breaks an image is a misclassified point in it; an image that is misclassified is soon left alone.
+        steps: Number of gradients.
+        ball: A misclassified point in it is a success; such images are dropped soon after.
         start: float32 [N, C, H, W] in the ball.
         labels: int64 [N].
-        targets: int64 [N], the class that each image is taken to; without it, whichever is nearest at each step.
+        targets: int64 [N], the target class of each image; by default, the nearest class at each step.
     """
     threat, rows = ball.threat, torch.arange(len(start), device=start.device)
     never = torch.full_like(start[:, 0, 0, 0], math.inf)
@@ -169,7 +168,7 @@ def approach(
                 ball, walk = ball.select(kept), walk.select(kept)
                 targets = None if targets is None else targets[kept]
     walk.record(ball, points, victim.logits(points), labels)
-    # What lies beyond the ball shows where the loss is high in it.
+    # The direction to points beyond the ball shows where the loss is high inside it.
     entry = ball.project(walk.nearest)
     walk.record(ball, entry, victim.logits(entry), labels)
     found.put(rows, walk)
@@ -177,12 +176,12 @@ def approach(
 
 
 def _lead(logits: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-    """The other class's logit minus the label's, [N]."""
+    """The logit of the other class minus that of the label, [N]."""
     return (logits.gather(1, others[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
 
 
 def _gradient(values: Tensor, points: Tensor, *, retain: bool) -> Tensor:
-    """Of the values, [N], each with respect to its point; zero where they do not depend on it."""
+    """The gradient of each value, [N], with respect to its point; zero where it does not depend on it."""
     if not values.requires_grad:
         return torch.zeros_like(points)
     (slope,) = torch.autograd.grad(values.sum(), points, retain_graph=retain, materialize_grads=True)
@@ -191,11 +190,12 @@ def _gradient(values: Tensor, points: Tensor, *, retain: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class FAB:
-    """The boundary's nearest side is approached, whichever class is behind it; costs a gradient per class and step.
+    """Approaches the nearest decision boundary of any class; takes one gradient per class and step.
 
     Attributes:
         steps: Steps per run.
-        restarts: Runs, on what is still robust; the first from the clean image, others from halfway to a random point.
+        restarts: Number of runs on images that are still robust; the first starts at the clean image, the others
+            halfway to a random point.
 
     Source: Croce and Hein, "Minimally distorted adversarial examples with a fast adaptive boundary attack",
     arXiv 1907.02044, algorithm 1; see `approach`.
@@ -235,12 +235,12 @@ class FAB:
 
 @dataclass(frozen=True)
 class FABT:
-    """The boundaries to one wrong class after the other are approached, from the clean image.
+    """Approaches the boundaries to one wrong class after another, from the clean image.
 
     Attributes:
         steps: Steps per class.
-        targets: How many classes, those of largest logit first; all wrong ones where there are fewer. The runs after
-            the first attack what is still robust.
+        targets: Number of classes, those with the largest logits first; at most all wrong classes. Runs after the first
+            only attack images that are still robust.
 
     Source: As `FAB`, in its targeted form of arXiv 2003.01690.
     """
@@ -264,7 +264,7 @@ class FABT:
         return {"steps": self.steps, "targets": self.targets}
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
-        """See `Attack.run`; takes no random numbers."""
+        """See `Attack.run`; uses no random numbers."""
         ball = Ball.around(images, threat)
         targets = likeliest_wrong(victim, images, labels, self.targets)
 

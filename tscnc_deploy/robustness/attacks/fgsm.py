@@ -16,7 +16,7 @@ from tscnc_deploy.robustness.victims import Victim
 
 @dataclass(frozen=True)
 class FGSM:
-    """One step of length epsilon along which the cross-entropy rises most, from the clean image.
+    """One step of length epsilon in the direction of steepest ascent of the cross-entropy, from the clean image.
 
     For Linf that is the sign of the gradient, for L2 the gradient itself.
 
@@ -31,7 +31,7 @@ class FGSM:
         return {"loss": "cross-entropy"}
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
-        """See `Attack.run`; takes no random numbers."""
+        """See `Attack.run`; uses no random numbers."""
         ball = Ball.around(images, threat)
         loss, misclassified, slope = gradient(victim, images, labels, cross_entropy)
         best = Best(images, loss, misclassified)

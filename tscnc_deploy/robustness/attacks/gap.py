@@ -1,4 +1,4 @@
-"""Gap: looks between the boundary of an engine and that of its twin."""
+"""Gap: searches between the decision boundaries of an engine and its twin."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tscnc_deploy.robustness.victims import EngineVictim, Victim
 
 @dataclass(frozen=True)
 class Gap:
-    """APGD towards points that the engine gets wrong and its twin right: what compilation alone has opened.
+    """APGD towards points that the engine misclassifies and its twin does not: errors introduced by compilation alone.
 
-    The loss is the smaller of the engine's margin loss and the twin's negative one. As on every attack, a point counts
-    when the engine misclassifies it.
+    The loss is the minimum of the engine's margin loss and the twin's negated margin loss. As in every attack, a point
+    counts if the engine misclassifies it.
 
     Attributes:
-        steps: Steps of the one run, from a random point.
+        steps: Steps of the single run, from a random point.
     """
 
     steps: int
@@ -49,10 +49,10 @@ class Gap:
         """See `Attack.run`.
 
         Raises:
-            InputError: The victim is no engine beside its twin.
+            InputError: The victim is not an engine with its twin.
         """
         if not isinstance(victim, EngineVictim):
-            msg = f"attack {self.name!r} needs an engine beside its twin (EngineVictim), not {type(victim).__name__}"
+            msg = f"attack {self.name!r} needs an engine with its twin (EngineVictim), not {type(victim).__name__}"
             raise InputError(msg)
         ball = Ball.around(images, threat)
         pair = PairVictim(victim, _joined)
@@ -60,9 +60,10 @@ class Gap:
 
 
 def _joined(engine: Tensor, twin: Tensor) -> Tensor:
-    """The engine's logits followed by the twin's, [N, 2K], which are shifted below the engine's.
+    """The engine's logits followed by the twin's, shifted below the engine's, [N, 2K].
 
-    So the largest logit is the engine's, and whether it is the label's is what counts; margins do not see a shift.
+    The largest logit is therefore the engine's, which decides whether a point counts; margins are unaffected by a
+    shift.
     """
     shift = twin.detach().amax(1, keepdim=True) - engine.detach().amin(1, keepdim=True) + 1
     return torch.cat([engine, twin - shift], 1)

@@ -1,4 +1,4 @@
-"""HopSkipJump: a search that sees nothing but the predicted class."""
+"""HopSkipJump: a search that uses only the predicted class."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from tscnc_deploy.robustness.victims import Victim
 
 STARTS = 50
 FIRST_PROBES = 100
-# Length of a probe as a share of the distance to the image.
+# Length of a probe, relative to the distance to the image.
 REACH = 0.2
 _HALVINGS = 10
-# Queries that are kept back for the jump after the probes and for the way back to the boundary.
+# Queries reserved for the jump after the probes and for the return to the boundary.
 _RESERVE = 20
 
 
 @dataclass(frozen=True)
 class HopSkipJump:
-    """Walks along the boundary of the class towards the image, by the predicted classes alone.
+    """Walks along the decision boundary towards the image, using only predicted classes.
 
-    From a misclassified image far away it goes to the boundary, estimates there from probes all around the direction
-    that leads away from the class, jumps that way and returns to the boundary nearer to the image, until a
-    misclassified point lies in the ball.
+    From a distant misclassified image it moves to the boundary, estimates from probes in all directions which direction
+    leads away from the class, jumps that way, and returns to the boundary closer to the image, until a misclassified
+    point is in the ball.
 
-    What differs from the paper: the search ends at the ball instead of at the nearest point; it starts from coarse
-    noise as well as from fine, which some classifiers give one and the same class; and the probes reach 1/5 of the
-    distance: the paper's share of it falls with the number of pixels, and such probes drown in the rounding of an int8
-    engine. On the int8 engine of a small network, farther probes broke more at nearly every number of queries.
+    Differences from the paper: the search ends at the ball instead of the nearest point; it starts from coarse as well
+    as fine noise, because some classifiers assign all fine noise to one class; and the length of probes is 1/5 of the
+    distance: the paper's length falls with the number of pixels, and the rounding of an int8 engine hides the effect
+    of such probes. On the int8 engine of a small network, longer probes succeeded on more images at nearly every number
+    of queries.
 
     Attributes:
-        queries: Largest number of predictions asked for per image.
+        queries: Maximum number of predictions per image.
 
     Source: Chen, Jordan and Wainwright, "HopSkipJumpAttack: a query-efficient decision-based attack",
     arXiv 1904.02144.
@@ -61,7 +62,7 @@ class HopSkipJump:
         return {"queries": self.queries, "starts": STARTS, "first_probes": FIRST_PROBES, "reach": REACH}
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, threat: Threat, noise: Noise) -> Tensor:
-        """See `Attack.run`; the loss is unknown here, so the misclassified point nearest to the image counts."""
+        """See `Attack.run`; the loss is unknown, so the misclassified point nearest to the image is returned."""
         search = _Search(victim, Ball.around(images, threat), labels, noise, self.queries)
         found = images.clone()
         rows = search.keep(search.start())
@@ -79,7 +80,7 @@ class HopSkipJump:
 
 
 class _Search:
-    """Where each image of a batch is; once started, `points` [N, C, H, W] are misclassified, anywhere in [0, 1]."""
+    """The state for a batch; once started, `points` [N, C, H, W] are misclassified points anywhere in [0, 1]."""
 
     def __init__(self, victim: Victim, ball: Ball, labels: Tensor, noise: Noise, queries: int) -> None:
         self.victim = victim
@@ -91,14 +92,14 @@ class _Search:
         self.room = len(labels)
 
     def keep(self, chosen: Tensor) -> Tensor:
-        """Drops all other images; returns the rows, int64, of those that were chosen, bool [N]."""
+        """Keeps only the chosen images, bool [N]; returns their rows, int64."""
         rows = chosen.nonzero().squeeze(1)
         self.ball, self.noise = self.ball.select(rows), self.noise.select(rows)
         self.labels, self.points, self.left = self.labels[rows], self.points[rows], self.left[rows]
         return rows
 
     def start(self) -> Tensor:
-        """Looks for a misclassified image in noise; bool [N], where there is one."""
+        """Searches for a misclassified image in noise; returns where there is one, bool [N]."""
         started = torch.zeros_like(self.labels, dtype=torch.bool)
         for attempt in range(STARTS):
             if started.all():
@@ -110,13 +111,13 @@ class _Search:
         return started
 
     def approach(self) -> Tensor:
-        """Moves to the boundary on the way to the image, or into the ball; bool [N], where that was possible."""
+        """Moves towards the image up to the boundary, or into the ball; returns where that was possible, bool [N]."""
         everywhere = torch.ones_like(self.labels, dtype=torch.bool)
         nearest = self.ball.project(self.points)
         inside = self._ask(nearest, everywhere)
         high = self._distance()
         low = torch.full_like(high, self.ball.threat.epsilon)
-        # A probe changes the logits by about reach * |gradient| / sqrt(pixels): the boundary must be nearer than that.
+        # A probe changes the logits by about reach * |gradient| / sqrt(pixels): the boundary must be closer than that.
         tolerance = REACH / (5 * math.sqrt(nearest[0].numel()))
         searched = ~inside
         while (searched := searched & (self.left > 0) & (high - low > tolerance * high)).any():
@@ -130,11 +131,11 @@ class _Search:
         return inside
 
     def direction(self, probes: int, counter: int) -> Tensor:
-        """Estimates the move of length 1 that leads away from the class, from so many probes around the points."""
+        """Estimates the direction of length 1 that leads away from the class, from probes around the points."""
         reach = per_image(REACH * self._distance())
         shape = tuple(self.points.shape[1:])
         share = (self.left - _RESERVE).clamp(max=probes)
-        # In float64 the sums do not depend on how the probes are put into batches.
+        # In float64 the sums do not depend on how the probes are batched.
         plain = torch.zeros_like(self.points, dtype=torch.float64)
         signed, balance = plain.clone(), torch.zeros_like(plain[:, 0, 0, 0])
         per_call = max(1, self.room // len(self.labels))
@@ -153,12 +154,12 @@ class _Search:
             balance.index_add_(0, rows, sign)
         self.left = self.left - share
         mean = balance / share
-        # Without the mean taken off, all answers being the same would leave nothing.
+        # If all answers are the same, subtracting the mean would leave nothing.
         offset = torch.where(mean.abs() == 1, 0, mean)
         return self.ball.steepest((signed - per_image(offset) * plain).float())
 
     def jump(self, direction: Tensor, number: int) -> None:
-        """Moves that way as far as the points stay misclassified: distance / sqrt(number), halved until they are."""
+        """Moves in that direction by distance / sqrt(number), halved until the points are misclassified."""
         size = self._distance() / math.sqrt(number)
         falls = torch.ones_like(self.labels, dtype=torch.bool)
         for _ in range(_HALVINGS):
@@ -171,7 +172,7 @@ class _Search:
             size = size / 2
 
     def _ask(self, points: Tensor, asked: Tensor) -> Tensor:
-        """bool [N]: misclassified, where it is asked and a query is left."""
+        """bool [N]: misclassified, for images that are asked and have queries left."""
         rows = (asked & (self.left > 0)).nonzero().squeeze(1)
         answers = torch.zeros_like(asked)
         if len(rows):
@@ -183,7 +184,7 @@ class _Search:
         return self.ball.threat.length(self.points - self.ball.centres)
 
     def _on_the_way(self, distance: Tensor) -> Tensor:
-        """The points drawn back to a distance from the images: clipped for Linf, along the straight line for L2."""
+        """Moves the points to a distance from the images: clipped for Linf, along the straight line for L2."""
         moves, most = self.points - self.ball.centres, per_image(distance)
         if self.ball.threat.norm == "Linf":
             moves = torch.clamp(moves, -most, most)
@@ -192,7 +193,7 @@ class _Search:
         return (self.ball.centres + moves).clamp(0, 1)
 
     def _noise_image(self, attempt: int) -> Tensor:
-        """Images of random cells, of 1, 2, 4, ... pixels in turn up to one colour for all."""
+        """Images of random cells with sides of 1, 2, 4, ... pixels in turn, up to a single colour."""
         channels, height, width = self.points.shape[1:]
         cell = 2 ** (attempt % (1 + math.ceil(math.log2(max(height, width)))))
         cells = self.noise.uniform(attempt, (channels, -(-height // cell), -(-width // cell)))

@@ -1,4 +1,4 @@
-"""From the name of an attack, or of an ensemble of attacks, to the attacks."""
+"""Parses the names of attacks and of ensembles of attacks."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tscnc_deploy.robustness.attacks.twin_apgd import TwinAPGD
 
 @dataclass(frozen=True)
 class Form:
-    """How the attacks of a family are named.
+    """The names of the attacks of a family.
 
     Attributes:
-        text: The form, such as "pgd-STEPS[xRESTARTS]"; as many numbers as it has words in capitals.
-        usual: A name of that form, for messages.
-        build: Makes the attack from the numbers.
+        text: The form, such as "pgd-STEPS[xRESTARTS]"; each capitalised word is a number.
+        usual: A typical name of that form, for messages.
+        build: Creates the attack from the numbers.
     """
 
     text: str
@@ -35,7 +35,7 @@ class Form:
     build: Callable[..., Attack]
 
     def takes(self, count: int) -> bool:
-        """Whether a name of the form may have that many numbers."""
+        """Whether a name of the form may have this many numbers."""
         return count <= len(re.findall(r"[A-Z]+", self.text)) and (count > 0 or "-" not in self.text)
 
 
@@ -57,10 +57,10 @@ FORMS = {family: Form(name.form, name.usual, _BUILDERS[family]) for family, name
 
 
 def parse_attacks(names: Iterable[str]) -> list[Attack]:
-    """The attacks of those names, each once, in order; the name of an ensemble stands for its attacks.
+    """The attacks with these names, each once, in order; the name of an ensemble is replaced by its attacks.
 
     Args:
-        names: What `parse_attack` knows, and keys of `names.ENSEMBLES`.
+        names: Names that `parse_attack` accepts, and keys of `names.ENSEMBLES`.
 
     Raises:
         InputError: See `parse_attack`.
@@ -74,13 +74,13 @@ def parse_attacks(names: Iterable[str]) -> list[Attack]:
 
 
 def parse_attack(name: str) -> Attack:
-    """The attack of that name, such as "fgsm", "pgd-20", "pgd-20x5" or "square-1000"; see FORMS.
+    """The attack with this name, such as "fgsm", "pgd-20", "pgd-20x5" or "square-1000"; see FORMS.
 
     Raises:
-        InputError: Unknown or malformed name; says what it may have meant, and lists the forms.
+        InputError: Unknown or malformed name; the message suggests a similar name and lists the forms.
     """
     if name in ENSEMBLES:
-        msg = f"{name!r} is an ensemble, where a single attack is expected: {', '.join(ENSEMBLES[name])}"
+        msg = f"{name!r} is an ensemble, but a single attack is expected; its attacks: {', '.join(ENSEMBLES[name])}"
         raise InputError(msg)
     match = re.fullmatch(r"(?P<family>[a-z]+(-[a-z]+)*)(-(?P<first>[0-9]+)(x(?P<second>[0-9]+))?)?", name)
     if match:
@@ -96,7 +96,7 @@ def parse_attack(name: str) -> Attack:
 
 
 def _guess(name: str) -> str | None:
-    """A well-formed name near a wrong one, keeping its numbers where they fit."""
+    """A valid name similar to a wrong one, keeping its numbers if they fit."""
     text = name.lower().replace("_", "-")
     stem = re.match(r"[a-z-]*", text)[0].rstrip("-")  # type: ignore[index]  # matches the empty string at least
     known = [*FORMS, *ENSEMBLES]

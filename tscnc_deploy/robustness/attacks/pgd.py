@@ -17,12 +17,12 @@ from tscnc_deploy.robustness.victims import Victim
 
 @dataclass(frozen=True)
 class PGD:
-    """Steps along which the cross-entropy rises most, from a random point of the ball.
+    """Steps in the direction of steepest ascent of the cross-entropy, from a random point in the ball.
 
     Attributes:
-        steps: Gradients per run.
-        restarts: Runs from other random points, on images that no earlier run changed the label of.
-        step_size: As a share of epsilon; by default 2.5 / steps, which reaches every point of the ball from any other.
+        steps: Number of gradients per run.
+        restarts: Number of runs from random points; later runs only attack images that are still robust.
+        step_size: Relative to epsilon; by default 2.5 / steps, which can reach every point of the ball from any other.
 
     Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", arXiv 1706.06083.
     """
@@ -39,12 +39,12 @@ class PGD:
         require_count(self.family, "steps", self.steps)
         require_count(self.family, "restarts", self.restarts)
         if self.step_size is not None and not 0 < self.step_size < float("inf"):
-            msg = f"{self.family}: step_size = {self.step_size} is not a share of epsilon above 0"
+            msg = f"{self.family}: step_size = {self.step_size} is not a positive share of epsilon"
             raise InputError(msg)
 
     @property
     def name(self) -> str:
-        """pgd-STEPS, or pgd-STEPSxRESTARTS; with the family's name in its place."""
+        """pgd-STEPS, or pgd-STEPSxRESTARTS; subclasses use their own family name."""
         return f"{self.family}-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
 
     def settings(self) -> dict[str, object]:
@@ -86,10 +86,10 @@ class PGD:
 
 @dataclass(frozen=True)
 class CW(PGD):
-    """PGD on the margin loss of Carlini and Wagner, which no scale of the logits flattens.
+    """PGD on the margin loss of Carlini and Wagner, which does not saturate for large logits.
 
     Source: Carlini and Wagner, "Towards evaluating the robustness of neural networks", arXiv 1608.04644, loss f6, in
-    the projected form of Madry et al., arXiv 1706.06083, without a bound on the confidence.
+    the projected form of Madry et al., arXiv 1706.06083, without the confidence bound.
     """
 
     family: ClassVar[str] = "cw"

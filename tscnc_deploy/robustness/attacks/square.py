@@ -1,4 +1,4 @@
-"""Square: a random search on the logits alone."""
+"""Square: a random search that uses only logits."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class Proposal(Protocol):
     """Proposes candidates: points of the ball that differ from the current ones in squares."""
 
     def fit(self, side: int) -> int:
-        """The side of a square that is used where one of that side is asked for."""
+        """The side length that is used for a requested side length."""
         ...
 
     def choices(self, images: Tensor, side: int) -> list[int]:
-        """How many values each number of a draw may take."""
+        """Number of possible values of each number of a draw."""
         ...
 
     def start(self, ball: Ball, noise: Noise) -> Tensor:
-        """Where the search begins, float32 [N, C, H, W]."""
+        """The starting points, float32 [N, C, H, W]."""
         ...
 
     def change(self, points: Tensor, ball: Ball, draw: Tensor, side: int) -> Tensor:
-        """Points with a square of each image changed.
+        """The points, with one square of each image changed.
 
         Args:
             points: float32 [N, C, H, W] in the ball.
-            ball: Where to stay.
+            ball: The allowed points.
             draw: int64 [N, number of choices].
-            side: Of the square, in pixels.
+            side: Side length of the square, in pixels.
         """
         ...
 
 
 class LinfProposal:
-    """A square gets one colour, +-epsilon per channel; if that changes nothing, the opposite. Starts from stripes."""
+    """Sets a square to +-epsilon per channel, or to the opposite if that changes nothing. Starts from stripes."""
 
     def fit(self, side: int) -> int:
         """See `Proposal.fit`."""
@@ -72,9 +72,9 @@ class LinfProposal:
 
 
 class L2Proposal:
-    """The perturbation of one square is taken away and added to another's, in the shape of two opposite bumps.
+    """Moves the perturbation of one square to another, in the shape of two opposite bumps.
 
-    So the length stays what it is. Starts from a grid of bumps of random sign.
+    This preserves its length. Starts from a grid of bumps with random signs.
     """
 
     def fit(self, side: int) -> int:
@@ -82,7 +82,7 @@ class L2Proposal:
         return max(side, 3)
 
     def choices(self, images: Tensor, side: int) -> list[int]:
-        """Top and left of the square that gains and of the one that gives, lying or standing, and signs per channel."""
+        """Top and left of the receiving and of the giving square, orientation, and signs per channel."""
         _, channels, height, width = images.shape
         tops, lefts = max(height - side, 0) + 1, max(width - side, 0) + 1
         return [tops, lefts, tops, lefts, 2, *[2] * channels]
@@ -126,7 +126,7 @@ def two_bumps(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def _bump(height: int, width: int) -> Tensor:
-    """Highest in the middle; the n-th ring around it is the sum of 1 / k^2 over all k > n up to half the width."""
+    """Highest in the centre; the n-th ring around it is the sum of 1 / k^2 over all k > n up to half the width."""
     rows, columns = torch.arange(height) - height // 2, torch.arange(width) - width // 2
     ring = torch.maximum(rows.abs()[:, None], columns.abs())
     terms = 1 / torch.arange(1, max(height, width) // 2 + 2).square()
@@ -134,7 +134,7 @@ def _bump(height: int, width: int) -> Tensor:
 
 
 def _place(patterns: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """Patterns [N, h, w] moved to their places in images, [N, 1, H, W]; outside of it their edges are repeated."""
+    """Patterns [N, h, w] placed in images, [N, 1, H, W]; outside of a pattern its edges are repeated."""
     rows = (torch.arange(height, device=top.device) - top[:, None]).clamp(0, patterns.shape[1] - 1)
     columns = (torch.arange(width, device=top.device) - left[:, None]).clamp(0, patterns.shape[2] - 1)
     images = torch.arange(len(top), device=top.device)
@@ -142,38 +142,38 @@ def _place(patterns: Tensor, top: Tensor, left: Tensor, height: int, width: int)
 
 
 def _unit(moves: Tensor) -> Tensor:
-    """Each channel scaled to length 1; zero where it is zero."""
+    """Scales each channel to length 1; zero stays zero."""
     length = torch.linalg.vector_norm(moves, dim=(2, 3), keepdim=True)
     return moves / torch.where(length > 0, length, 1)
 
 
 def _window(points: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
-    """bool [N, 1, H, W], inside a square of each image."""
+    """bool [N, 1, H, W], true inside a square of each image."""
     rows, columns = _span(top, side, points.shape[2]), _span(left, side, points.shape[3])
     return rows[:, None, :, None] & columns[:, None, None, :]
 
 
 def _span(first: Tensor, side: int, length: int) -> Tensor:
-    """bool [N, length]: the `side` places from `first` on."""
+    """bool [N, length], true at the `side` positions from `first` on."""
     offset = torch.arange(length, device=first.device) - first[:, None]
     return (offset >= 0) & (offset < side)
 
 
 P_INIT = 0.8
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-# Dropping the misclassified images waits for the device, so it is not done after every query.
+# Dropping misclassified images synchronises with the device, so it is not done after every query.
 _DROP_EVERY = 10
 
 
 @dataclass(frozen=True)
 class Square:
-    """Changes random squares of the image and keeps what raises the margin loss.
+    """Changes random squares of the image and keeps changes that increase the margin loss.
 
-    For Linf a square is recoloured with +-epsilon per channel, see `LinfProposal`; for L2 perturbation is moved into it
-    from another one, see `L2Proposal`.
+    For Linf a square is set to +-epsilon per channel, see `LinfProposal`; for L2 the perturbation of another square is
+    moved into it, see `L2Proposal`.
 
     Attributes:
-        queries: Largest number of logits asked for per image; a misclassified image is asked for at most 10 more times.
+        queries: Maximum number of queries per image; a misclassified image gets at most 10 more.
 
     Source: Andriushchenko et al., "Square attack: a query-efficient black-box adversarial attack via random search",
     arXiv 1912.00049, with the schedule of the square's size rescaled to the number of queries.
@@ -200,7 +200,7 @@ class Square:
         height, width = images.shape[2:]
         proposal: Proposal = LinfProposal() if threat.norm == "Linf" else L2Proposal()
         sides = [proposal.fit(square_side(query, self.queries, height, width)) for query in range(self.queries)]
-        # On the device at once: one transfer instead of one per query.
+        # Moved to the device at once: one transfer instead of one per query.
         plan = torch.tensor([proposal.choices(images, side) for side in sides], device=images.device)
         ball = Ball.around(images, threat)
 
@@ -225,7 +225,7 @@ class Square:
 
 
 def square_side(query: int, queries: int, height: int, width: int) -> int:
-    """Side in pixels of the square at a query: its area is a share p of the image, halved nine times on the way."""
+    """Side of the square at a query, in pixels: its area is a share p of the image, which is halved nine times."""
     share = P_INIT / 2 ** sum(query * 10_000 // queries > mark for mark in _HALVINGS)
     return max(1, min(round(math.sqrt(share * height * width)), height, width))
 

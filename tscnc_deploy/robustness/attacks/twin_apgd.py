@@ -1,4 +1,4 @@
-"""APGD on an engine: its own logits steer the search, and its twin shows the way."""
+"""APGD on an engine: guided by its own logits and its twin's gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tscnc_deploy.robustness.victims import Victim
 
 
 def _scale_free(logits: Tensor, labels: Tensor) -> Tensor:
-    """DLR, or the margin where there are too few classes for it."""
+    """DLR, or the margin if there are too few classes for it."""
     return (dlr if logits.shape[1] >= DLR_CLASSES else margin)(logits, labels)
 
 
@@ -31,17 +31,17 @@ class TwinAPGD:
     """APGD with two losses, cross-entropy and DLR (the margin below 4 classes), one run of each per restart.
 
     Against an `EngineVictim` the engine's logits decide loss, step halving and best point, and the gradient is the
-    twin's. Runs after the first attack what is still robust. Where `starts` are given, the first run of DLR begins
-    there, and every other run at a random point: on int8 engines of small networks that changed more labels than both
-    losses from `starts`, both from random points, or the replay of `starts` alone.
+    twin's. Runs after the first only attack images that are still robust. If `starts` are given, the first DLR run
+    starts there, and all other runs at random points: on int8 engines of small networks this changed more labels than
+    starting both losses from `starts`, starting both from random points, or only replaying `starts`.
 
     Attributes:
         steps: Steps per run.
-        restarts: Runs of each loss.
-        starts: Such as the twin's best examples, float32 [M, C, H, W], one for every image of the evaluated set, in
-            its order; clipped into the ball.
+        restarts: Number of runs of each loss.
+        starts: Starting points, such as the twin's best examples, float32 [M, C, H, W], one for each image of the
+            evaluated set, in the same order; clipped to the ball.
 
-    Source: Croce and Hein, arXiv 2003.01690. The gradient of another model behind the victim's logits is BPDA, Athalye
+    Source: Croce and Hein, arXiv 2003.01690. Using another model's gradient with the victim's logits is BPDA, Athalye
     et al., arXiv 1802.00420.
     """
 
@@ -55,7 +55,7 @@ class TwinAPGD:
         require_count("twin-apgd", "steps", self.steps)
         require_count("twin-apgd", "restarts", self.restarts)
         if self.starts is not None:
-            Replay(self.starts)  # refuses what it refuses as examples
+            Replay(self.starts)  # checks `starts` as it checks examples
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ class TwinAPGD:
                 start = part.random_points(own, number)
             loss = _LOSSES[number % len(_LOSSES)]
             points = apgd_ascent(victim, loss, self.steps, part, start, labels[rows]).points
-            # The losses have no common scale: the margin compares their points.
+            # The losses have no common scale, so points are compared by their margin.
             return Best(points, *evaluate_points(victim, points, labels[rows], margin))
 
         return with_restarts(restart, self.restarts * len(_LOSSES), images)

@@ -1,1 +1,1 @@
-"""Robustness beyond attacks at one epsilon: corruptions, curves, Lipschitz constants, certificates."""
+"""Robustness beyond attacks at a single epsilon: corruptions, curves, Lipschitz constants, certificates."""

@@ -1,6 +1,7 @@
 """Accuracy under common corruptions: those of CIFAR-10-C, at its five severities.
 
-Fourteen of the fifteen are here, under their published names. "frost" is not: it lays photographs of ice over images.
+Fourteen of the fifteen are implemented, with their published names; "frost" is not, because it needs photographs of
+ice.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class Corruption:
-    """One way to distort images, and how strongly.
+    """A distortion of images, and its severities.
 
     Attributes:
         distort: Maps images, their randomness and the parameters of a severity to images; see `distortions`.
@@ -41,7 +42,7 @@ class Corruption:
 
 
 def _one(*values: float) -> tuple[tuple[float, ...], ...]:
-    """The severities of a corruption with one parameter."""
+    """The severities of a corruption with a single parameter."""
     return tuple((value,) for value in values)
 
 
@@ -54,8 +55,8 @@ CORRUPTIONS = {
         distortions.glass_blur, ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
     ),
     "motion_blur": Corruption(distortions.motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
-    # As numpy.arange(1, 1.06, 0.01) and its like have it: their ends are 1.06, 1.11, 1.16, 1.21 and 1.26, and rounding
-    # puts the first two of them in.
+    # As in numpy.arange(1, 1.06, 0.01) etc.: the ends are 1.06, 1.11, 1.16, 1.21 and 1.26, and rounding includes the
+    # first two of them.
     "zoom_blur": Corruption(distortions.zoom_blur, _one(1.06, 1.11, 1.15, 1.2, 1.25)),
     "snow": Corruption(
         distortions.snow,
@@ -84,12 +85,12 @@ class CorruptionResult:
     """The accuracy of a classifier under corruptions.
 
     Attributes:
-        clean: Accuracy on the images as they are.
-        accuracies: For each corruption and severity.
-        mean: Over all corruptions and severities.
-        mean_interval: Of the mean; Hoeffding's, as the outcomes of one image belong together.
+        clean: Accuracy on clean images.
+        accuracies: Accuracy for each corruption and severity.
+        mean: Mean over all corruptions and severities.
+        mean_interval: Interval of the mean; Hoeffding's, because the outcomes of one image are not independent.
         outcomes: For each corruption and severity, bool [N], whether each image is classified correctly.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
     """
 
     clean: Accuracy
@@ -101,7 +102,7 @@ class CorruptionResult:
 
     @property
     def record(self) -> record.Corruptions:
-        """Every figure, without the outcomes per image."""
+        """All figures, without the outcomes per image."""
         low, high = self.mean_interval
         return record.Corruptions(
             clean=self.clean,
@@ -115,18 +116,18 @@ class CorruptionResult:
 
 
 def corrupt(images: Tensor, name: str, severity: int, *, seed: int = 0, indices: Tensor | None = None) -> Tensor:
-    """Corrupted images, float32 in [0, 1]; the random numbers of an image are the same at all severities.
+    """Corrupts images, float32 in [0, 1]; the random numbers of an image are the same at all severities.
 
     Args:
         images: float32 [N, C, H, W] in [0, 1] with 1 or 3 channels, on any device.
         name: One of `CORRUPTIONS`.
         severity: From 1 to 5.
-        seed: Of everything random.
-        indices: int64 [N], the place of each image in the whole set, which determines its random numbers; by default
+        seed: Seed of all random numbers.
+        indices: int64 [N], index of each image in the whole set, which determines its random numbers; by default
             0 to N - 1.
 
     Raises:
-        InputError: Unknown corruption or severity, or images that are none of these.
+        InputError: Unknown corruption or severity, or unsuitable images.
     """
     checks.check_pixels(images)
     _check_request(name, severity, images)
@@ -152,18 +153,18 @@ def evaluate_corruptions(
     """Classifies every image under every corruption at every severity.
 
     Args:
-        classifier: Maps images to logits: a model, a function, or a victim's `logits`, so engines too.
+        classifier: Maps images to logits: a model, a function, or a victim's `logits`, so also an engine.
         images: float32 [N, C, H, W] in [0, 1] with 1 or 3 channels, on the classifier's device.
         labels: int64 [N].
         corruptions: Names from `CORRUPTIONS`, at least one, each once.
         severities: Each from 1 to 5, at least one, each once.
-        seed: Of everything random.
+        seed: Seed of all random numbers.
         batch_size: Images per call of the classifier; does not change the corrupted images.
-        confidence: Of the intervals, in (0, 1).
+        confidence: Confidence of the intervals, in (0, 1).
         progress: Called with the corruption, batches done and batches to do.
 
     Raises:
-        InputError: Images, labels, logits or settings that would give a wrong number.
+        InputError: Images, labels, logits or settings would give a wrong result.
     """
     for what, chosen in (("corruptions", corruptions), ("severities", severities)):
         if not chosen or len(set(chosen)) < len(chosen):
@@ -207,13 +208,13 @@ def evaluate_corruptions(
 
 def _check_request(name: str, severity: int, images: Tensor) -> None:
     if name not in CORRUPTIONS:
-        msg = f"corruption {name!r} is not known; the corruptions are {', '.join(CORRUPTIONS)}"
+        msg = f"unknown corruption {name!r}; the corruptions are {', '.join(CORRUPTIONS)}"
         raise InputError(msg)
     if severity not in SEVERITIES:
-        msg = f"severity {severity!r} of {name} is none of 1, 2, 3, 4 and 5"
+        msg = f"severity {severity!r} of {name} is not 1, 2, 3, 4 or 5"
         raise InputError(msg)
     if images.shape[1] not in (1, 3):
-        msg = f"images of {images.shape[1]} channels cannot be corrupted; 1 (grey) and 3 (RGB) are possible"
+        msg = f"images with {images.shape[1]} channels cannot be corrupted; 1 (grey) or 3 (RGB) are needed"
         raise InputError(msg)
 
 

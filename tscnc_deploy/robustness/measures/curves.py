@@ -1,4 +1,4 @@
-"""Accuracy over epsilon: what is left standing as the attacker may go further."""
+"""Accuracy over epsilon: robust accuracy as the attacker's budget grows."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tscnc_deploy.robustness.victims import Victim
 
 @dataclass(frozen=True, eq=False)
 class AccuracyCurve:
-    """Worst-case accuracy at rising epsilons; it never rises.
+    """Worst-case accuracy at increasing epsilons; it never increases.
 
     Attributes:
-        norm: Of the perturbations.
-        clean: Accuracy on the images as they are, epsilon 0.
-        robust: For each epsilon, share of all images that no attack flipped there or at a smaller one.
-        masks: For each epsilon bool [N], what `robust` counts.
-        settings: What determined each attack, with the seed.
+        norm: Norm of the perturbations.
+        clean: Accuracy on clean images (epsilon 0).
+        robust: For each epsilon, share of all images whose label no attack changed at it or at a smaller one.
+        masks: For each epsilon bool [N], the images counted by `robust`.
+        settings: Settings of each attack, with the seed.
     """
 
     norm: str
@@ -43,7 +43,7 @@ class AccuracyCurve:
 
     @property
     def record(self) -> record.Curve:
-        """Every figure and setting, without the outcomes per image."""
+        """All figures and settings, without the outcomes per image."""
         return record.Curve(
             norm=self.norm,
             clean=self.clean,
@@ -54,7 +54,7 @@ class AccuracyCurve:
 
 @dataclass(frozen=True, eq=False)
 class CarriedOver(Replay):
-    """The examples of a smaller epsilon, which lie in the larger ball too."""
+    """The examples of a smaller epsilon, which are also in the larger ball."""
 
     name: ClassVar[str] = "carried-over"
 
@@ -72,27 +72,27 @@ def accuracy_curve(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> AccuracyCurve:
-    """Evaluates at one epsilon after the other; an image that fell stays fallen and is attacked no more.
+    """Evaluates at one epsilon after another; misclassified images count as misclassified from then on.
 
-    Images that stand begin the next epsilon with the worst example of the last, as an attacker would.
+    For robust images, the next epsilon starts from the worst example of the previous one, as an attacker would.
 
     Args:
         victim: What is attacked.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
-        epsilons: Rising, at least one; each as `Threat` takes it.
-        attacks: At least one, of different names.
-        norm: Of the perturbations, as `Threat` takes it.
-        seed: Of everything random.
+        epsilons: At least one, in increasing order; see `Threat`.
+        attacks: At least one, with different names.
+        norm: Norm of the perturbations, see `Threat`.
+        seed: Seed of all random numbers.
         batch_size: Images per forward pass.
-        confidence: Of the intervals, in (0, 1).
+        confidence: Confidence of the intervals, in (0, 1).
         progress: Called with epsilon and attack, images done and images to do.
 
     Raises:
-        InputError: Epsilons that do not rise; or see `evaluate`.
+        InputError: The epsilons are not increasing; or see `evaluate`.
     """
     if not epsilons or any(first >= second for first, second in pairwise(epsilons)):
-        msg = f"epsilons = {list(epsilons)} are not rising radii, at least one"
+        msg = f"epsilons = {list(epsilons)} are not one or more increasing radii"
         raise InputError(msg)
     threats = [Threat(norm=norm, epsilon=epsilon) for epsilon in epsilons]
     masks: dict[float, Tensor] = {}
@@ -112,7 +112,8 @@ def accuracy_curve(
                 progress=_with_epsilon(progress, threat.epsilon),
             )
         carried = [CarriedOver(evaluation.adversarial)]
-        # Victims whose rounding depends on the batch may judge an example at the boundary anew; it counts as found.
+        # If the victim's rounding depends on the batch, an example at the boundary may be re-classified; it still
+        # counts.
         standing = [*masks.values()][-1] if masks else evaluation.correct
         masks[threat.epsilon] = standing & evaluation.robust_mask
     return AccuracyCurve(

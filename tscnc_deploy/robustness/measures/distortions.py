@@ -1,12 +1,12 @@
 """The common corruptions of Hendrycks and Dietterich: noise, blur, weather and digital processing.
 
 Every function takes images, float32 [N, C, H, W] in [0, 1] with 1 or 3 channels, the randomness of the images and the
-parameters of a severity, and returns images of the same shape, which may leave [0, 1]. An image's result does not
+parameters of a severity, and returns images of the same shape, which may exceed [0, 1]. An image's result does not
 depend on the batch it is in. The parameters of `corruptions.CORRUPTIONS` are those of CIFAR-10-C, for 32 pixels.
 Lengths in pixels grow with larger images, see `scale`.
 
-Two things differ from the published files: images are not rounded to 8 bits (but for JPEG, which needs it), and the
-random numbers are `Noise`, so that they belong to an image.
+There are two differences from the published files: images are not rounded to 8 bits (except for JPEG, which needs it),
+and random numbers come from `Noise`, so they depend only on the image.
 
 Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations",
 arXiv 1903.12261, with the parameters of their script make_cifar_c.py.
@@ -25,25 +25,25 @@ from torch import Tensor
 from tscnc_deploy.robustness.measures import resampling
 from tscnc_deploy.robustness.noise import Noise, gaussian
 
-# Of ITU-R BT.601, with which the published snow turns colours into grey.
+# Weights of ITU-R BT.601, with which the published snow converts colours to grey.
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def scale(images: Tensor) -> float:
-    """By what lengths in pixels are multiplied: 1 for images of up to 32 pixels, more with a longer shorter side."""
+    """The factor for lengths in pixels: 1 for images up to 32 pixels, then proportional to the shorter side."""
     return max(1.0, min(images.shape[2:]) / 32)
 
 
 def gaussian_noise(images: Tensor, noise: Noise, deviation: float) -> Tensor:
-    """Adds normal numbers."""
+    """Adds normally distributed noise."""
     return images + deviation * gaussian(noise, 0, tuple(images.shape[1:]))
 
 
 def shot_noise(images: Tensor, noise: Noise, photons: float) -> Tensor:
-    """Counts photons, of which white has `photons` on average."""
+    """Simulates photon counts, with an average of `photons` for white."""
     uniform = noise.uniform(0, tuple(images.shape[1:])).double()
     mean = images.double() * photons
-    # The inverse of the Poisson distribution function: the count rises while the uniform number lies above it.
+    # The inverse of the Poisson distribution function: the count grows while the uniform number is above it.
     counts, number = torch.zeros_like(mean), 0
     term = below = torch.exp(-mean)
     while (rising := uniform >= below).any():
@@ -61,7 +61,7 @@ def impulse_noise(images: Tensor, noise: Noise, share: float) -> Tensor:
 
 
 def defocus_blur(images: Tensor, noise: Noise, radius: float, alias: float) -> Tensor:
-    """Blurs with a disk, whose edge a normal density of deviation `alias` pixels smooths over 3 pixels."""
+    """Blurs with a disk whose edge is smoothed over 3 pixels by a normal density of deviation `alias` pixels."""
     radius = radius * scale(images)
     reach = int(radius) + 1
     across = resampling.offsets(reach, images.device)
@@ -76,17 +76,17 @@ def defocus_blur(images: Tensor, noise: Noise, radius: float, alias: float) -> T
 
 
 def glass_blur(images: Tensor, noise: Noise, sigma: float, distance: float, rounds: float) -> Tensor:
-    """Blurs, replaces each pixel by a near one `rounds` times, and blurs again.
+    """Blurs, replaces each pixel by a nearby one `rounds` times, and blurs again.
 
     A pixel takes the value of one up to `distance` pixels up and to the left, or less than that down and to the right,
-    as the published script does: its exchange of two pixels overwrites one with the other.
+    as in the published script: its swap of two pixels overwrites one with the other.
     """
     height, width = images.shape[2:]
     reach = round(distance * scale(images))
     blurred = resampling.gaussian_blur(images, sigma * scale(images))
     sizes = torch.full((2 * height * width,), 2 * reach, device=images.device)
     rows, columns = torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
-    # Rows and columns near the edge stay.
+    # Rows and columns near the edge are unchanged.
     moving = (rows > reach) & (rows <= height - reach) & (columns > reach) & (columns <= width - reach)
     image = torch.arange(len(images), device=images.device)[:, None, None]
     for counter in range(int(rounds)):
@@ -122,10 +122,10 @@ def snow(
     sigma: float,
     share: float,
 ) -> Tensor:
-    """Flakes that fall about vertically, over an image of which `share` is left and the rest is paler.
+    """Snowflakes falling approximately vertically, over a mix of `share` of the image and the rest of a paler copy.
 
-    Flakes are where normal numbers of this mean and deviation, enlarged by `size`, are above the threshold; they are
-    smeared over the radius with the deviation sigma, in pixels.
+    Flakes are where normal numbers with this mean and deviation, enlarged by `size`, exceed the threshold; they are
+    blurred along a line with this radius and deviation sigma, in pixels.
     """
     height, width = images.shape[2:]
     flakes = _zoomed((mean + deviation * gaussian(noise, 0, (height, width)))[:, None], size)
@@ -149,7 +149,7 @@ def fog(images: Tensor, noise: Noise, thickness: float, decay: float) -> Tensor:
 
 
 def brightness(images: Tensor, noise: Noise, added: float) -> Tensor:
-    """Adds to the value of each pixel's colour in HSV; hue and saturation stay."""
+    """Adds to the value of each pixel in HSV; hue and saturation are unchanged."""
     value = images.amax(1, keepdim=True)
     brighter = (value + added).clamp(max=1)
     # Black has no hue: it becomes grey.
@@ -157,7 +157,7 @@ def brightness(images: Tensor, noise: Noise, added: float) -> Tensor:
 
 
 def contrast(images: Tensor, noise: Noise, share: float) -> Tensor:
-    """Leaves a share of each value's distance from the mean of its channel."""
+    """Scales each value's distance from the mean of its channel."""
     mean = images.double().mean((2, 3), keepdim=True).float()
     return mean + share * (images - mean)
 
@@ -168,9 +168,9 @@ def elastic_transform(images: Tensor, noise: Noise, strength: float, sigma: floa
     Args:
         images: float32 [N, C, H, W].
         noise: Randomness of the images.
-        strength: The field's, before smoothing; like the others a share of the shorter side, at any size.
+        strength: Strength of the field before smoothing; like the others a share of the shorter side, at any size.
         sigma: Standard deviation of the field's smoothing.
-        shift: How far the three points that define the affine map move, at most, along each axis.
+        shift: Maximum move of the three points that define the affine map, along each axis.
     """
     height, width = images.shape[2:]
     side = min(height, width)
@@ -183,21 +183,21 @@ def elastic_transform(images: Tensor, noise: Noise, strength: float, sigma: floa
 
 
 def pixelate(images: Tensor, noise: Noise, share: float) -> Tensor:
-    """Shrinks both sides to a share with Pillow's BOX filter, and enlarges them again."""
+    """Scales both sides down by a factor with Pillow's BOX filter, and up again."""
     down, across = (_pixelated(side, max(1, int(side * share)), images.device) for side in images.shape[2:])
     return resampling.separable(images, down, across).float()
 
 
 def jpeg_compression(images: Tensor, noise: Noise, quality: float) -> Tensor:
     """Compresses 1 channel as grey, 3 as RGB, with the installed Pillow."""
-    # Rounded as PyTorch's own conversions to bytes do: to the nearest.
+    # Rounded to nearest, as in PyTorch's own conversions to bytes.
     pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     decoded = np.stack([_through_jpeg(image, int(quality)) for image in pixels])
     return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device) / 255
 
 
 def _smear(images: Tensor, angles: Tensor, radius: float, sigma: float) -> Tensor:
-    """One half of a normal density, laid along a line: the motion blur of ImageMagick.
+    """Half of a normal density along a line: the motion blur of ImageMagick.
 
     Args:
         images: float32 [N, C, H, W].
@@ -227,9 +227,9 @@ def _zoomed(images: Tensor, factor: float) -> Tensor:
 
 
 def _cloud(noise: Noise, side: int, decay: float) -> Tensor:
-    """float64 [N, S, S] between 0 and 1, S the power of two from `side` on: a fractal by diamonds and squares.
+    """Diamond-square fractals, float64 [N, S, S] in [0, 1], where S is the next power of two from `side`.
 
-    It has no edge: left meets right, and top meets bottom.
+    They are periodic: left continues at right, and top at bottom.
     """
     size = max(2, 1 << (side - 1).bit_length())
     heights = torch.zeros(len(noise.indices), size, size, dtype=torch.float64, device=noise.indices.device)
@@ -259,7 +259,7 @@ def _cloud(noise: Noise, side: int, decay: float) -> Tensor:
 def _affine(
     noise: Noise, height: int, width: int, shift: float, rows: Tensor, columns: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Where each pixel comes from, float64 [N, H, W] twice, under an affine map that moves three points at random."""
+    """The source of each pixel, float64 [N, H, W] twice, under an affine map that moves three points at random."""
     reach = max(1, min(height, width) // 3)
     # Column and row of the points, in pixels from the centre of the image.
     points = torch.tensor([[reach, reach], [reach, -reach], [-reach, -reach]], device=rows.device).double()
@@ -288,7 +288,7 @@ def _pixelated(side: int, count: int, device: torch.device) -> Tensor:
 
 
 def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """uint8 [H, W, C] to the same, compressed and decoded."""
+    """Compresses and decodes uint8 [H, W, C]."""
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(buffer, "JPEG", quality=quality)
     decoded = np.asarray(Image.open(buffer))

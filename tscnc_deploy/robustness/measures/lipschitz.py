@@ -1,4 +1,4 @@
-"""Empirical local Lipschitz constants: how fast the logits can be made to change near each image."""
+"""Empirical local Lipschitz constants: how fast the logits can change near each image."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LocalLipschitz:
 
     @property
     def record(self) -> record.Lipschitz:
-        """Mean with its standard error (None for one image), largest, quantiles with intervals, and every setting."""
+        """Mean with its standard error (None for one image), maximum, quantiles with intervals, and all settings."""
         total = len(self.constants)
         return record.Lipschitz(
             norm="Linf",
@@ -56,7 +56,7 @@ class LocalLipschitz:
         )
 
 
-# Inside somebody's inference mode no gradient could be taken.
+# Gradients cannot be computed inside a caller's inference mode.
 @torch.inference_mode(mode=False)
 def local_lipschitz(
     victim: Victim,
@@ -72,10 +72,11 @@ def local_lipschitz(
 ) -> LocalLipschitz:
     """Maximises ||f(x) - f(x')||_1 / ||x - x'||_inf over x' in the Linf ball around each image x; f gives the logits.
 
-    The largest quotient in the ball is that of the largest numerator in a ball of some radius up to epsilon. So the
-    numerator is maximised, by steps along the sign of its gradient from random points, in balls of epsilon, epsilon/2,
-    epsilon/4 and epsilon/8, and the largest quotient of all points on the way counts. Logits of a quantised engine jump
-    by steps, so that its constants grow without bound as distances shrink: compare them with its twin's at one epsilon.
+    The largest quotient in the ball is that of the largest numerator in a ball of some radius up to epsilon. The
+    numerator is therefore maximised, by steps along the sign of its gradient from random points, in balls of epsilon,
+    epsilon/2, epsilon/4 and epsilon/8, and the largest quotient over all points visited counts. Logits of a quantised
+    engine are step functions, so its constants grow without bound as distances shrink: compare them with its twin's at
+    the same epsilon.
 
     Args:
         victim: Gives logits and gradients (`ModelVictim` or `EngineVictim`).
@@ -83,25 +84,25 @@ def local_lipschitz(
         epsilon: Radius in the unit of the pixels, in (0, 1].
         steps: Gradients per start, at least 1.
         restarts: Starts per ball, at least 1.
-        seed: Of the starts.
-        batch_size: Images per forward pass; changes results by rounding at most.
-        confidence: Of the intervals, in (0, 1).
+        seed: Seed of the starts.
+        batch_size: Images per forward pass; affects results only by rounding.
+        confidence: Confidence of the intervals, in (0, 1).
         progress: Called with "lipschitz", images done and images to do.
 
     Raises:
-        InputError: Images, logits or settings that would give a wrong number, or a victim without gradients.
+        InputError: Images, logits or settings would give a wrong result, or the victim has no gradients.
 
     Source: Yang, Rashtchian, Zhang, Salakhutdinov and Chaudhuri, "A closer look at accuracy vs. robustness", arXiv
-    2003.02460; reported of sparse models in arXiv 2503.20454.
+    2003.02460; reported for sparse models in arXiv 2503.20454.
     """
     checks.check_pixels(images)
     check_confidence(confidence, above=0)
     if not victim.has_gradient:
-        msg = "a local Lipschitz constant needs gradients, which an engine alone does not give; add its twin"
+        msg = "a local Lipschitz constant needs gradients, but an engine without a twin has none; add its twin"
         raise InputError(msg)
     for name, count in (("steps", steps), ("restarts", restarts), ("batch_size", batch_size)):
         if count < 1:
-            msg = f"{name} = {count} is not a number from 1 up"
+            msg = f"{name} = {count} is not a positive number"
             raise InputError(msg)
     threats = [Threat(epsilon=epsilon * share) for share in RADII for _ in range(restarts)]
     parts, done = [], 0
@@ -118,7 +119,7 @@ def local_lipschitz(
 
 
 def _largest_quotients(victim: Victim, images: Tensor, threats: list[Threat], noise: Noise, steps: int) -> Tensor:
-    """float64 [N] on the CPU, over all points on the way of one ascent for each threat."""
+    """The largest quotients over all points of one ascent per threat, float64 [N] on the CPU."""
     clean = classify(victim.logits, images)
     checks.check_values(clean)
     clean = clean.to(images.device)
@@ -144,5 +145,5 @@ def _largest_quotients(victim: Victim, images: Tensor, threats: list[Threat], no
 
 
 def _quotients(changes: Tensor, distances: Tensor) -> Tensor:
-    # A random start may, with next to no probability, be the image itself.
+    # A random start can, with negligible probability, be the image itself.
     return torch.where(distances > 0, changes.double() / distances, 0)

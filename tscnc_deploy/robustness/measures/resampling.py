@@ -1,7 +1,7 @@
-"""Filtering and sampling of images at places between pixels, the same for an image in any batch.
+"""Filtering and sampling of images between pixels, with results that do not depend on the batch.
 
-Filters are sums of shifted images, as the rounding of a convolution may depend on the batch size; what mixes whole rows
-and columns is computed in float64.
+Filters are sums of shifted images, because the rounding of a convolution may depend on the batch size; operations on
+whole rows and columns are computed in float64.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 Edge = Literal["nearest", "mirror", "reflect"]
-"""How an image continues beyond its edge, in the words of scipy.ndimage: aaa|abc|ccc, cb|abc|ba or cba|abc|cba."""
+"""How an image continues beyond its edge, in the terms of scipy.ndimage: aaa|abc|ccc, cb|abc|ba or cba|abc|cba."""
 
 
 def inside(places: Tensor, side: int, edge: Edge) -> Tensor:
-    """The pixel that stands for each place, int64, on a side of `side` pixels."""
+    """The pixel that is used for each position, int64, on a side of `side` pixels."""
     if edge == "nearest" or side == 1:
         return places.clamp(0, side - 1)
     if edge == "mirror":
@@ -60,11 +60,11 @@ def gaussian_blur(images: Tensor, sigma: float, edge: Edge = "nearest", truncate
 
 
 def sample(images: Tensor, rows: Tensor, columns: Tensor, edge: Edge) -> Tensor:
-    """Images at places between pixels, interpolated linearly.
+    """Samples images between pixels with linear interpolation.
 
     Args:
         images: [N, C, H, W].
-        rows: float64 [N, H, W], of each pixel of the result.
+        rows: float64 [N, H, W], the row of each pixel of the result.
         columns: Likewise.
         edge: See `Edge`.
     """
@@ -83,12 +83,12 @@ def sample(images: Tensor, rows: Tensor, columns: Tensor, edge: Edge) -> Tensor:
 
 
 def separable(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """float64 images whose rows, then columns, are mixed by matrices [H', H] and [W', W]."""
+    """Multiplies the rows, then the columns, of images by matrices [H', H] and [W', W]; float64."""
     return down @ images.double() @ across.mT
 
 
 def box(side: int, count: int, device: torch.device) -> Tensor:
-    """float64 [count, side]: Pillow's BOX filter, which takes a pixel wholly where its centre lies in the box."""
+    """float64 [count, side]: Pillow's BOX filter, which includes a pixel if its centre is in the box."""
     ratio = side / count
     half = max(ratio, 1.0) / 2
     centres = (torch.arange(count, device=device).double()[:, None] + 0.5) * ratio

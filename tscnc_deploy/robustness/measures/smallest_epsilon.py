@@ -1,4 +1,4 @@
-"""The smallest epsilon at which each image has an adversarial example, bounded from above by examples found."""
+"""The smallest epsilon at which each image has an adversarial example; an upper bound, given by the examples found."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ WALK_HALVINGS = 12
 
 @dataclass(frozen=True, eq=False)
 class SmallestEpsilonsResult:
-    """How far each image has to be moved to be misclassified, at most.
+    """Upper bounds of how far each image has to be moved to be misclassified.
 
     Attributes:
-        epsilons: float64 [N], length of the shortest adversarial perturbation that was found; 0 where the image is
-            misclassified as it is, infinite where none was found.
-        adversarial: float32 [N, C, H, W], the example of that length; the image itself where there is none.
-        largest: Up to which epsilon was searched.
-        norm: Of the perturbations.
-        settings: Of the attack, with its name, the halvings and the seed.
-        confidence: Of the intervals.
+        epsilons: float64 [N], length of the shortest adversarial perturbation that was found; 0 if the clean image is
+            misclassified, infinite if none was found.
+        adversarial: float32 [N, C, H, W], the example of that length; the image itself if there is none.
+        largest: Largest epsilon of the search.
+        norm: Norm of the perturbations.
+        settings: Settings of the attack, with its name, the halvings and the seed.
+        confidence: Confidence of the intervals.
     """
 
     epsilons: Tensor
@@ -56,7 +56,7 @@ class SmallestEpsilonsResult:
 
     @property
     def record(self) -> record.SmallestEpsilons:
-        """Counts, the quantiles with their intervals, and every setting."""
+        """Counts, the quantiles with their intervals, and all settings."""
         return record.SmallestEpsilons(
             norm=self.norm,
             largest=self.largest,
@@ -68,7 +68,7 @@ class SmallestEpsilonsResult:
         )
 
 
-# Inside somebody's inference mode no gradient could be taken.
+# Gradients cannot be computed inside a caller's inference mode.
 @torch.inference_mode(mode=False)
 def smallest_epsilons(
     victim: Victim,
@@ -84,30 +84,30 @@ def smallest_epsilons(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> SmallestEpsilonsResult:
-    """Bisects the epsilon of each image with an attack, then walks from its last example back towards the image.
+    """Bisects the epsilon of each image with an attack, then moves its last example back towards the image.
 
-    The attack runs at `largest` on every image, then `halvings` times more on those it broke, each at the middle of the
-    image's interval; images of equal epsilon share a batch. The walk only asks for logits.
+    The attack runs at `largest` on every image, then `halvings` more times on those it succeeded on, each time at the
+    middle of the image's interval; images with equal epsilon share a batch. The last step only uses logits.
 
     Args:
         victim: What is attacked.
         images: float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
-        attack: Decides, wrongly where it is weak, whether an epsilon is too small.
-        largest: Where the search begins; as `Threat` takes it.
-        norm: Of the perturbations, as `Threat` takes it.
+        attack: Decides whether an epsilon is too small; a weak attack may be wrong.
+        largest: Where the search starts, see `Threat`.
+        norm: Norm of the perturbations, see `Threat`.
         halvings: At least 0; the bisection ends at an interval of largest / 2**halvings.
-        seed: Of the attack.
+        seed: Seed of the attack.
         batch_size: Images per forward pass.
-        confidence: Of the intervals, in (0, 1).
-        progress: Called with the attack's name, runs of an image done and runs there may be.
+        confidence: Confidence of the intervals, in (0, 1).
+        progress: Called with the attack's name, runs on an image done, and the maximum number of runs.
 
     Raises:
-        InputError: Images, labels, logits or settings that would give a wrong number.
+        InputError: Images, labels, logits or settings would give a wrong result.
     """
     checks.check_attacks([attack], victim)
     if halvings < 0:
-        msg = f"halvings = {halvings} is not a number from 0 up"
+        msg = f"halvings = {halvings} is negative or not an integer"
         raise InputError(msg)
     check_confidence(confidence, above=0)
     threat = Threat(norm=norm, epsilon=largest)
@@ -116,22 +116,22 @@ def smallest_epsilons(
     correct = ~is_misclassified(logits, labels)
     rows = correct.nonzero().squeeze(1)
 
-    # In steps of largest / 2**halvings: where the image stood, and where it fell.
+    # In steps of largest / 2**halvings: where the image was robust, and where it was misclassified.
     steps = 2**halvings
-    stood = torch.zeros(len(images), dtype=torch.int64)
-    fell = torch.full_like(stood, steps)
+    robust_at = torch.zeros(len(images), dtype=torch.int64)
+    misclassified_at = torch.full_like(robust_at, steps)
     adversarial = images.clone()
     misclassified = ~correct
     done, most = 0, len(rows) * (1 + halvings)
     for halving in range(1 + halvings):
-        tried = fell if halving == 0 else (stood + fell) // 2
+        tried = misclassified_at if halving == 0 else (robust_at + misclassified_at) // 2
         for step, batch in _of_equal(tried, rows, batch_size):
             ball = Threat(norm=norm, epsilon=largest * step / steps)
             with error_context(f"{attack.name} at epsilon {ball.epsilon:.4g}, after {done} of {most} runs"):
                 points = _run(victim, images[batch], labels[batch], ball, attack, Noise(seed, batch, attack.name))
                 found = _broken(victim, points, labels[batch])
             adversarial[batch[found]] = points[found]
-            fell[batch[found]], stood[batch[~found]] = step, step
+            misclassified_at[batch[found]], robust_at[batch[~found]] = step, step
             misclassified[batch] |= found
             done += len(batch)
             if progress:
@@ -139,7 +139,7 @@ def smallest_epsilons(
         rows = rows[misclassified[rows]]
 
     for batch in torch.split(rows, batch_size):
-        with error_context("the walk back to the images"):
+        with error_context("moving examples back to their images"):
             adversarial[batch] = _walk_back(victim, images[batch], adversarial[batch], labels[batch])
     lengths = threat.length(adversarial.double() - images.double())
     return SmallestEpsilonsResult(
@@ -153,14 +153,14 @@ def smallest_epsilons(
 
 
 def _of_equal(tried: Tensor, rows: Tensor, batch_size: int) -> Iterator[tuple[int, Tensor]]:
-    """Batches of those rows for which the same step is tried, each with its step."""
+    """Batches of rows for which the same step is tried, each with its step."""
     for step in sorted(set(tried[rows].tolist())):
         for batch in torch.split(rows[tried[rows] == step], batch_size):
             yield step, batch
 
 
 def _run(victim: Victim, images: Tensor, labels: Tensor, threat: Threat, attack: Attack, noise: Noise) -> Tensor:
-    """What the attack found, clipped into the ball; on the CPU."""
+    """The points found by the attack, clipped to the ball; on the CPU."""
     noise = Noise(noise.seed, noise.indices.to(victim.device), noise.stream)
     found = attack.run(victim, images.to(victim.device), labels.to(victim.device), threat, noise)
     return threat.project(found.cpu(), images)
@@ -171,7 +171,7 @@ def _broken(victim: Victim, points: Tensor, labels: Tensor) -> Tensor:
 
 
 def _walk_back(victim: Victim, images: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
-    """The nearest misclassified point that bisecting the way from the image to its example comes by."""
+    """The nearest misclassified point visited when bisecting the line from the image to its example."""
     low, high = torch.zeros(len(images)), torch.ones(len(images))
     nearest = adversarial
     for _ in range(WALK_HALVINGS):

@@ -1,4 +1,4 @@
-"""Randomised smoothing: certificates in L2 for any classifier, engines included, from its answers to noisy images."""
+"""Randomised smoothing: L2 certificates for any classifier, including engines, from predictions on noisy images."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ ABSTAINED = -1
 
 @dataclass(frozen=True, eq=False)
 class SmoothingResult:
-    """What was certified of the smoothed classifier.
+    """The certificates of the smoothed classifier.
 
     Attributes:
-        base: Accuracy of the classifier itself on the images as they are.
+        base: Accuracy of the classifier itself on clean images.
         labels: int64 [N].
-        predictions: int64 [N], the class that is certified, or -1 where none is.
-        radii: float64 [N], the L2 distance, in units of pixels in [0, 1], within which the smoothed classifier keeps
-            to the class; 0 where it is not certified.
-        largest_radius: What an image gets whose noisy copies all agree; more than that needs a larger n.
+        predictions: int64 [N], the certified class, or -1 if there is none.
+        radii: float64 [N], the L2 distance, in units of pixels in [0, 1], within which the smoothed classifier's
+            prediction does not change; 0 if it is not certified.
+        largest_radius: The radius if all noisy copies agree; a larger one needs a larger n.
         settings: sigma, n0, n, alpha and seed.
-        confidence: Of the intervals.
+        confidence: Confidence of the intervals.
     """
 
     base: Accuracy
@@ -49,14 +49,14 @@ class SmoothingResult:
     def certified_accuracy(self, radius: float) -> Accuracy:
         """Share of images that are certified for their label at this radius; an abstention counts as wrong.
 
-        The interval speaks of the choice of images. Beside it, each certificate is wrong with probability alpha.
+        The interval covers only the choice of images. In addition, each certificate is wrong with probability alpha.
         """
         certified = (self.predictions == self.labels) & (self.radii >= radius)
         return accuracy(int(certified.sum()), len(certified), self.confidence)
 
     @property
     def record(self) -> record.Smoothing:
-        """Every figure and setting, with the certified accuracy at every quarter of sigma that can be certified."""
+        """All figures and settings, with the certified accuracy at each quarter of sigma up to the largest radius."""
         step = self.settings["sigma"] / 4
         radii = [place * step for place in range(math.floor(self.largest_radius / step) + 1)]
         return record.Smoothing(
@@ -83,31 +83,31 @@ def certify(
     confidence: float = 0.95,
     progress: Progress | None = None,
 ) -> SmoothingResult:
-    """Certifies, for every image, the class that the classifier most often gives to noisy copies of it.
+    """Certifies, for every image, the class that the classifier most often predicts for noisy copies of it.
 
-    The smoothed classifier g(x) is the class that f(x + z) most probably is, z normal with deviation sigma. If that
-    class has a probability of at least p > 1/2, g gives it to everything within sigma * Phi^-1(p) of x. Of n0 noisy
-    copies the most frequent class is taken, of n others p is bounded from below at level 1 - alpha.
+    The smoothed classifier g(x) is the most probable class of f(x + z), where z is normal with deviation sigma. If that
+    class has a probability of at least p > 1/2, g predicts it for every point within sigma * Phi^-1(p) of x. The most
+    frequent class of n0 noisy copies is chosen; from n others, p is bounded from below at level 1 - alpha.
 
-    Noisy images are clipped to [0, 1], as engines and most models accept no other. The certificate stays what it is:
-    it holds for every function f on all of space, so also for "clip, then classify". What is certified is then the
-    noise followed by the clipping, which is what anybody who deploys g must do too.
+    Noisy images are clipped to [0, 1], because engines and most models accept no other values. The certificate remains
+    valid: it holds for every function f on the whole space, so also for "clip, then classify". What is certified is
+    then noise followed by clipping, so a deployment of g must do the same.
 
     Args:
-        classifier: The base classifier f: a model, a function, or a victim's `logits`, so engines too.
+        classifier: The base classifier f: a model, a function, or a victim's `logits`, so also an engine.
         images: float32 [N, C, H, W] in [0, 1], on the classifier's device.
         labels: int64 [N].
-        sigma: Standard deviation of the noise, in units of pixels in [0, 1]; above 0.
-        n0: Noisy copies that choose the class.
-        n: Noisy copies that bound its probability.
-        alpha: How often, at most, a certificate may be wrong, in (0, 0.5).
-        seed: Of the noise, which for each copy of an image depends on neither the batch size nor n.
+        sigma: Standard deviation of the noise, in units of pixels in [0, 1]; positive.
+        n0: Number of noisy copies for choosing the class.
+        n: Number of noisy copies for bounding its probability.
+        alpha: Maximum probability that a certificate is wrong, in (0, 0.5).
+        seed: Seed of the noise, which for each copy of an image does not depend on the batch size or n.
         batch_size: Noisy images per call of the classifier.
-        confidence: Of the intervals of the certified accuracy, in (0, 1).
+        confidence: Confidence of the intervals of the certified accuracy, in (0, 1).
         progress: Called with "certify", noisy images done and noisy images to do.
 
     Raises:
-        InputError: Images, labels, logits or settings that would give a wrong number.
+        InputError: Images, labels, logits or settings would give a wrong result.
 
     Source: Cohen, Rosenfeld and Kolter, "Certified adversarial robustness via randomized smoothing", arXiv 1902.02918,
     CERTIFY in section 3.2.2 and theorem 1.
@@ -152,26 +152,26 @@ def _noisy(
     for start in range(0, total, batch_size):
         pairs = torch.arange(start, min(start + batch_size, total))
         rows, numbers = pairs // copies, pairs % copies
-        # Each copy of each image has a number of its own, whatever the number of copies.
+        # Each copy of each image has its own number, independent of the number of copies.
         noise = Noise(seed, (rows * 2**32 + numbers).to(images.device), "smoothing")
         noisy = images[rows] + sigma * gaussian(noise, 0, tuple(images.shape[1:]))
         yield rows, numbers, noisy.clamp(0, 1)
 
 
 def _radius(count: int, n: int, alpha: float, sigma: float) -> float:
-    """The certified radius when `count` of n noisy copies agree; 0 where that does not bound p above 1/2."""
+    """The certified radius if `count` of n noisy copies agree; 0 if the lower bound of p is not above 1/2."""
     probability, _ = clopper_pearson(count, n, 1 - 2 * alpha)
     return sigma * float(norm.ppf(probability)) if probability > 0.5 else 0.0
 
 
 def _check_settings(sigma: float, n0: int, n: int, alpha: float) -> None:
     if not 0 < sigma < math.inf:
-        msg = f"sigma = {sigma:g} is no standard deviation above 0"
+        msg = f"sigma = {sigma:g} is not a positive standard deviation"
         raise InputError(msg)
     if not 0 < alpha < 0.5:
         msg = f"alpha = {alpha:g} is not between 0 and 0.5; write 0.001 for one wrong certificate in a thousand"
         raise InputError(msg)
     for name, count in (("n0", n0), ("n", n)):
         if count < 1:
-            msg = f"{name} = {count} is not a number of noisy copies from 1 up"
+            msg = f"{name} = {count} is not a positive number of noisy copies"
             raise InputError(msg)

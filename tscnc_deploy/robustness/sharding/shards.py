@@ -1,8 +1,8 @@
-"""Long evaluations in shards: spread over processes, continued after a kill, ended when a question is settled.
+"""Long evaluations in shards: distributed over processes, resumable, and ended early when a question is settled.
 
-A shard is a run of consecutive images that faces every attack. An image's random numbers depend on its place in the
-whole set: neither the size of the shards nor who evaluates them changes those. Where the victim answers an image with
-the same bits in a batch of any size, the results are equal too; elsewhere they agree up to rounding, see `evaluate`.
+A shard is a sequence of consecutive images that faces every attack. An image's random numbers depend only on its index
+in the whole set, not on the shard size or on the process that evaluates it. If the victim's logits are bit-identical
+for any batch size, the results are equal too; otherwise they agree up to rounding, see `evaluate`.
 """
 
 from __future__ import annotations
@@ -44,42 +44,43 @@ def evaluate_in_shards(
     cascade: bool = False,
     progress: ShardProgress | None = None,
 ) -> Evaluation:
-    """Evaluates shard by shard; see `evaluate` for what is not explained here.
+    """Evaluates shard by shard; see also `evaluate`.
 
     Args:
         victim: What is attacked.
-        images: The whole set. Where `until` may end early, in an order that leaves every beginning representative.
+        images: The whole set. If `until` may end early, in an order in which every prefix is representative.
         labels: Their classes.
         threat: How far images may be moved.
-        attacks: Every shard faces all of them.
+        attacks: The attacks; every shard faces all of them.
         shard_size: Images per shard.
-        store: Folder for finished shards: those of the same evaluation are taken from it instead of being repeated.
-        identity: What names the victim in the store, such as the digest of its file.
-        workers: Who evaluates; by default this process.
-        until: Called with everything known so far after every round of shards, one for each worker; ends the
-            evaluation when it returns true.
-        seed: Of everything random.
+        store: Folder for finished shards; stored shards of the same evaluation are reused.
+        identity: Identifies the victim in the store, such as the digest of its file.
+        workers: The workers that evaluate; by default this process.
+        until: Called with all results so far after each round of shards, one per worker; ends the evaluation by
+            returning true.
+        seed: Seed of all random numbers.
         batch_size: Images per forward pass.
-        confidence: Of the intervals.
-        cascade: Attack only what earlier attacks left robust.
+        confidence: Confidence of the intervals.
+        cascade: Run each attack only on images that are robust to the earlier ones.
         progress: See `ShardProgress`.
 
     Returns:
-        The shards that were evaluated or found in the store, joined: a beginning of the set, or all of it.
+        The joined results of the shards that were evaluated or found in the store: for a prefix of the set, or all of
+        it.
 
     Raises:
         InputError: See `evaluate`.
     """
     checks.check_images(images, labels)
     if shard_size < 1:
-        msg = f"shard_size = {shard_size} is not a number of images from 1 up"
+        msg = f"shard_size = {shard_size} is not a positive number of images"
         raise InputError(msg)
     workers = workers or InProcess()
     images, labels = images.detach().cpu(), labels.cpu()
     key = evaluation_key(
         images, labels, threat, attacks, seed=seed, cascade=cascade, shard_size=shard_size, identity=identity
     )
-    # Only what the leading process stores counts: others may see another disk.
+    # Only the leading process uses the store: others may have another disk.
     finished = ShardStore(store, key) if store and workers.leads else None
     work = Work(attacks, len(images), progress)
     starts = range(0, len(images), shard_size)
@@ -112,7 +113,7 @@ def evaluate_in_shards(
 
 
 def join(parts: Sequence[Evaluation], confidence: float = 0.95) -> Evaluation:
-    """One evaluation from those of consecutive parts of a set of images, which faced the same attacks."""
+    """Joins evaluations of consecutive parts of a set of images under the same attacks."""
     first = parts[0]
     return Evaluation.of(
         first.threat,
@@ -128,6 +129,6 @@ def join(parts: Sequence[Evaluation], confidence: float = 0.95) -> Evaluation:
 
 
 def _shard(victim: Victim, **settings: object) -> Evaluation:
-    """A module's function, so that it can be sent to other processes."""
+    """At module level, so that it can be pickled for other processes."""
     with error_context(f"from image {settings['first']} on"):
         return evaluate(victim, **settings)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Finished shards of an evaluation in a folder, so that a kill costs no more than the shard in progress."""
+"""Stores finished shards of an evaluation in a folder, so that an interruption loses only the shard in progress."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tscnc_deploy.robustness.threat import Threat
 
 
 class ShardStore:
-    """One file per shard; several evaluations may share a folder, as each file is named after all that determines it.
+    """One file per shard; evaluations can share a folder, because file names depend on everything that affects results.
 
     Args:
-        folder: Made when the first shard is stored.
-        key: From `evaluation_key`.
+        folder: Created when the first shard is stored.
+        key: Key of the evaluation, from `evaluation_key`.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -33,7 +33,7 @@ class ShardStore:
         self._key = key
 
     def save(self, start: int, shard: Evaluation) -> None:
-        """Stores the shard whose first image has the place `start`; the file appears whole or not at all.
+        """Stores the shard whose first image has the index `start`; the file is written atomically.
 
         Raises:
             StorageError: It cannot be written.
@@ -60,7 +60,7 @@ class ShardStore:
         write_atomic(path, safetensors.torch.save(plain, metadata))
 
     def load(self, start: int, images: Tensor) -> Evaluation | None:
-        """A stored shard of the given images, float32 [N, C, H, W]; None where there is none, or a damaged one."""
+        """A stored shard of the given images, float32 [N, C, H, W]; None if it is missing or damaged."""
         try:
             with safe_open(self._path(start), framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -69,7 +69,7 @@ class ShardStore:
             if facts["key"] != self._key or metadata["sha256"] != _digest(tensors, facts):
                 return None
             shard = self._read(facts, tensors)
-        # Whatever a damaged file holds: it is recomputed.
+        # Whatever the damage, the shard is recomputed.
         except (
             OSError,
             SafetensorError,
@@ -102,7 +102,7 @@ class ShardStore:
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: object) -> str:
-    """SHA-256 of the names, shapes and bytes of tensors and of what can be JSON."""
+    """SHA-256 of JSON values and of the names, shapes and bytes of tensors."""
     parts = [json.dumps(facts, sort_keys=True).encode()]
     for name, tensor in sorted(tensors.items()):
         parts += [f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), tensor.contiguous().numpy().tobytes()]
@@ -112,7 +112,7 @@ def _digest(tensors: Mapping[str, Tensor], facts: object) -> str:
 def evaluation_key(
     images: Tensor, labels: Tensor, threat: Threat, attacks: Sequence[Attack], **settings: object
 ) -> str:
-    """Digest of everything that determines an evaluation: the images, what attacks carry, and JSON-able settings."""
+    """Digest of everything that determines an evaluation: images, tensors of attacks, and JSON settings."""
     names = [[attack.name, attack.settings()] for attack in attacks]
     parts = (images, labels, *(value for attack in attacks for value in _tensors(attack)))
     content = (part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
@@ -120,5 +120,5 @@ def evaluation_key(
 
 
 def _tensors(attack: Attack) -> list[Tensor]:
-    """Examples that an attack carries and that its settings do not show."""
+    """Examples of an attack that are not part of its settings."""
     return [value for value in vars(attack).values() if isinstance(value, Tensor)]

@@ -1,4 +1,4 @@
-"""How far an evaluation has come, reckoned in passes through the network, since attacks differ a thousandfold."""
+"""Progress of an evaluation, measured in forward passes, because the cost of attacks differs a thousandfold."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tscnc_deploy.robustness.attacks.base import Attack
 from tscnc_deploy.robustness.evaluation import Evaluation, Progress
 
 ShardProgress = Callable[[str, int, int, Evaluation | None], None]
-"""Called with the attack in progress, images' worth of work done, all images, and the shards known so far, joined."""
+"""Called with the current attack, the work done in images, the number of images, and the joined shards so far."""
 
-# A pass forward and one back to the images, in forward passes.
+# Cost of a forward pass and a backward pass to the images, in forward passes.
 _GRADIENT = 2
 
 
 def passes(attack: Attack) -> int:
-    """About how many forward passes an attack takes for an image that stays robust to the end."""
+    """Approximate number of forward passes that an attack takes for an image that stays robust."""
     settings = attack.settings()
 
     def number(key: str) -> int:
@@ -28,12 +28,12 @@ def passes(attack: Attack) -> int:
 
 
 class Work:
-    """Turns the progress of single attacks on single shards into that of the whole evaluation.
+    """Converts the progress of single attacks on single shards into that of the whole evaluation.
 
     Args:
-        attacks: In the order in which they run.
+        attacks: The attacks, in order.
         images: Number of all images.
-        report: Where to; None reports nothing.
+        report: Receives the progress; None reports nothing.
     """
 
     def __init__(self, attacks: Sequence[Attack], images: int, report: ShardProgress | None) -> None:
@@ -43,7 +43,7 @@ class Work:
         self._known: Evaluation | None = None
 
     def within(self, start: int, size: int) -> Progress:
-        """What `evaluate` reports to, for the shard of so many images that begins at a place."""
+        """The progress callback of `evaluate` for a shard of `count` images."""
         size = min(size, self._images - start)
         total = sum(self._costs.values())
 
@@ -56,10 +56,10 @@ class Work:
         return progress
 
     def finished(self, known: Evaluation) -> None:
-        """Takes note of all shards so far, joined."""
+        """Records all shards so far, joined."""
         self._known = known
         self._report("", known.clean.total, self._images, known)
 
 
 def _silent(_name: str, _done: int, _total: int, _known: Evaluation | None) -> None:
-    """Progress that nobody asked for."""
+    """Ignores the progress."""

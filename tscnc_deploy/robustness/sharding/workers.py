@@ -1,4 +1,4 @@
-"""Who evaluates the shards: this process, other processes of this machine or a Ray cluster, or those of torchrun."""
+"""Workers that evaluate shards: this process, other local processes or a Ray cluster, or processes of torchrun."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Open = Callable[[str], Victim]
-"""Opens the victim on a device, such as "cpu" or "cuda:1"; hashable, and pickled to other processes."""
+"""Opens the victim on a device, such as "cpu" or "cuda:1"; hashable and picklable."""
 
 Task = Callable[[Victim], "Evaluation"]
-"""Evaluates one shard of a victim; pickled to other processes."""
+"""Evaluates one shard of a victim; picklable."""
 
 
 class Workers(Protocol):
@@ -29,25 +29,25 @@ class Workers(Protocol):
 
     @property
     def count(self) -> int:
-        """How many shards are evaluated at a time."""
+        """Number of shards that are evaluated at the same time."""
         ...
 
     def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
-        """The results in the order of the tasks; in every process those of all tasks."""
+        """The results of all tasks, in order, in every process."""
         ...
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that stores and reports."""
+        """Whether this process stores and reports."""
         ...
 
     def share(self, value: T) -> T:
-        """The leading process's value, in all of them."""
+        """Returns the leading process's value in all processes."""
         ...
 
 
 class InProcess:
-    """One shard after the other, here."""
+    """Evaluates one shard after another in this process."""
 
     count = 1
     leads = True
@@ -62,17 +62,17 @@ class InProcess:
 
 
 class Joblib:
-    """Processes that joblib starts, each with a victim of its own.
+    """Processes started by joblib, each with its own victim.
 
     Args:
         open_victim: Opens the victim in another process.
-        count: Number of processes, from 1 up.
-        backend: "loky", processes of this machine, or "ray", those of a Ray cluster.
-        devices: Given to the shards in turns, such as ("cuda:0", "cuda:1").
+        count: Number of processes, at least 1.
+        backend: "loky" for local processes, or "ray" for a Ray cluster.
+        devices: Devices that the shards use in turns, such as ("cuda:0", "cuda:1").
 
     Raises:
         InputError: A count below 1, or an unknown backend.
-        UnavailableError: joblib or Ray is not installed; says how to install it.
+        UnavailableError: joblib or Ray is not installed; the message says how to install it.
     """
 
     leads = True
@@ -81,7 +81,7 @@ class Joblib:
         self, open_victim: Open, count: int, *, backend: str = "loky", devices: Sequence[str] = ("cpu",)
     ) -> None:
         if count < 1 or backend not in ("loky", "ray"):
-            msg = f"{count} workers of the kind {backend!r}: there must be at least one, of the kind 'loky' or 'ray'"
+            msg = f"{count} workers with the backend {backend!r}: use at least 1, and the backend 'loky' or 'ray'"
             raise InputError(msg)
         try:
             import joblib
@@ -99,7 +99,7 @@ class Joblib:
         self._parallel = joblib.Parallel(n_jobs=count, backend=backend)
 
     def run(self, victim: Victim, tasks: Sequence[Task]) -> Iterator[Evaluation]:
-        """See `Workers.run`; the victim given here stays unused."""
+        """See `Workers.run`; ignores the given victim."""
         threads = max(thread_count() // self.count, 1)
         calls: list[Any] = [
             (_elsewhere, (self._open, self._devices[number % len(self._devices)], threads, task), {})
@@ -113,7 +113,7 @@ class Joblib:
 
 
 class Torchrun:
-    """The processes that torchrun started: each runs the same program, evaluates its share and learns the others'.
+    """Processes started by torchrun: each runs the same program, evaluates its share and receives the others' results.
 
     Raises:
         UnavailableError: The processes cannot reach each other.
@@ -124,12 +124,12 @@ class Torchrun:
 
         if not distributed.is_initialized():
             try:
-                # Results travel as objects in main memory, so gloo serves GPUs too.
+                # Results are sent as objects in main memory, so gloo works with GPUs too.
                 distributed.init_process_group("gloo")
             except (RuntimeError, ValueError) as error:
                 msg = f"the processes of torchrun cannot reach each other: {str(error).splitlines()[0]}"
                 raise UnavailableError(msg) from error
-            # Left to the interpreter's exit, its threads now and then abort the process.
+            # If left to the interpreter's exit, its threads occasionally abort the process.
             atexit.register(distributed.destroy_process_group)
         self.rank: int = distributed.get_rank()
         self.count: int = distributed.get_world_size()
@@ -158,12 +158,12 @@ class Torchrun:
 
 
 def started_by_torchrun() -> bool:
-    """Whether this process is one of several that torchrun (or another launcher that sets WORLD_SIZE) started."""
+    """Whether this process is one of several started by torchrun (or another launcher that sets WORLD_SIZE)."""
     return os.environ.get("WORLD_SIZE", "1") not in ("", "1") and "RANK" in os.environ
 
 
 def _elsewhere(open_victim: Open, device: str, threads: int, task: Task) -> Evaluation:
-    """Evaluates a shard in another process, which keeps the victim open for the next one."""
+    """Evaluates a shard in another process, which keeps the victim open for the next shard."""
     import torch
 
     torch.set_num_threads(threads)

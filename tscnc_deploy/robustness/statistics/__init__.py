@@ -1,1 +1,1 @@
-"""Counts of images, and what may be concluded from them: intervals, paired comparisons, sequential tests."""
+"""Statistics of image counts: intervals, paired comparisons, sequential tests."""

@@ -14,19 +14,19 @@ def compare(first_outcomes: Tensor, second_outcomes: Tensor, confidence: float =
     """Compares two evaluations of the same images, image by image.
 
     Args:
-        first_outcomes: bool [N], whether the first classifier is right (or still stands) on each image.
+        first_outcomes: bool [N], whether the first classifier is correct (or robust) on each image.
         second_outcomes: bool [N], the same for the second, in the same order.
-        confidence: Of the upper bound, in (0.5, 1).
+        confidence: Confidence of the upper bound, in (0.5, 1).
 
     Raises:
-        InputError: The outcomes are not bool, are empty, or are not of the same images.
+        InputError: The outcomes are not bool, are empty, or have different lengths.
     """
     for outcomes in (first_outcomes, second_outcomes):
         if outcomes.dtype != torch.bool or outcomes.ndim != 1:
             msg = f"outcomes must be bool [N], not {outcomes.dtype} {list(outcomes.shape)}"
             raise InputError(msg)
     if len(first_outcomes) != len(second_outcomes):
-        msg = f"outcomes of {len(first_outcomes)} and of {len(second_outcomes)} images are not of the same images"
+        msg = f"outcomes of {len(first_outcomes)} and of {len(second_outcomes)} images cannot be compared"
         raise InputError(msg)
     total = len(first_outcomes)
     lost = int((first_outcomes & ~second_outcomes).sum())

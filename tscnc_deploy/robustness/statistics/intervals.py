@@ -1,4 +1,4 @@
-"""Counts, and what may be concluded from them."""
+"""Statistics of counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def accuracy(correct: int, total: int, confidence: float = 0.95) -> Accuracy:
 
 
 def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact two-sided interval of a binomial share: it covers the true one at least that often.
+    """Exact two-sided confidence interval of a binomial share.
 
     Args:
         successes: From 0 to total.
@@ -42,16 +42,16 @@ def clopper_pearson(successes: int, total: int, confidence: float = 0.95) -> tup
 
 
 def images_to_settle(measured: Accuracy, limit: float, confidence: float = 0.95) -> int | None:
-    """How many images in all would move the interval to one side of a limit, if the share stays what it is.
+    """Total number of images that would move the interval to one side of a limit, if the share does not change.
 
     Args:
-        measured: What was measured so far.
-        limit: Share in [0, 1] that the interval straddles.
-        confidence: Of the two-sided interval.
+        measured: The accuracy measured so far.
+        limit: Share in [0, 1] within the interval.
+        confidence: Confidence of the two-sided interval.
 
     Returns:
-        Number of images, that of `measured` where they suffice; None where the measured share is so close to the limit
-        that ten million images would not settle it.
+        Number of images, at least that of `measured`; None if the measured share is so close to the limit that ten
+        million images would not settle it.
 
     Raises:
         InputError: Confidence out of range.
@@ -68,13 +68,13 @@ def images_to_settle(measured: Accuracy, limit: float, confidence: float = 0.95)
 
 
 def images_to_halve(measured: Accuracy, confidence: float = 0.95) -> int:
-    """How many images in all would make the interval half as wide as with those of `measured`, at the same share.
+    """Total number of images that would make the interval half as wide as that of `measured`, at the same share.
 
-    About four times as many, or twice as many where none or all are correct.
+    About four times as many, or twice as many if none or all are correct.
 
     Args:
-        measured: What was measured so far.
-        confidence: Of the two-sided interval.
+        measured: The accuracy measured so far.
+        confidence: Confidence of the two-sided interval.
 
     Raises:
         InputError: Confidence out of range.
@@ -91,14 +91,14 @@ def images_to_halve(measured: Accuracy, confidence: float = 0.95) -> int:
 
 
 def hoeffding_interval(mean: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided interval of the expectation of figures in [0, 1], whatever their distribution.
+    """Two-sided interval of the mean of values in [0, 1] with any distribution.
 
-    For shares per image, such as that of several corruptions an image withstands, where counts are not binomial.
+    For shares per image, such as the share of corruptions that an image tolerates, where counts are not binomial.
 
     Args:
-        mean: Of the figures, in [0, 1].
-        total: Number of independent figures, at least 1.
-        confidence: The interval covers the expectation at least that often; in (0, 1).
+        mean: Sample mean, in [0, 1].
+        total: Number of independent values, at least 1.
+        confidence: Minimum probability that the interval covers the expectation; in (0, 1).
 
     Raises:
         InputError: Mean, number or confidence out of range.
@@ -108,14 +108,14 @@ def hoeffding_interval(mean: float, total: int, confidence: float = 0.95) -> tup
     """
     check_confidence(confidence, above=0)
     if total < 1 or not 0 <= mean <= 1:
-        msg = f"a mean of {mean:g} of {total} figures is none of at least one figure in [0, 1]"
+        msg = f"mean = {mean:g} of {total} values: at least one value is needed, and all must be in [0, 1]"
         raise InputError(msg)
     allowed = math.log(2 / (1 - confidence)) / total
 
     def excess(expectation: float) -> float:
         return float(rel_entr(mean, expectation) + rel_entr(1 - mean, 1 - expectation)) - allowed
 
-    # The divergence is infinite at the ends, which no root finder likes.
+    # The divergence is infinite at the ends, which breaks root finders.
     tiny = 1e-15
     low = brentq(excess, tiny * mean, mean) if mean and excess(tiny * mean) > 0 else 0.0
     high = brentq(excess, mean, 1 - tiny) if mean < 1 - tiny and excess(1 - tiny) > 0 else 1.0
@@ -123,17 +123,17 @@ def hoeffding_interval(mean: float, total: int, confidence: float = 0.95) -> tup
 
 
 def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.95) -> float:
-    """One-sided upper bound of the difference p_lost - p_gained between two classifiers on the same images.
+    """One-sided upper bound for the difference p_lost - p_gained between two classifiers on the same images.
 
-    The largest difference that the score test at level 1 - confidence does not reject; the probabilities of the pairs
-    are estimated by maximum likelihood under that difference. Its level is asymptotic: enumerating all outcomes of 50,
-    100 and 200 images, with a second classifier that is worse by 1 to 10 points, the 95% bound lies below the true
-    difference in at most 6% of all cases.
+    This is the largest difference that the score test at level 1 - confidence does not reject; the probabilities of the
+    pairs are estimated by maximum likelihood under that difference. The level is asymptotic: over all outcomes of 50,
+    100 and 200 images, with a second classifier that is worse by 1 to 10 points, the 95% bound is below the true
+    difference in at most 6% of cases.
 
     Args:
-        lost: Images that the first classifier has right and the second wrong.
-        gained: Images that the first classifier has wrong and the second right.
-        total: All images, at least 1.
+        lost: Number of images that only the first classifier classifies correctly.
+        gained: Number of images that only the second classifier classifies correctly.
+        total: Number of all images, at least 1.
         confidence: In (0.5, 1).
 
     Returns:
@@ -150,7 +150,7 @@ def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.
     quantile = float(norm.ppf(confidence))
 
     def excess(difference: float) -> float:
-        """Positive while the score statistic is above -quantile, that is while the difference is not rejected."""
+        """Positive while the score statistic is above -quantile, that is, while the difference is not rejected."""
         # The constrained estimate of p_gained is the positive root of 2n q^2 + b q - gained d (1 - d).
         linear = (2 * total - lost + gained) * difference - lost - gained
         constant = gained * difference * (1 - difference)
@@ -161,15 +161,15 @@ def tango_upper_bound(lost: int, gained: int, total: int, confidence: float = 0.
     observed = (lost - gained) / total
     if lost == total:
         return 1.0
-    # Where no pairs differ the variance at the observed difference is 0 and `excess` has a second root there.
+    # If no pairs differ, the variance at the observed difference is 0, and `excess` has a second root there.
     start = observed + 1e-9
     return float(brentq(excess, start, 1.0, xtol=1e-12)) if excess(start) > 0 else start
 
 
 def mcnemar_exact(lost: int, gained: int) -> float:
-    """Two-sided p-value of the hypothesis that losing and gaining an image are equally likely; 1 without either.
+    """Two-sided p-value of the hypothesis that losing and gaining an image are equally likely; 1 if both counts are 0.
 
-    Says whether there is a difference, not whether it matters: a gate needs `tango_upper_bound`.
+    It tests whether there is a difference, not whether it matters: for gates, use `tango_upper_bound`.
 
     Source: McNemar, Psychometrika 12:153-157, 1947, in its exact binomial form.
     """
@@ -178,7 +178,7 @@ def mcnemar_exact(lost: int, gained: int) -> float:
 
 
 def _interval(successes: float, total: int, confidence: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval, continued to shares that are no whole number of images."""
+    """The Clopper-Pearson interval, generalised to non-integer counts."""
     tail = (1 - confidence) / 2
     low = beta.ppf(tail, successes, total - successes + 1) if successes else 0.0
     high = beta.ppf(1 - tail, successes + 1, total - successes) if successes < total else 1.0
@@ -186,14 +186,14 @@ def _interval(successes: float, total: int, confidence: float) -> tuple[float, f
 
 
 def check_counts(first: int, second: int, total: int) -> None:
-    """Refuses counts of images that are not in `total`, and a total below 1.
+    """Refuses counts that are negative or exceed `total`, and a total below 1.
 
     Raises:
-        InputError: Says what the counts are.
+        InputError: The message gives the counts.
     """
     if total < 1 or first < 0 or second < 0 or first + second > total:
         counts = f"{first} and {second}" if second else f"{first}"
-        msg = f"{counts} of {total} images is no count; at least one image is needed, and no more than all can differ"
+        msg = f"{counts} of {total} images is not possible; at least one image is needed, and counts must not exceed it"
         raise InputError(msg)
 
 
@@ -201,7 +201,7 @@ def check_confidence(confidence: float, *, above: float) -> None:
     """Refuses a confidence outside (above, 1).
 
     Raises:
-        InputError: Says what it is and how 95% is written.
+        InputError: The message gives the value and how to write 95%.
     """
     if not above < confidence < 1:
         msg = f"confidence = {confidence:g} is not between {above:g} and 1; write 0.95 for 95%"

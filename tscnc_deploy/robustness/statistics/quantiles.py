@@ -1,4 +1,4 @@
-"""Quantiles of figures that each image has one of, with intervals that hold whatever their distribution."""
+"""Quantiles of per-image values, with distribution-free intervals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def quantiles(values: Tensor, shares: Sequence[float] = SHARES, confidence: float = 0.95) -> list[Quantile]:
-    """Quantiles with intervals between two order statistics; they cover the true ones at least that often.
+    """Quantiles with confidence intervals between two order statistics.
 
     Args:
-        values: float [N] of at least one value, none negative or NaN; infinity is allowed.
-        shares: Each in (0, 1).
-        confidence: Of each interval, in (0, 1).
+        values: float [N], at least one value, none negative or NaN; infinity is allowed.
+        shares: Shares, each in (0, 1).
+        confidence: Minimum probability that an interval covers the true quantile, in (0, 1).
 
     Returns:
-        One for each share; a value or an end that is infinite is None.
+        One quantile per share; infinite values or ends are None.
 
     Raises:
         InputError: Confidence out of range.
@@ -36,7 +36,7 @@ def quantiles(values: Tensor, shares: Sequence[float] = SHARES, confidence: floa
     return [
         Quantile(
             share=share,
-            # Without the tiny allowance 0.07 * 100 would count as more than 7.
+            # Without the tiny tolerance, 0.07 * 100 would exceed 7.
             value=ordered[max(1, math.ceil(share * total - 1e-9))],
             low=ordered[int(binom.ppf(tail, total, share))],
             high=ordered[int(binom.ppf(1 - tail, total, share)) + 1],

@@ -1,4 +1,4 @@
-"""Gates that are decided as soon as the images seen so far allow it, at the confidence that all images would give."""
+"""Decides gates as soon as the images so far allow it, with the same confidence as with all images."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ Decision = Literal["passed", "failed", "undecided"]
 
 @dataclass(frozen=True)
 class GateTest:
-    """Is the true share of images that stand at least the limit? Asked several times, answered once.
+    """Tests repeatedly whether the true share of correct images is at least the limit, with a single decision.
 
-    A group-sequential exact binomial test. At a confidence of 95% the probability of passing a share below the limit is
-    at most 2.5% over all looks together, and so is that of failing a share above it, as with the two-sided
-    Clopper-Pearson interval of a single look. Of these 2.5% each look may have spent the share of all images that were
-    seen by then (linear spending). The bounds follow by recursion over the binomial counts at the limit; a path that
-    passes at one share passes no later at a higher one, so no share below the limit passes more often.
+    This is a group-sequential exact binomial test. At a confidence of 95% the probability of passing a share below the
+    limit is at most 2.5% over all looks together, and so is that of failing a share above it, as with the two-sided
+    Clopper-Pearson interval of a single look. Up to each look, the fraction of these 2.5% that may be spent is the
+    fraction of all images seen so far (linear spending). The bounds follow by recursion over the binomial counts at the
+    limit; a path that passes at one share passes no later at a higher one, so no share below the limit passes more
+    often.
 
-    The images must come in an order that does not depend on the outcomes, such as a random one, and the first decision
-    stands.
+    The order of the images must not depend on the outcomes; use a random order, for example. The first decision is
+    final.
 
     Attributes:
         limit: Share in (0, 1).
-        looks: Numbers of images, rising, after which the question is asked; the last is that of all images.
+        looks: Increasing numbers of images after which to test; the last is the number of all images.
         confidence: In (0.5, 1).
 
     Raises:
@@ -51,14 +52,14 @@ class GateTest:
     def __post_init__(self) -> None:
         check_confidence(self.confidence, above=0.5)
         if not 0 < self.limit < 1:
-            msg = f"limit = {self.limit:g} is not a share between 0 and 1, which a test could find kept or broken"
+            msg = f"limit = {self.limit:g} is not between 0 and 1, so a test cannot decide it"
             raise InputError(msg)
         if not self.looks or any(first >= second for first, second in pairwise((0, *self.looks))):
-            msg = f"looks = {list(self.looks)} are not rising numbers of images from 1 up"
+            msg = f"looks = {list(self.looks)} are not increasing positive numbers of images"
             raise InputError(msg)
 
     def decide(self, correct: int, total: int) -> Decision:
-        """The answer when `correct` of the first `total` images stand; between looks there is none.
+        """The decision if `correct` of the first `total` images are correct; undecided between looks.
 
         Raises:
             InputError: Impossible counts.
@@ -72,13 +73,13 @@ class GateTest:
         return "failed" if correct <= low else "undecided"
 
     def interval(self, correct: int, total: int) -> tuple[float, float]:
-        """Two-sided interval of the true share after the evaluation ended with `correct` of `total` images.
+        """Two-sided interval of the true share after an evaluation that ended with `correct` of `total` images.
 
-        It covers the share at least as often as the confidence says, wherever the test, or something that does not
-        depend on the outcomes (a budget, a kill), ended the evaluation. If the test passed, the lower end reaches the
-        limit; if it failed, the upper end does not exceed it. With a single look it is Clopper and Pearson's. An end is
-        the share at which an outcome at least as extreme has half of the allowed probability; passing earlier is the
-        more extreme, then the count.
+        It has at least the given confidence, whether the test ended the evaluation or something that does not depend on
+        the outcomes (a budget, an interruption). If the test passed, the lower end is at least the limit; if it failed,
+        the upper end is at most the limit. With a single look it is the Clopper-Pearson interval. An end is the share
+        at which outcomes at least as extreme have half of the allowed probability; outcomes are ordered by how early
+        they pass, then by count.
 
         Raises:
             InputError: Impossible counts.
@@ -98,7 +99,7 @@ class GateTest:
 
     @cached_property
     def _bounds(self) -> list[tuple[int, int]]:
-        """For every look, the largest count that fails and the smallest that passes."""
+        """For each look, the largest count that fails and the smallest that passes."""
         bounds = []
         state, passed, failed = _START, 0.0, 0.0
         for look in self.looks:
@@ -111,7 +112,7 @@ class GateTest:
         return bounds
 
     def _tails(self, share: float, correct: int, total: int) -> tuple[float, float]:
-        """Probability at a share of outcomes at least as high as, and at most as high as, `correct` of `total`."""
+        """Probabilities, at a share, of outcomes at least as high as and at most as high as `correct` of `total`."""
         state, above, below = _START, 0.0, 0.0
         for look, (low, high) in zip(self.looks, self._bounds, strict=True):
             if look >= total:
@@ -131,11 +132,11 @@ class GateTest:
 
 @dataclass(frozen=True)
 class _Undecided:
-    """Probability of each count of correct images, together with that of no decision so far.
+    """Joint probability of each count of correct images and of no decision so far.
 
     Attributes:
         total: Images so far.
-        first: The count that the first weight belongs to.
+        first: The count of the first weight.
         weights: One probability per count from `first` on.
     """
 
@@ -144,13 +145,13 @@ class _Undecided:
     weights: NDArray[np.float64]
 
     def grown(self, total: int, share: float) -> _Undecided:
-        """After further images, each correct with probability `share`, up to `total`."""
+        """The state after more images up to `total`, each correct with probability `share`."""
         images = total - self.total
         added = binom.pmf(np.arange(images + 1), images, share)
         return _Undecided(total, self.first, np.convolve(self.weights, added))
 
     def between(self, low: int, high: int) -> _Undecided:
-        """Without the counts up to `low` and from `high` on."""
+        """Removes the counts up to `low` and from `high` on."""
         first = max(low + 1, self.first)
         return _Undecided(self.total, first, self.weights[first - self.first : high - self.first])
 
@@ -161,7 +162,7 @@ class _Undecided:
         return float(self.weights[: max(count + 1 - self.first, 0)].sum())
 
     def first_rare(self, chance: float) -> int:
-        """The smallest count that is reached or exceeded with at most this probability."""
+        """The smallest count that is reached with at most this probability."""
         return self.first + int((self.weights[::-1].cumsum()[::-1] > chance).sum())
 
     def last_rare(self, chance: float) -> int:

@@ -1,4 +1,4 @@
-"""How masks live through a training: not at all, frozen, or found by one of the criteria."""
+"""Masks during training: none, frozen, or found by one of the criteria."""
 
 from tscnc_deploy.training.criteria.base import Masked, Sparsifier
 from tscnc_deploy.training.criteria.frozen import Frozen

@@ -1,4 +1,4 @@
-"""What the training loop asks of the masks, and the network that has none."""
+"""The interface between the training loop and masks, and the case without masks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tscnc_deploy.tscnc import Masks
 
 
 class Sparsifier:
-    """No masks: the network keeps all its weights. Base of those that have some."""
+    """No masks: the network keeps all weights. Base class of those with masks."""
 
     sparsity = 0.0
 
@@ -29,7 +29,7 @@ class Sparsifier:
         """Called after the optimiser's step."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The state to save in a checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -37,10 +37,10 @@ class Sparsifier:
 
 
 class Masked(Sparsifier):
-    """A network with masks. Whoever prunes leaves removed weights at zero in the model after the last step.
+    """A network with masks. After the last step, removed weights are zero in the model.
 
     Attributes:
-        masks: Those of now, on the model's device.
+        masks: The current masks, on the model's device.
     """
 
     def __init__(self, model: nn.Module, masks: Masks) -> None:

@@ -1,4 +1,4 @@
-"""Flying Bird: sparse from the first step on, while weights move to where the gradient wants them."""
+"""Flying Bird: sparse from the first step on; weights are moved to where the gradient is large."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tscnc_deploy.tscnc import Masks, apportion, check_budget, magnitude, prunab
 if TYPE_CHECKING:
     from tscnc_deploy.training.loop import Training
 
-# Share of a layer's weights that is exchanged at the first update; it falls to zero along a cosine, as in the paper.
+# Share of a layer's weights that is exchanged at the first update; it decays to zero along a cosine, as in the paper.
 EXCHANGED = 0.5
 
 
 class FlyingBird(Masked):
-    """Every layer keeps its number of weights; at each update the smallest of them make way for others.
+    """Each layer keeps its number of weights; at each update the smallest weights are replaced by others.
 
-    An update drops a share of each layer's weights by magnitude and brings back as many where the gradient of the
-    adversarial loss is largest, at the value zero unless they were dropped a moment ago. Layers share the weights by
-    the Erdos-Renyi kernel (Evci et al., arXiv 1911.11134), small ones being dense. The paper begins with random masks;
-    here, where there is a trained network, the first are those of its magnitudes within each layer.
+    An update drops a share of each layer's weights by magnitude and regrows as many where the gradient of the
+    adversarial loss is largest, with the value zero unless they were dropped in the same update. Weights are
+    distributed over layers by the Erdos-Renyi kernel (Evci et al., arXiv 1911.11134); small layers are dense. The paper
+    starts with random masks; here there is a trained network, so the first masks are by magnitude within each layer.
 
     Source: Chen et al., "Sparsity winning twice: better robust generalization from more efficient training",
     arXiv 2202.09844 (Flying Bird; the sparsity of Flying Bird+ moves, and so cannot end at a target).
@@ -50,7 +50,7 @@ class FlyingBird(Masked):
 
     @classmethod
     def of(cls, training: Training) -> Self:
-        """As the recipe of a training asks for."""
+        """Creates it from the recipe of a training."""
         prune = training.recipe.prune
         return cls(
             training.model, steps=training.steps, updates=prune.updates, sparsity=prune.sparsity, floor=prune.floor

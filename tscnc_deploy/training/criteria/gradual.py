@@ -1,4 +1,4 @@
-"""Masks that are ranked anew while the sparsity rises: by TSCNC's saliency, or by any other score of the weights."""
+"""Masks that are re-ranked while the sparsity increases, by TSCNC's saliency or any other score of the weights."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from tscnc_deploy.training.criteria.saliencies import Saliency
     from tscnc_deploy.training.loop import Training
 
-# Scores every weight of the masked model; given are the weights' values outside the masks.
+# Scores every weight of the masked model, given the weights' values without masks.
 Scorer = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
 
 
 class GradualPruning(Masked):
-    """Masks that are ranked anew at each update of the cubic schedule; the last update freezes them."""
+    """Masks that are re-ranked at each update of the cubic schedule; the last update freezes them."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class GradualPruning(Masked):
         self._last = len(self._updates)
         shapes = {name: weight.shape for name, weight in prunable_weights(model).items()}
         check_budget(shapes, sparsity, floor=floor, pattern=pattern)
-        # What the pattern removes by itself goes with the first update; the schedule has no way around it.
+        # The pattern alone may remove more than the schedule; this happens at the first update.
         self._initial = least_sparsity(shapes, pattern)
         self._final, self._floor, self._pattern, self._regrow = sparsity, floor, pattern, regrow
         self._costs = costs
@@ -59,7 +59,7 @@ class GradualPruning(Masked):
 
     @classmethod
     def of(cls, training: Training, costs: Mapping[str, float] | None, saliency: Saliency) -> Self:
-        """As the recipe of a training asks for, by one of the saliencies per cost of a weight."""
+        """Creates it from the recipe of a training, with one of the saliencies per cost of a weight."""
         prune = training.recipe.prune
         return cls(
             training.model,

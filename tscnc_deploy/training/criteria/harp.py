@@ -1,4 +1,4 @@
-"""HARP: every layer learns its own share beside its scores, pressed towards the target by a penalty on the size."""
+"""HARP: each layer learns its share in addition to its scores; a penalty pushes the total towards the target."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from tscnc_deploy.tscnc import apportion, check_budget, prunable_weights
 if TYPE_CHECKING:
     from tscnc_deploy.training.loop import Training
 
-# Share of its weights that every layer begins with, unless twice the target is more.
+# Initial share of each layer's weights, unless twice the target is more.
 BEGINNING = 0.1
-# The penalty's weight rises at every twentieth of the stage until the target is met; by this much, which is the
-# authors', in stages that are long enough for it.
+# The penalty's weight increases at every twentieth of the stage until the target is met, by this amount (the authors'
+# value) if the stage is long enough.
 PENALTY_STEP = 0.01
 STAIRS = 20
-# Fewer steps would end far from the target and leave most of the cut to the last one, which no training follows.
+# With fewer steps, most of the pruning would happen at the last one, without training after it.
 ENOUGH_STEPS = 800
 # The last of so many parts of the stage has the shares settled.
 SETTLED = 5
 
 
 class Harp(StraightThrough):
-    """Learns how many weights every layer keeps, and which.
+    """Learns how many weights each layer keeps, and which.
 
-    A layer keeps the share floor + (1 - floor) * sigmoid(rate). A rate's gradient is the sum of those in its layer's
-    mask, as if each entry were the share itself; to the loss comes gamma * max(kept / target - 1, 0). Gamma rises in
-    stairs, higher ones where the stage is short, and stays where it is once the target is met. Shares are real numbers
-    that end near the target, so for the last fifth of the steps they are scaled to exactly the number of weights that
-    the sparsity leaves, and the scores alone go on: a network whose masks jump at the last step is left at chance.
+    A layer keeps the share floor + (1 - floor) * sigmoid(rate). A rate's gradient is the sum of the gradients of its
+    layer's mask, as if each entry were the share itself; the penalty gamma * max(kept / target - 1, 0) is added to the
+    loss. Gamma increases stepwise, in larger steps if the stage is short, until the target is met. Shares are real
+    numbers that end close to the target, so for the last fifth of the steps they are scaled to exactly the number of
+    weights of the sparsity, and only the scores are trained: if masks jumped at the last step, accuracy would drop to
+    chance.
 
     Source: Zhao and Wressnegger, "Holistic adversarially robust pruning", ICLR 2023, arXiv 2412.14714. There the
-    least share is a tenth of the target; here it is the recipe's floor. Nothing keeps a filter alive, as there.
+    least share is a tenth of the target; here it is the recipe's floor. As there, filters may die.
     """
 
     def __init__(self, model: nn.Module, *, steps: int, sparsity: float, floor: float, lr: float) -> None:
@@ -50,7 +51,7 @@ class Harp(StraightThrough):
         self._floor = floor
         beginning = min(max(BEGINNING, 2 * self._kept / self._total), 1.0)
         above = min(max((beginning - floor) / (1 - floor), 0.01), 0.99)
-        # On the CPU, which asks for the number of weights at every step.
+        # On the CPU, where the number of weights is needed at every step.
         self._rates = torch.full((len(self._sizes),), math.log(above / (1 - above)))
         self._gamma: float | None = None
         self._settled: dict[str, int] | None = None
@@ -58,7 +59,7 @@ class Harp(StraightThrough):
 
     @classmethod
     def of(cls, training: Training) -> Self:
-        """As the recipe of a training asks for."""
+        """Creates it from the recipe of a training."""
         prune = training.recipe.prune
         return cls(training.model, steps=training.steps, sparsity=prune.sparsity, floor=prune.floor, lr=prune.score_lr)
 
@@ -84,13 +85,13 @@ class Harp(StraightThrough):
             self.masks = self._select()
 
     def _excess(self) -> float:
-        """Kept weights over the target, less 1."""
+        """Number of kept weights relative to the target, minus 1."""
         sizes = torch.tensor(list(self._sizes.values()))
         return float((self._shares() * sizes).sum()) / self._kept - 1
 
     def after_backward(self) -> None:
         weights = prunable_weights(self._model)
-        # Before the gradients go.
+        # Before the gradients are cleared.
         slopes = torch.stack([_sum_of(weight) for weight in weights.values()]).cpu()
         super().after_backward()
         if self._settled is not None:
@@ -122,7 +123,7 @@ class Harp(StraightThrough):
 
 
 def _sum_of(weight: nn.Parameter) -> Tensor:
-    """The gradient of the loss in a layer's share, the sum of that in its mask."""
+    """The gradient of the loss with respect to a layer's share: the sum over its mask."""
     if weight.grad is None:
         return torch.zeros((), device=weight.device)
     return (weight.grad.float() * weight.detach().float()).sum()

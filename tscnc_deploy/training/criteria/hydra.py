@@ -1,4 +1,4 @@
-"""HYDRA: one share for every layer, and inside it the scores that the adversarial loss asks for."""
+"""HYDRA: the same share in every layer, with scores learned from the adversarial loss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Hydra(StraightThrough):
-    """One-shot at the target sparsity, which every layer has from the first step to the last.
+    """One-shot pruning: every layer has the target sparsity from the first step to the last.
 
-    As in the paper all layers share one ratio and nothing keeps a filter alive; rounding is spread so that the zeros
-    of the whole network are exact.
+    As in the paper, all layers have the same ratio and filters may die; rounding is distributed so that the total
+    number of zeros is exact.
 
     Source: Sehwag et al., "HYDRA: pruning adversarially robust neural networks", arXiv 2002.10509.
     """
@@ -34,7 +34,7 @@ class Hydra(StraightThrough):
 
     @classmethod
     def of(cls, training: Training) -> Self:
-        """As the recipe of a training asks for."""
+        """Creates it from the recipe of a training."""
         prune = training.recipe.prune
         return cls(training.model, steps=training.steps, sparsity=prune.sparsity, lr=prune.score_lr)
 

@@ -1,4 +1,4 @@
-"""Every way to prune, by the name it has in a recipe."""
+"""All pruning criteria, by their names in recipes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Costs = Mapping[str, float] | None
 
-# Those that fix every layer's share themselves have no use for costs; the recipe refuses a budget beside them.
+# Criteria that determine each layer's share themselves ignore costs; the recipe refuses a budget with them.
 CRITERIA: Mapping[str, Callable[[Training, Costs], Masked]] = {
     "adversarial-taylor": partial(GradualPruning.of, saliency=saliencies.adversarial_taylor),
     "clean-taylor": partial(GradualPruning.of, saliency=saliencies.clean_taylor),
@@ -31,13 +31,13 @@ CRITERIA: Mapping[str, Callable[[Training, Costs], Masked]] = {
 
 
 def pruning(training: Training, costs: Costs = None) -> Masked:
-    """The masks that a training's recipe asks for, before the first step.
+    """Creates the masks for a training's recipe, before the first step.
 
     Args:
-        training: The training that they live through.
-        costs: Of a weight of each layer, for criteria that rank; None ranks by saliency alone.
+        training: The training.
+        costs: Cost of a weight in each layer, for criteria that rank; None ranks by saliency alone.
 
     Raises:
-        InputError: The recipe's sparsity and floor cannot both be met by this network.
+        InputError: The network cannot meet both the recipe's sparsity and its floor.
     """
     return CRITERIA[training.recipe.prune.criterion](training, costs)

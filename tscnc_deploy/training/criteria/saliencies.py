@@ -1,4 +1,4 @@
-"""The scores by which weights are ranked: TSCNC's and the plain ones it is compared with."""
+"""Scores for ranking weights: TSCNC's and simple ones for comparison."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tscnc_deploy.seeds import derive_generator
 if TYPE_CHECKING:
     from tscnc_deploy.training.loop import Training
 
-# Scores of every weight of a masked model at an update, from the weights' values outside the masks.
+# Scores of every weight of a masked model at an update, from the weights' values without masks.
 Saliency = Callable[["Training", dict[str, Tensor], int], dict[str, Tensor]]
 
 
 def adversarial_taylor(training: Training, weights: dict[str, Tensor], update: int) -> dict[str, Tensor]:
-    """TSCNC's: what the adversarial loss would rise by without the weight."""
+    """TSCNC's saliency: the estimated increase of the adversarial loss without the weight."""
     return _taylor(training, weights, update, adversarial=True)
 
 
 def clean_taylor(training: Training, weights: dict[str, Tensor], update: int) -> dict[str, Tensor]:
-    """What the loss on clean images would rise by without the weight."""
+    """The estimated increase of the loss on clean images without the weight."""
     return _taylor(training, weights, update, adversarial=False)
 
 
@@ -35,7 +35,7 @@ def magnitude(_training: Training, weights: dict[str, Tensor], _update: int) -> 
 
 
 def random(training: Training, _weights: dict[str, Tensor], _update: int) -> dict[str, Tensor]:
-    """The same numbers at every update, so that the removed set only grows."""
+    """Random scores, the same at every update, so that the removed set only grows."""
     return tscnc.random(training.model, derive_generator(training.recipe.seed, "saliency"))
 
 
@@ -50,7 +50,7 @@ def _losses(training: Training, update: int, adversarial: bool) -> Iterator[Call
     recipe = training.recipe
     order = derive_generator(recipe.seed, "saliency", update, "order")
     noise = derive_generator(recipe.seed, "saliency", update, "noise", device=training.device)
-    # The masks and weights stay as they are meanwhile, so one copy serves all batches.
+    # Masks and weights do not change meanwhile, so one copy is enough for all batches.
     attacked = training.attacked.refreshed() if adversarial else None
     permutation = torch.randperm(len(training.images), generator=order).to(training.device)
     for index in torch.split(permutation, recipe.train.batch_size)[: recipe.prune.saliency_batches]:

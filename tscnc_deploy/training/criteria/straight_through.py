@@ -1,4 +1,4 @@
-"""Masks learned as scores beside frozen weights: what HYDRA and HARP share."""
+"""Masks learned as scores with frozen weights; shared by HYDRA and HARP."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOMENTUM = 0.9
 
 
 class StraightThrough(Masked):
-    """Every layer keeps its weights of the largest scores, and the scores are trained instead of the weights.
+    """Each layer keeps the weights with the largest scores, and scores are trained instead of weights.
 
-    The mask is a step function of the scores; on the way back it is taken for the identity, so a score's gradient is
-    that of its mask entry, w * dL/dW~, removed weights included (Ramanujan et al., "What's hidden in a randomly
-    weighted neural network?", arXiv 1911.13299). Scores go by SGD with momentum along a cosine, as in both papers,
-    whatever optimiser the network has; that one meanwhile trains the norms alone. After the last step the masks are
-    applied for good, and what is saved is a plain network.
+    The mask is a step function of the scores; the backward pass treats it as the identity, so a score's gradient is
+    that of its mask entry, w * dL/dW~, also for removed weights (Ramanujan et al., "What's hidden in a randomly
+    weighted neural network?", arXiv 1911.13299). Scores use SGD with momentum and a cosine schedule, as in both papers,
+    whatever the network's optimiser, which trains only the norms. After the last step the masks are applied
+    permanently, and a plain network is saved.
     """
 
     def __init__(self, model: nn.Module, *, steps: int, lr: float) -> None:
@@ -38,10 +38,10 @@ class StraightThrough(Masked):
 
     @abstractmethod
     def _counts(self) -> Mapping[str, int]:
-        """Number of weights that each layer keeps now."""
+        """Number of weights that each layer currently keeps."""
 
     def _learned(self) -> list[Tensor]:
-        """What is trained."""
+        """The trained parameters."""
         return list(self._scores.values())
 
     def _select(self) -> Masks:
@@ -62,11 +62,11 @@ class StraightThrough(Masked):
         for module in self._model.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 for parameter in module.parameters():
-                    # Without a gradient an optimiser passes it over, weight decay included.
+                    # Without a gradient, an optimiser skips it, including weight decay.
                     parameter.grad = None
 
     def _receive(self, name: str, gradient: Tensor) -> None:
-        """Takes the gradient of the loss in a layer's mask."""
+        """Receives the gradient of the loss with respect to a layer's mask."""
         self._scores[name].grad = gradient * self._scores[name].sign()
 
     def after_step(self) -> None:
@@ -93,7 +93,7 @@ class StraightThrough(Masked):
 
 
 def initial_scores(weight: Tensor) -> Tensor:
-    """HYDRA's scaled initialisation: proportional to the weights, the largest as large as He et al.'s uniform bound.
+    """HYDRA's scaled initialisation: proportional to the weights; the largest equals the uniform bound of He et al.
 
     Returns:
         w / max|w| * sqrt(6 / fan in), of the weight's shape.
@@ -106,7 +106,7 @@ def initial_scores(weight: Tensor) -> Tensor:
 
 
 def keep_largest(scores: Tensor, count: int) -> Tensor:
-    """Mask of exactly `count` largest scores of a layer."""
+    """Mask of exactly the `count` largest scores of a layer."""
     mask = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     mask[scores.flatten().topk(count).indices] = True
     return mask.view(scores.shape)

@@ -1,1 +1,1 @@
-"""What can be verified: an engine of a bundle, an ONNX file, a PyTorch checkpoint, a live server."""
+"""Sources that can be verified: engines of bundles, ONNX files, PyTorch checkpoints, live servers."""

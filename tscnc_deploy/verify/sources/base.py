@@ -1,4 +1,4 @@
-"""What is verified: an artefact on disk that any process can open and attack."""
+"""The interface of sources: artifacts that any process can open and attack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IOSpec:
-    """What goes into a model, and what comes out.
+    """Input shape and number of outputs of a model.
 
     Attributes:
         input_shape: (channels, height, width) of one image.
@@ -28,15 +28,15 @@ class IOSpec:
 
 
 class Source(Protocol):
-    """An artefact; a frozen dataclass, so that it can be pickled to other processes and compared with others."""
+    """An artifact; a frozen dataclass, so that it can be pickled for other processes and compared."""
 
     @property
     def name(self) -> str:
-        """How results call it: "twin", the name of a target, or the file's name without its suffix."""
+        """Its name in results: "twin", the name of a target, or the file's name without its suffix."""
         ...
 
     def form(self) -> IOSpec:
-        """What `open` will take and give, read from the artefact without running it.
+        """Input and output of the model, read from the artifact without running it.
 
         Raises:
             InputError: See `open`.
@@ -47,10 +47,10 @@ class Source(Protocol):
         """Opens it.
 
         Args:
-            device: Where PyTorch computes: "cpu", "cuda" or one GPU such as "cuda:1".
+            device: Device for PyTorch: "cpu", "cuda" or one GPU such as "cuda:1".
 
         Raises:
-            InputError: It is missing, damaged, hostile, or of another form than its description.
+            InputError: It is missing, damaged, malicious, or does not match its description.
             UnavailableError: This machine cannot run it.
         """
         ...
@@ -58,7 +58,7 @@ class Source(Protocol):
     def digest(self) -> str:
         """SHA-256, 64 hexadecimal digits, of its bytes and of everything else that determines logits and gradients.
 
-        Neither its name nor its place counts, nor the device it is opened on.
+        Name, path and device do not matter.
 
         Raises:
             InputError: It cannot be read.
@@ -67,10 +67,10 @@ class Source(Protocol):
 
 
 def ready(module: nn.Module, device: str) -> nn.Module:
-    """The module in eval mode on a device, without gradients of its weights, which attacks do not need.
+    """Moves the module to a device, in eval mode, without gradients of its weights, which attacks do not need.
 
     Raises:
-        UnavailableError: A GPU was asked for and torch finds none.
+        UnavailableError: A GPU was requested, but torch finds none.
     """
     import torch
 

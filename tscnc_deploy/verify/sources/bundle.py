@@ -1,4 +1,4 @@
-"""One engine of a bundle, or its twin."""
+"""An engine of a bundle, or its twin."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BundleSource:
-    """See `Source`. An engine is attacked beside its twin, whose gradient it borrows.
+    """See `Source`. An engine is attacked with the gradient of its twin.
 
     Attributes:
-        path: The bundle's folder; every file in it is checked whenever it is opened.
-        engine: "twin", or the name of a target. It runs on its target's provider, whatever the device.
-        threads: CPU threads of one call of the engine; None leaves it to the runtime.
+        path: The bundle's folder; every file in it is checked on opening.
+        engine: "twin", or the name of a target. It runs on its target's provider, independent of the device.
+        threads: CPU threads for one call of the engine; None uses the runtime's default.
         twin_of: With "twin", the engine whose twin it is (see `Bundle.twin_of`); None takes the bundle's.
     """
 
@@ -42,7 +42,7 @@ class BundleSource:
         return IOSpec(model.input_shape, len(model.classes))
 
     def open(self, device: str) -> Victim:
-        """See `Source.open`; raises its InputErrors as BundleErrors."""
+        """See `Source.open`; raises InputErrors as BundleErrors."""
         from tscnc_deploy.bundle import open_bundle
         from tscnc_deploy.robustness import EngineVictim, ModelVictim
 

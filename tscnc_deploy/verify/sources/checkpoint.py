@@ -1,4 +1,4 @@
-"""A PyTorch model: a file of this package, or third-party weights of one of its architectures."""
+"""A PyTorch model: a file of this package, or third-party weights for one of its architectures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """See `Source`; `checkpoint_source` fills in what the file does not say itself.
+    """See `Source`; `checkpoint_source` fills in what the file does not specify.
 
     Attributes:
-        path: .safetensors of this package; or, with a config, whatever `models.load_weights` takes.
-        config: The form of the model whose weights the file holds; None if the file says it itself.
-        order: For each class of the data set, the place of its logit, see `order_of`; None takes them as they are.
+        path: A .safetensors file of this package; or, with a config, any file that `models.load_weights` accepts.
+        config: Configuration of the model; None if the file contains it.
+        order: For each class of the data set, the index of its logit, see `order_of`; None keeps the order.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class CheckpointSource:
         if self.order is None:
             return ModelVictim(ready(model, device))
         if not set(self.order) <= set(range(model.config.classes)):
-            msg = f"{self.path}: gives {model.config.classes} logits, the labels name a logit {max(self.order)}"
+            msg = f"{self.path}: has {model.config.classes} logits, but --labels names logit {max(self.order)}"
             raise InputError(msg)
         return ModelVictim(ready(Selection(model, self.order), device))
 
@@ -81,19 +81,19 @@ def checkpoint_source(
     std: tuple[float, ...] | None = None,
     order: tuple[int, ...] | None = None,
 ) -> CheckpointSource:
-    """The source of a file that may or may not say what model it holds.
+    """The source for a file that may or may not contain its model's configuration.
 
     Args:
-        path: The file; one that says it itself needs nothing of the following.
-        recipe: Names the architecture and its width.
+        path: The file; if it contains the configuration, the following are not needed.
+        recipe: Gives the architecture and its width.
         dataset: Gives the size of the images, the classes, and the normalisation that the train stage would use.
-        outputs: Number of logits; that of the data set's classes by default.
-        mean: Per channel, or one for all, for pixels in [0, 1]; the training images' by default.
+        outputs: Number of logits; by default the number of the data set's classes.
+        mean: Per channel, or one for all, for pixels in [0, 1]; by default that of the training images.
         std: Likewise; given if and only if mean is.
         order: See `CheckpointSource`.
 
     Raises:
-        InputError: A safetensors file is unreadable; a normalisation is given for a file that has one, or of another
+        InputError: A safetensors file is unreadable; a normalisation is given for a file that has one, or has another
             number of channels; mean without std, or std without mean.
     """
     from tscnc_deploy.models import ModelConfig
@@ -101,7 +101,7 @@ def checkpoint_source(
     check_normalization(mean, std)
     if has_config(path):
         if mean is not None:
-            msg = f"{path}: holds its normalisation itself; leave out --mean and --std"
+            msg = f"{path}: contains its normalisation; leave out --mean and --std"
             raise InputError(msg)
         return CheckpointSource(path, order=order)
     if mean is None or std is None:
@@ -116,7 +116,7 @@ def checkpoint_source(
 
 
 def has_config(path: Path) -> bool:
-    """Whether a file says itself what model it holds.
+    """Whether a file contains its model's configuration.
 
     Raises:
         InputError: A safetensors file is unreadable.
@@ -129,5 +129,5 @@ def has_config(path: Path) -> bool:
         with safe_open(path, framework="numpy") as file:
             return "config" in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        msg = f"{path}: is no readable safetensors file: {error}"
+        msg = f"{path}: is not a readable safetensors file: {error}"
         raise InputError(msg) from error

@@ -1,4 +1,4 @@
-"""A third-party ONNX file, alone or beside the PyTorch model that it was exported from."""
+"""A third-party ONNX file, alone or with the PyTorch model that it was exported from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.robustness import Victim
 
 _PROBABILITIES = ("Softmax", "Sigmoid", "HardSigmoid")
-# Nodes that pass values on, so that what stands before them decides what the outputs are.
+# Nodes that pass values on unchanged, so the preceding node determines the kind of output.
 _PASSING = (
     "Cast",
     "DequantizeLinear",
@@ -36,15 +36,15 @@ _PASSING = (
 class OnnxSource:
     """See `Source`. The file has one float32 input [batch, C, H, W] and one float32 output [batch, K] of logits.
 
-    Without a twin there is no gradient, and the file is attacked as a black box.
+    Without a twin there are no gradients, and the file is attacked as a black box.
 
     Attributes:
-        path: The file, dense or sparse, with a free or a fixed batch, all in one file.
+        path: The file, dense or sparse, with a dynamic or fixed batch size, without external data.
         mean: Per channel, or one for all, subtracted from pixels in [0, 1]; None if the file normalises its input.
-        std: Likewise, what they are divided by then; given if and only if mean is.
-        order: For each class of the data set, the place of its logit, see `order_of`; None takes them as they are.
-        twin: The PyTorch model; takes pixels in [0, 1] and gives its logits in the data set's order.
-        threads: CPU threads of one call; None leaves it to the runtime.
+        std: Likewise, the divisor after that; given if and only if mean is.
+        order: For each class of the data set, the index of its logit, see `order_of`; None keeps the order.
+        twin: The PyTorch model; takes pixels in [0, 1] and returns logits in the data set's order.
+        threads: CPU threads for one call; None uses the runtime's default.
 
     Raises:
         InputError: Mean without std, or std without mean.
@@ -66,7 +66,7 @@ class OnnxSource:
         return self.path.stem
 
     def form(self) -> IOSpec:
-        """See `Source.form`; refuses files that `open` would refuse for their inputs or outputs."""
+        """See `Source.form`; refuses files whose inputs or outputs `open` would refuse."""
         from tscnc_deploy.engines.onnx.file import read_onnx
         from tscnc_deploy.engines.onnx.signature import signature_of
 
@@ -77,7 +77,7 @@ class OnnxSource:
         return IOSpec(signature.input_shape, signature.classes if self.order is None else len(self.order))
 
     def open(self, device: str) -> Victim:
-        """See `Source.open`; on a GPU if the device is one and onnxruntime can use it, otherwise on the CPU."""
+        """See `Source.open`; uses a GPU if the device is one and onnxruntime supports it, otherwise the CPU."""
         from tscnc_deploy.robustness import BlackBoxVictim, EngineVictim, ModelVictim
 
         form = self.form()
@@ -89,7 +89,7 @@ class OnnxSource:
             raise InputError(msg)
         twin = self.twin.open(device)
         if not isinstance(twin, ModelVictim):
-            msg = f"{self.path}: its twin {self.twin.name} gives no gradient; a twin is a PyTorch model"
+            msg = f"{self.path}: its twin {self.twin.name} has no gradient; a twin must be a PyTorch model"
             raise InputError(msg)
         return EngineVictim(engine, twin.module)
 
@@ -137,16 +137,16 @@ def _refuse_channels_last(input_shape: tuple[int, int, int], path: Path) -> None
 
 
 def _refuse_probabilities(model: ModelProto, path: Path) -> None:
-    # Said here and by name, as the logits of some of the classes no longer show that all of them sum to 1.
+    # Checked here, because a subset of the outputs no longer shows that all of them sum to 1.
     makers = {output: node for node in model.graph.node for output in node.output}
     node = makers.get(model.graph.output[0].name)
-    for _ in model.graph.node:  # no chain is longer, even in a file whose nodes form a circle
+    for _ in model.graph.node:  # no chain is longer, even if the nodes form a cycle
         if node is None or node.op_type not in _PASSING:
             break
         node = makers.get(node.input[0]) if node.input else None
     if node is not None and node.op_type in _PROBABILITIES:
         msg = (
-            f"{path}: ends in a {node.op_type}, so it gives probabilities, whose rounding hides how close an attack "
-            f"comes; export it without the {node.op_type}, so that it gives logits"
+            f"{path}: ends in a {node.op_type}, so it returns probabilities, whose rounding hides how close an attack "
+            f"is; export it without the {node.op_type}, so that it returns logits"
         )
         raise InputError(msg)

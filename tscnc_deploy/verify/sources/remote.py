@@ -1,4 +1,4 @@
-"""A model on a live inference server, alone or beside the PyTorch model that it was made from."""
+"""A model on a live inference server, alone or with the PyTorch model that it was exported from."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RemoteSource:
-    """See `Source`. Without a twin there is no gradient, and the server is attacked as a black box.
+    """See `Source`. Without a twin there are no gradients, and the server is attacked as a black box.
 
-    The bearer token, if the server asks for one, is read from the environment variable TSCNC_SERVE_TOKEN, so that it
-    is in no file and in no list of processes.
+    The bearer token, if the server requires one, is read from the environment variable TSCNC_SERVE_TOKEN, so that it
+    does not appear in files or process lists.
 
     Attributes:
         url: See `Endpoint`.
-        twin: The PyTorch model that the served one was made from.
-        rate: Most images per second; None does not hold back.
-        max_queries: Most images that each process sends; None is no bound.
+        twin: The PyTorch model that the served model was exported from.
+        rate: Maximum number of images per second; None means no limit.
+        max_queries: Maximum number of images that each process sends; None means no limit.
     """
 
     url: str
@@ -37,7 +37,7 @@ class RemoteSource:
 
     @property
     def name(self) -> str:
-        """See `Source.name`: the model's."""
+        """See `Source.name`: the name of the model."""
         from tscnc_deploy.engines.remote.endpoint import Endpoint
 
         return Endpoint.parse(self.url).model
@@ -55,7 +55,7 @@ class RemoteSource:
         return IOSpec(spec.input_shape, spec.classes)
 
     def open(self, device: str) -> Victim:
-        """See `Source.open`; the device is the twin's."""
+        """See `Source.open`; the device is for the twin."""
         from tscnc_deploy.robustness import BlackBoxVictim, EngineVictim, ModelVictim
 
         engine = self.engine()
@@ -67,12 +67,12 @@ class RemoteSource:
             raise InputError(msg)
         twin = self.twin.open(device)
         if not isinstance(twin, ModelVictim):
-            msg = f"{self.url}: its twin {self.twin.name} gives no gradient; a twin is a PyTorch model"
+            msg = f"{self.url}: its twin {self.twin.name} has no gradient; a twin must be a PyTorch model"
             raise InputError(msg)
         return EngineVictim(engine, twin.module)
 
     def digest(self) -> str:
-        """See `Source.digest`: of what the server says of itself, as its bytes are out of reach."""
+        """See `Source.digest`: the digest of the server's metadata, because its files are not accessible."""
         engine = self.engine()
         return digest_of_parts(
             kind="remote", url=self.url, said=engine.metadata, twin=self.twin.digest() if self.twin else None

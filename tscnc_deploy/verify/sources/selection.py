@@ -1,4 +1,4 @@
-"""Some of a model's logits, in another order."""
+"""Selects and reorders a model's logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Selection(nn.Module):
-    """Logits [N, K] of a model -> logits [N, len(order)], the i-th of which was the order[i]-th."""
+    """Maps logits [N, K] of a model to logits [N, len(order)]; column i is the model's column order[i]."""
 
     order: Tensor
 
