@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -46,6 +47,24 @@ def test_every_uint8_pixel_becomes_the_float_that_was_evaluated():
         assert images.tobytes() == evaluated.numpy().tobytes()
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_long_string_among_the_numbers_is_refused_before_an_array_is_made(nested):
+    validator = InputValidator((1, 16, 16), 4)
+    header = validator.header("images", "FP32", [4, 1, 16, 16])
+    numbers = ["0"] * 1023 + ["x" * 10_000]
+    if nested:
+        rows = [numbers[start : start + 16] for start in range(0, 1024, 16)]
+        numbers = [[rows[start : start + 16]] for start in range(0, 64, 16)]
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match="data must be 1024 numbers"):
+            validator.from_numbers(header, numbers)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000  # as an array of strings they take 41 MB
+
+
 @pytest.mark.parametrize(
     ("tensor", "words"),
     [
@@ -67,6 +86,7 @@ def test_every_uint8_pixel_becomes_the_float_that_was_evaluated():
         ({"data": ["0", "1"]}, "must be 2 numbers"),
         ({"data": [None, 1]}, "must be 2 numbers"),
         ({"data": [True, False]}, "must be 2 numbers"),
+        ({"data": [True, 0.5]}, "must be 2 numbers"),
         ({"data": [0, {}]}, "must be 2 numbers"),
         ({"data": [[0], 1]}, "must be 2 numbers"),
         ({"data": [[[[0, 1], [0]]]]}, "must be 2 numbers"),

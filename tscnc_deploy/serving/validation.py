@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tscnc_deploy.engines.base import Array
 from tscnc_deploy.open_inference import INPUT
 from tscnc_deploy.pixels import to_unit_range
-from tscnc_deploy.serving.errors import RequestError
+from tscnc_deploy.serving.errors import Reason, RequestError
 from tscnc_deploy.text import escaped
 
 _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype("u1")}
@@ -112,13 +112,13 @@ class InputValidator:
         if not isinstance(numbers, list):
             msg = f"input {INPUT!r}: data must be a list of {count} numbers"
             raise RequestError(msg)
-        # Checked before NumPy allocates anything; the length of nested lists is limited by that of the body.
         nested = bool(numbers) and isinstance(numbers[0], list)
         if not nested and len(numbers) != count:
             msg = f"input {INPUT!r}: {len(numbers)} values in data, but {list(header.shape)} needs {count}"
             raise RequestError(msg)
-        array = _array(numbers)
-        if array.dtype.kind not in "iuf" or array.size != count or array.shape not in ((count,), header.shape):
+        # Checked before NumPy allocates anything: an array of strings has the length of the longest in every element.
+        array = _array(numbers) if _are_numbers(numbers, header.shape if nested else (count,)) else None
+        if array is None or array.dtype.kind not in "iuf":
             msg = f"input {INPUT!r}: data must be {count} numbers, flat or nested like the shape {list(header.shape)}"
             raise RequestError(msg)
         return self.from_array(header, array)
@@ -153,11 +153,23 @@ def _reject_where(good: NDArray[np.bool_], values: NDArray[Any], rule: str) -> N
     raise RequestError(msg)
 
 
-def _array(numbers: list[Any]) -> NDArray[Any]:
+def _are_numbers(values: object, shape: tuple[int, ...]) -> bool:
+    """Whether lists, nested like the shape, contain only integers and floats; a bool is not a number."""
+    if not isinstance(values, list) or len(values) != shape[0]:
+        return False
+    if len(shape) == 1:
+        return set(map(type, values)) <= {int, float}
+    return all(_are_numbers(each, shape[1:]) for each in values)
+
+
+def _array(numbers: list[Any]) -> NDArray[Any] | None:
     try:
         return np.array(numbers)
-    except (ValueError, OverflowError):  # ragged, or a number too large for any dtype
-        return np.empty(0, object)
+    except OverflowError:  # a number too large for any dtype
+        return None
+    except MemoryError:
+        msg = f"input {INPUT!r}: there is not enough memory for data"
+        raise RequestError(msg, Reason.UNAVAILABLE) from None
 
 
 def _sizes(shape: object) -> tuple[int, ...]:
