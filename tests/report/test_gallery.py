@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 
 import matplotlib
@@ -166,3 +167,13 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"must end in .npz"):
         save_examples(tmp_path / "a.npy", images, adversarial, labels, predictions, others, LINF, engine="twin")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_while_drawing_is_not_blamed_on_the_file(tmp_path, monkeypatch):
+    def unreadable(*_arguments, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied", "font.ttf")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", unreadable)
+    with pytest.raises(PermissionError, match=r"font\.ttf"):
+        drawn(tmp_path / "a.png", *examples())
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.files import open_atomic
+from tscnc_deploy.files import open_atomic, write_atomic
 from tscnc_deploy.report import svg
 from tscnc_deploy.report.files import check_suffix
 from tscnc_deploy.report.wording import figure
@@ -97,8 +98,10 @@ def write_gallery(
             for column, pixels in enumerate(shown):
                 box = ((start + column * (SIDE + GAP)) / width, bottom / height, SIDE / width, SIDE / height)
                 _draw(drawing, box, pixels)
-        with open_atomic(path) as file:
-            drawing.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+        # Drawn before the file is opened: a font that cannot be read is not an error of the file.
+        content = BytesIO()
+        drawing.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    write_atomic(path, content.getvalue())
 
 
 def magnified(moves: NDArray[np.float64], threat: Threat) -> NDArray[np.float64]:
