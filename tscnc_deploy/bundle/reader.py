@@ -245,5 +245,5 @@ class Bundle:
             raise BundleError(msg)
 
     def _read_listed(self, path: Path, limit: int) -> bytes:
-        """A `reading.Read` for the bundle's own files."""
+        """A `files.Read` for the bundle's own files."""
         return self.read(path.relative_to(self.path).as_posix(), limit)

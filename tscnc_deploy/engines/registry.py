@@ -70,7 +70,7 @@ def open_engine(
     Args:
         folder: What `export_engine` wrote.
         target: Target that it was written for; read from the folder by default.
-        threads: CPU threads of one call; None leaves it to the runtime.
+        threads: CPU threads of one call; None uses `threads.thread_count`.
         rebuild: Rebuild an engine that was built for other GPUs or by another version from the ONNX file beside it,
             and compare the two before using it, as if its target were portable. TensorRT only.
         read: Returns the content of a file; called for every file that is used.

@@ -36,7 +36,7 @@ def open_model(
             fastest when the bundle was built.
         version: Version of the model.
         instances: Number of copies of the engine.
-        threads: CPU threads per call; None uses the runtime's default.
+        threads: CPU threads per call; None uses `threads.thread_count`.
         allow_failed: Whether to serve a bundle that failed its gates, or an engine that was never attacked.
         signer: Public key (PEM file) or identity whose signature is required; None accepts unsigned bundles too.
         allow_unsigned: Whether to serve a bundle without the required signature.

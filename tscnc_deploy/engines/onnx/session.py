@@ -28,7 +28,7 @@ def open_session(data: bytes, path: Path, provider: str, threads: int | None) ->
     """Opens a model on one provider.
 
     Args:
-        data: An ONNX file that `onnx.file.parse_onnx` has accepted.
+        data: An ONNX file that `engines.onnx.file.parse_onnx` has accepted.
         path: Name of the file, for messages.
         provider: `CPU` or `CUDA`.
         threads: CPU threads of one call; None uses `threads.thread_count`.

@@ -20,7 +20,7 @@ class BundleSource:
     Attributes:
         path: The bundle's folder; every file in it is checked on opening.
         engine: "twin", or the name of a target. It runs on its target's provider, independent of the device.
-        threads: CPU threads for one call of the engine; None uses the runtime's default.
+        threads: CPU threads for one call of the engine; None uses `threads.thread_count`.
         twin_of: With "twin", the engine whose twin it is (see `Bundle.twin_of`); None takes the bundle's.
     """
 

@@ -44,7 +44,7 @@ class OnnxSource:
         std: Likewise, the divisor after that; given if and only if mean is.
         order: For each class of the data set, the index of its logit, see `order_of`; None keeps the order.
         twin: The PyTorch model; takes pixels in [0, 1] and returns logits in the data set's order.
-        threads: CPU threads for one call; None uses the runtime's default.
+        threads: CPU threads for one call; None uses `threads.thread_count`.
 
     Raises:
         InputError: Mean without std, or std without mean.
