@@ -76,7 +76,9 @@ class Bundle:
             raise BundleError(msg) from None
 
     def load_recipe(self, overrides: Sequence[str] = (), **options: Any) -> Recipe:
-        """The recipe of the build, validated.
+        """The recipe of the build, validated; its `data.root` is this version's default unless an argument sets it.
+
+        The bundle must not choose the folder on this machine that data are read from or downloaded to.
 
         Args:
             overrides: Assignments such as "gates.robust=0.5", see `recipe.file.load_recipe`.
@@ -85,8 +87,11 @@ class Bundle:
         Raises:
             RecipeError: It is not a valid recipe, or the overrides are impossible.
         """
-        from tscnc_deploy.recipe.file import load_recipe
+        from tscnc_deploy.recipe import Data
+        from tscnc_deploy.recipe.file import load_recipe, parse_assignment
 
+        if options.get("data_root") is None and all(parse_assignment(each)[0] != "data.root" for each in overrides):
+            options["data_root"] = Data().root
         return load_recipe(self.path / RECIPE, overrides, text=self.recipe, **options)
 
     @property

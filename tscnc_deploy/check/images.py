@@ -31,14 +31,11 @@ def supply_images(bundle: Bundle, baseline: Bundle | None, request: CheckRequest
 
 
 def _complete(bundle: Bundle, request: CheckRequest) -> Bundle:
-    from tscnc_deploy.recipe import Data
     from tscnc_deploy.verify.withheld import bring_images
 
     if bundle.withheld is None:
         return bundle
-    # The bundle's recipe must not choose the folder on this machine that data are read from or downloaded to.
-    root = request.data_root or Data().root
-    recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
+    recipe = bundle.load_recipe(dataset=request.dataset, data_root=request.data_root)
     return bring_images(bundle, recipe.data)
 
 

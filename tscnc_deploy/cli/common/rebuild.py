@@ -37,14 +37,11 @@ def rebuild(folder: Path, request: CheckRequest, progress: Progress, bundle: Bun
     from tscnc_deploy.devices import describe_device
     from tscnc_deploy.pipeline.run import Run
     from tscnc_deploy.pipeline.stages import STAGES
-    from tscnc_deploy.recipe import Data
 
     finished = given_folder(folder)
     if (finished / MANIFEST).exists():
         return open_bundle(finished)
-    # The bundle's recipe must not determine the folder on this machine from which data are read.
-    root = request.data_root or Data().root
-    recipe = bundle.load_recipe(dataset=request.dataset, data_root=root)
+    recipe = bundle.load_recipe(dataset=request.dataset, data_root=request.data_root)
     device = describe_device(torch.device(request.device))
     run = Run(folder, STAGES, device=request.device, device_class=device)
     run.prepare(0)
