@@ -1,5 +1,6 @@
 import errno
 import json
+import shutil
 
 import pytest
 from filelock import FileLock
@@ -232,5 +233,23 @@ def test_a_damaged_stage_of_another_run_is_not_copied(tmp_path, stages, run):
     (run.outputs("first") / "value.txt").write_text("0.75")
     other = Run(tmp_path / "other", stages, device="cpu", device_class="cpu", donors=[run.folder, tmp_path / "missing"])
     other.prepare(1)
+    assert cached(other.build(recipe(), Silent())) == [False, True]
+    assert (other.outputs("first") / "value.txt").read_text() == "0.5"
+
+
+def test_a_stage_that_changes_while_it_is_copied_is_not_used(tmp_path, stages, run, monkeypatch):
+    run.build(recipe(), Silent())
+    other = Run(tmp_path / "other", stages, device="cpu", device_class="cpu", donors=[run.folder])
+    other.prepare(1)
+    copytree = shutil.copytree
+
+    def copy_after_a_change(source, target, **options):
+        (source / "value.txt").write_text("0.75")
+        return copytree(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copytree", copy_after_a_change)
+    assert other._copied(stages[0], other._fingerprint(stages[0], recipe(), {})) is None
+    assert not other.outputs("first").exists()
+    monkeypatch.undo()
     assert cached(other.build(recipe(), Silent())) == [False, True]
     assert (other.outputs("first") / "value.txt").read_text() == "0.5"

@@ -167,6 +167,10 @@ class Run:
                 with _storage_errors(self.folder):
                     partial = self._partial(stage)
                     shutil.copytree(donor.outputs(stage.name), partial, dirs_exist_ok=True)
+                    # A build in the donor may have replaced its outputs after they were checked.
+                    if folder_digests(partial) != record["outputs"]:
+                        _remove(partial)
+                        continue
                     self._publish(stage, partial, record)
                 return record
         return None
