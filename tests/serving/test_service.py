@@ -43,3 +43,32 @@ def test_single_images_of_fast_engines_are_computed_in_the_event_loop(served_bun
 
     asyncio.run(ask())
     assert [thread is threading.main_thread() for thread in threads] == [in_place] * 3
+
+
+def test_a_reload_that_ends_after_the_stop_switches_to_nothing(served_bundle):
+    opening, stopped = threading.Event(), threading.Event()
+
+    def opened(version):
+        if version == "2":
+            opening.set()
+            assert stopped.wait(30)
+        return open_model(open_bundle(served_bundle), version=version, threads=1, page=False)
+
+    def engine_threads():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("engine-")]
+
+    async def stop_during_a_reload():
+        service = Service(opened, Limits(), Metrics())
+        await service.start()
+        reload = asyncio.create_task(service.reload())
+        await asyncio.to_thread(opening.wait, 30)
+        await service.stop()
+        stopped.set()
+        await reload
+        return service.current.model.version
+
+    before = engine_threads()
+    assert asyncio.run(stop_during_a_reload()) == "1"
+    for thread in set(engine_threads()) - set(before):
+        thread.join(10)
+    assert set(engine_threads()) <= set(before)

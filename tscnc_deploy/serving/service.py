@@ -125,12 +125,14 @@ class Service:
         async with self._reloading:
             old = self.current
             try:
-                await self._replace(str(int(old.model.version) + 1))
+                replaced = await self._replace(str(int(old.model.version) + 1))
             except TscncError as error:
                 _log.error("the bundle was not reloaded: %s", error)
                 return
             except Exception:  # a third-party engine may raise anything while it warms up
                 _log.exception("the bundle was not reloaded")
+                return
+            if not replaced:
                 return
             _log.info("reloaded: version %s, bundle %s", self.current.model.version, self.current.model.digest)
             # Lets a request that has just found the old version enter its queue before the queue closes.
@@ -226,12 +228,16 @@ class Service:
             },
         }
 
-    async def _replace(self, version: str) -> None:
+    async def _replace(self, version: str) -> bool:
+        """Opens a version and switches to it, unless the server is being stopped by then; whether it switched."""
         loop = asyncio.get_running_loop()
         model = await loop.run_in_executor(None, self._open_model, version)
         limits, largest = self.limits, model.spec.batch_max
         max_batch = min(limits.max_batch or largest, largest)
         seconds = await loop.run_in_executor(None, model.warm_up, max_batch)
+        # Nothing is awaited from here on, so that `stop` closes either the batcher of this version or knows of none.
+        if self._stopping:
+            return False
         batcher = Batcher(
             model.engines,
             max_batch=max_batch,
@@ -244,3 +250,4 @@ class Service:
         batcher.start()
         self._loaded = LoadedModel(model, InputValidator(model.spec.input_shape, max_batch), batcher)
         self.metrics.show_model(model, lambda: batcher.waiting)
+        return True
