@@ -24,10 +24,13 @@ def test_a_record_names_the_schema_that_it_is_written_in():
     assert next(iter(BuildRecord.from_json(record()).to_json().items())) == ("schema", "tscnc-record/1")
 
 
-def test_a_record_without_a_schema_is_the_oldest_and_loses_no_figure():
+def test_a_record_without_a_schema_is_the_oldest_and_loses_only_its_corruptions():
     found = BuildRecord.from_json(unversioned())
     assert found.schema_name == "tscnc-record/0"
-    assert found.to_json() == measured_record() | {"schema": "tscnc-record/0"}
+    expected = measured_record() | {"schema": "tscnc-record/0"}
+    for evaluation in (expected["evaluations"]["twin"], expected["evaluations"]["engines"]["onnx-cpu"]):
+        evaluation["measures"]["corruptions"] = None
+    assert found.to_json() == expected
     assert BuildRecord.from_json(found.to_json()) == found
 
 

@@ -1,7 +1,7 @@
 """Reads records of earlier versions: the only module that knows how they differed.
 
 Guarantees: records of every schema in `SCHEMAS` can be read, with every figure bit-identical. Fields that an older
-schema did not have are None; `MISSING` describes them. Records of other schemas, such as later ones, are refused.
+schema did not have, or that meant something else in it, are None; `MISSING` describes them. Records of other schemas, such as later ones, are refused.
 Unknown keys are dropped, so a later version may add keys without a new schema; it needs a new schema only when the
 meaning of a key changes or a key is removed.
 """
@@ -21,7 +21,7 @@ SCHEMAS = (UNVERSIONED, SCHEMA)
 # What records of an older schema cannot show.
 MISSING = {
     UNVERSIONED: "it has no schema; attack settings that are lists, such as several losses, are missing; its "
-    "corruptions are not the published ones, and their levels are not read",
+    "corruptions are not the published ones and are not read",
 }
 
 
@@ -45,11 +45,17 @@ def migrate(document: Any) -> Any:
 
 
 def _from_unversioned(document: dict[str, Any]) -> dict[str, Any]:
-    """The share of images without a known adversarial example was called "standing", and is called "robust"."""
+    """Renames and removes keys of a record without a schema.
+
+    The share of images without a known adversarial example was called "standing", and is called "robust". The
+    corruptions were other ones than those of CIFAR-10-C, which the key means now.
+    """
     changed: dict[str, Any] = {"schema": UNVERSIONED, **copy.deepcopy(document)}
     evaluations = _table(changed.get("evaluations"))
     for evaluation in (evaluations.get("dense"), evaluations.get("twin"), *_table(evaluations.get("engines")).values()):
-        found = _table(_table(_table(evaluation).get("measures")).get("smallest-epsilon"))
+        measures = _table(_table(evaluation).get("measures"))
+        measures.pop("corruptions", None)
+        found = _table(measures.get("smallest-epsilon"))
         if "standing" in found:
             found["robust"] = found.pop("standing")
     return changed
