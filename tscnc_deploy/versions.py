@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -12,8 +13,13 @@ def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution, such as "2.11.0+cpu", or None."""
     try:
         return version(distribution)
-    except PackageNotFoundError:
+    except (PackageNotFoundError, ValueError):  # ValueError: an empty name
         return None
+
+
+def python_and_system() -> dict[str, str]:
+    """The version of Python, and the operating system with its processor: {"python", "system"}."""
+    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
 
 
 @cache

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import replace
+from importlib.metadata import version
 
 import pytest
 
+from tests.bundle import folders
 from tests.check import forging
 from tests.check.forging import check, outcomes
+from tscnc_deploy import open_bundle
+from tscnc_deploy.bundle import seal
+from tscnc_deploy.check.consistency import check_environment
 
 
 @pytest.mark.parametrize(
@@ -73,3 +79,25 @@ def test_another_build_of_onnxruntime_is_named(bundle):
     document = check(bundle, status=0)
     said = next(f["message"] for f in document["results"] if f["name"].startswith("environment"))
     assert re.search(r"onnxruntime(-gpu)? 1\.0 -> onnxruntime(-gpu)? 1\.\d", said)
+
+
+def test_everything_that_was_recorded_is_compared_but_the_device(tmp_path):
+    environment = {
+        "python": platform.python_version(),
+        "system": "Plan9 vax",
+        "torch": version("torch"),
+        "scipy": "0.1",
+        "no-such-package": "1\n2",
+        "": "3",
+        "device": "cuda:another",
+    }
+    folders.write_files(tmp_path)
+    evidence = folders.evidence()
+    replace(evidence, record=evidence.record.model_copy(update={"environment": environment})).write(tmp_path)
+    seal(tmp_path, folders.contents())
+    found = check_environment(open_bundle(tmp_path))
+    assert (found.outcome, found.message) == (
+        "note",
+        f"different: system Plan9 vax -> {platform.system()} {platform.machine()}, "
+        f"scipy 0.1 -> {version('scipy')}, no-such-package 1\\n2 -> not installed,  3 -> not installed",
+    )

@@ -59,6 +59,7 @@ def test_keys_of_a_later_version_are_dropped():
         ({"gates": [{"name": "clean"}]}, "gates.0.passed: Field required"),
         ({"layers": [{"name": "x"}] * 2001}, "layers: Tuple should have at most 2000 items"),
         ({"environment": {"x" * 300: "y"}}, "environment has the key"),
+        ({"environment": {str(i): "y" for i in range(101)}}, "environment: Dictionary should have at most 100 items"),
         ({"pruning": {"lost": 1}}, "pruning.gained: Field required"),
     ],
 )

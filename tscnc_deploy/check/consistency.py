@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.bundle.manifest import RECIPE
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.text import escaped, quoted
-from tscnc_deploy.versions import installed_version
+from tscnc_deploy.versions import installed_version, python_and_system
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
 
-# Distributions whose version can change figures.
-_DISTRIBUTIONS = ("torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 # A GPU build of onnxruntime and a CPU build are two distributions of one module.
 _OTHER_BUILDS = {"onnxruntime-gpu": "onnxruntime", "onnxruntime": "onnxruntime-gpu"}
 _ROUNDING = 1e-4
 
 
 def check_environment(bundle: Bundle) -> CheckResult:
-    """Names the versions on this machine that differ from the build's; a difference alone fails nothing."""
+    """Names the versions on this machine that differ from the build's; a difference alone fails nothing.
 
-    recorded = bundle.record.environment
-    here = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    here |= {name: _version(name) for name in _DISTRIBUTIONS if name in recorded}
-    differing = [f"{name} {recorded[name]} -> {now}" for name, now in here.items() if recorded.get(name, now) != now]
+    Compares everything that the build recorded but the device.
+    """
+
+    recorded = {name: then for name, then in bundle.record.environment.items() if name != "device"}
+    fixed = python_and_system()
+    here = {name: fixed[name] if name in fixed else _version(name) for name in recorded}
+    differing = [
+        f"{escaped(name)} {escaped(then)} -> {here[name]}" for name, then in recorded.items() if here[name] != then
+    ]
     name = "environment: same as the build"
     return CheckResult(name, "note", "different: " + ", ".join(differing)) if differing else CheckResult(name, "passed")
 

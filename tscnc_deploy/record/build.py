@@ -154,7 +154,7 @@ class BuildRecord(Part):
     layers: tuple[Layer, ...] = Field((), max_length=MAX_LAYERS)
     history: tuple[Epoch, ...] = Field((), max_length=MAX_EPOCHS)
     sizes: tuple[Size, ...] = Field((), max_length=100)
-    environment: dict[Text, Text] = Field({})
+    environment: dict[Text, Text] = Field({}, max_length=100)
     seconds: dict[Text, Figure] = Field({})
     latency: Latency | None = None
     passed: bool

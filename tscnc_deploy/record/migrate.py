@@ -1,9 +1,9 @@
 """Reads records of earlier versions: the only module that knows how they differed.
 
 Guarantees: records of every schema in `SCHEMAS` can be read, with every figure bit-identical. Fields that an older
-schema did not have, or that meant something else in it, are None; `MISSING` describes them. Records of other schemas, such as later ones, are refused.
-Unknown keys are dropped, so a later version may add keys without a new schema; it needs a new schema only when the
-meaning of a key changes or a key is removed.
+schema did not have, or that meant something else in it, are None; `MISSING` describes them. Records of other schemas,
+such as later ones, are refused. Unknown keys are dropped, so a later version may add keys without a new schema; it
+needs a new schema only when the meaning of a key changes or a key is removed.
 """
 
 from __future__ import annotations

@@ -12,28 +12,17 @@ from tscnc_deploy.bundle.manifest import PROVENANCE, SBOM, SCRIPT, TWIN
 from tscnc_deploy.digests import digest_of_file
 from tscnc_deploy.pipeline.stages.base import Context, training_data, utc_now
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.versions import installed_version
+from tscnc_deploy.versions import python_and_system
 
-_REPORTED = (
-    "torch",
-    "torchvision",
-    "onnx",
-    "onnxscript",
-    "onnxruntime-gpu",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt-rtx",
-    "numpy",
-)
+# The stage that evaluates the engines reaches every library that the stages before it compute with.
+_LAST_THAT_COMPUTES = Path(__file__).with_name("reverify.py")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, the operating system and the packages that may change figures, by name."""
-    found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for name in _REPORTED:
-        if (version := installed_version(name)) is not None:
-            found[name] = version
-    return found
+    """Versions of Python, the operating system and the installed libraries that may change figures, by name."""
+    from tscnc_deploy.pipeline.fingerprint import libraries  # which imports the stages
+
+    return python_and_system() | {name: found for name, found in libraries(_LAST_THAT_COMPUTES).items() if found}
 
 
 def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, str]) -> None:
