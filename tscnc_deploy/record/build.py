@@ -106,7 +106,7 @@ class CallTime(Part):
 
 
 class Latency(Part):
-    """Results of `stages.latency`: engines by name; the first is the dense network in onnxruntime."""
+    """Results of `pipeline.stages.latency`: engines by name; the first is the dense network in onnxruntime."""
 
     threads: Number = None
     batch: Number = None
