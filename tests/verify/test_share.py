@@ -1,13 +1,18 @@
 """Where finished shards are kept, and who may keep them."""
 
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
 from tscnc_deploy.robustness import Threat
+from tscnc_deploy.threads import thread_count
+from tscnc_deploy.verify import share
 from tscnc_deploy.verify.plan import Plan
-from tscnc_deploy.verify.share import shard_store
+from tscnc_deploy.verify.share import chosen_workers, shard_store, store_identity
 
 PLAN = Plan(threat=Threat(epsilon=0.1), limits={})
 
@@ -17,6 +22,22 @@ class Source:
 
     def digest(self):
         return "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Notes every opening in a file: the process, and the threads that an engine and torch would use there."""
+
+    notes: Path
+
+    def open(self, device):
+        with self.notes.open("a") as file:
+            file.write(f"{os.getpid()} {thread_count()} {torch.get_num_threads()}\n")
+        return device
+
+
+def process_and_victim(victim):
+    return os.getpid(), victim
 
 
 @pytest.fixture
@@ -80,3 +101,28 @@ def test_a_folder_of_the_users_is_not_locked(cache, tmp_path):
     with shard_store(Source(), plan, leads=False) as store:
         assert store is None
     assert not cache.exists()
+
+
+@pytest.mark.slow
+def test_each_process_opens_its_victim_once_with_its_part_of_the_threads(tmp_path, monkeypatch):
+    monkeypatch.setenv("TSCNC_THREADS", "2")
+    workers = chosen_workers(Noted(tmp_path / "notes"), replace(PLAN, workers=2))
+    tasks = [process_and_victim] * 4
+    results = [*workers.run(None, tasks), *workers.run(None, tasks)]
+    assert [victim for _, victim in results] == ["cpu"] * 8
+    processes = {process for process, _ in results}
+    assert os.getpid() not in processes
+    notes = (tmp_path / "notes").read_text().splitlines()
+    assert sorted(notes) == sorted(f"{process} 1 1" for process in processes)
+
+
+def test_shards_of_other_versions_have_another_name(monkeypatch):
+    now, found = store_identity(Source(), None), share.installed_version
+    assert store_identity(Source(), None) == now
+    assert store_identity(Source(), 8) != now
+    for name in ("torch", "onnxruntime", "onnxruntime-gpu"):
+        with monkeypatch.context() as patched:
+            patched.setattr(share, "installed_version", lambda each, name=name: "99" if each == name else found(each))
+            assert store_identity(Source(), None) != now
+    monkeypatch.setattr(share, "own_version", lambda: "99")
+    assert store_identity(Source(), None) != now

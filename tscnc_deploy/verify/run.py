@@ -29,7 +29,7 @@ from tscnc_deploy.robustness.sharding.workers import Workers
 from tscnc_deploy.seeds import derive_generator
 from tscnc_deploy.verify.artifact import REPLAY, Artifact
 from tscnc_deploy.verify.plan import Plan
-from tscnc_deploy.verify.share import chosen_workers, open_victim, shard_size, shard_store
+from tscnc_deploy.verify.share import Opening, chosen_workers, shard_size, shard_store, store_identity
 from tscnc_deploy.verify.stop import Stopping
 
 # Share of the budget that is reserved if signs of masking lead to a stronger attack.
@@ -102,7 +102,7 @@ def verify_artifact(
         UnavailableError: This machine cannot run the artifact.
     """
     workers = workers or chosen_workers(artifact.source, plan)
-    victim = open_victim(artifact.source, plan.eot, plan.device)
+    victim = Opening(artifact.source, plan.eot)(plan.device)
     size = shard_size(len(artifact.labels), plan, workers.count)
     stopping = _stopping(len(artifact.labels), plan, size, workers.count)
     if plan.may_stop:
@@ -131,7 +131,7 @@ def verify_artifact(
             case,
             shard_size=size,
             store=store,
-            identity=f"{artifact.source.digest()} {plan.eot}" if store else "",
+            identity=store_identity(artifact.source, plan.eot) if store else "",
             workers=workers,
             stop=stopping if plan.may_stop else None,
             progress=progress,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from tscnc_deploy.errors import StorageError
 from tscnc_deploy.files import cache_folder
 from tscnc_deploy.verify.plan import Plan
 from tscnc_deploy.verify.sources.base import Source
+from tscnc_deploy.versions import installed_version, own_version
 
 if TYPE_CHECKING:
     from tscnc_deploy.robustness import Victim
@@ -23,14 +25,41 @@ if TYPE_CHECKING:
 
 # Small shards, if an evaluation may end after any of them.
 _SHARD_TO_STOP = 32
+# Distributions that compute logits and gradients; the two of ONNX Runtime install the same module.
+_COMPUTING = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
 
-def open_victim(source: Source, eot: int | None, device: str) -> Victim:
-    """Opens the victim; at module level, so that it can be pickled for other processes."""
-    from tscnc_deploy.robustness import EOTVictim
+@dataclass(frozen=True)
+class Opening:
+    """Opens the victim, in this process or another; copies compare equal, see `workers.Open`.
 
-    victim = source.open(device)
-    return victim if eot is None else EOTVictim(victim, eot)
+    Attributes:
+        source: What is attacked.
+        eot: Calls whose logits are averaged; None for one call.
+    """
+
+    source: Source
+    eot: int | None
+
+    def __call__(self, device: str) -> Victim:
+        """Opens it on a device, see `Source.open`."""
+        from tscnc_deploy.robustness import EOTVictim
+
+        victim = self.source.open(device)
+        return victim if self.eot is None else EOTVictim(victim, self.eot)
+
+
+def store_identity(source: Source, eot: int | None) -> str:
+    """Names what is attacked in a store of shards, with the versions of what computes it.
+
+    An upgrade may change figures, so that stored ones of other versions are not used.
+
+    Args:
+        source: What is attacked.
+        eot: Calls whose logits are averaged; None for one call.
+    """
+    versions = {name: installed_version(name) for name in _COMPUTING}
+    return json.dumps([source.digest(), eot, own_version(), versions])
 
 
 @contextmanager
@@ -87,7 +116,7 @@ def chosen_workers(source: Source, plan: Plan) -> Workers:
     devices = [plan.device]
     if plan.device == "cuda":
         devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return Joblib(partial(open_victim, source, plan.eot), plan.workers, backend=plan.backend, devices=devices)
+    return Joblib(Opening(source, plan.eot), plan.workers, backend=plan.backend, devices=devices)
 
 
 def shard_size(total: int, plan: Plan, workers: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.robustness.victims import Victim
-from tscnc_deploy.threads import thread_count
+from tscnc_deploy.threads import configure, thread_count
 
 if TYPE_CHECKING:
     from tscnc_deploy.robustness.evaluation import Evaluation
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Open = Callable[[str], Victim]
-"""Opens the victim on a device, such as "cpu" or "cuda:1"; hashable and picklable."""
+"""Opens the victim on a device, such as "cpu" or "cuda:1".
+
+Pickled to other processes with every task. Copies must compare equal (a function of a module, or an instance of a
+frozen dataclass, but not a `functools.partial`), so that a process opens its victim once.
+"""
+
+# Ranks wait for the slowest shard and for what the leading process does alone, which may take longer than the 30
+# minutes that gloo waits by default. torchrun ends all processes when one fails, so a long wait hides no failure.
+_TIMEOUT = timedelta(days=30)
 
 Task = Callable[[Victim], "Evaluation"]
 """Evaluates one shard of a victim; picklable."""
@@ -131,6 +140,10 @@ class Torchrun:
                 raise UnavailableError(msg) from error
             # If left to the interpreter's exit, its threads occasionally abort the process.
             atexit.register(distributed.destroy_process_group)
+        # A group of its own for the results, as finding each other keeps the short limit.
+        group = distributed.new_group(backend="gloo", timeout=_TIMEOUT)
+        assert isinstance(group, distributed.ProcessGroup)  # as every rank belongs to it
+        self._group = group
         self.rank: int = distributed.get_rank()
         self.count: int = distributed.get_world_size()
 
@@ -140,7 +153,7 @@ class Torchrun:
 
         own = [task(victim) for task in tasks[self.rank :: self.count]]
         everyones: list[Any] = [None] * self.count
-        distributed.all_gather_object(everyones, own)
+        distributed.all_gather_object(everyones, own, group=self._group)
         return (everyones[number % self.count][number // self.count] for number in range(len(tasks)))
 
     @property
@@ -153,7 +166,7 @@ class Torchrun:
         from torch import distributed
 
         values = [value]
-        distributed.broadcast_object_list(values)
+        distributed.broadcast_object_list(values, group=self._group)
         return values[0]
 
 
@@ -164,9 +177,8 @@ def started_by_torchrun() -> bool:
 
 def _elsewhere(open_victim: Open, device: str, threads: int, task: Task) -> Evaluation:
     """Evaluates a shard in another process, which keeps the victim open for the next shard."""
-    import torch
-
-    torch.set_num_threads(threads)
+    # Engines ask for the number themselves, so the environment has to tell it, not torch alone.
+    configure(threads)
     return task(_opened(open_victim, device))
 
 
