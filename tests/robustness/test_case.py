@@ -11,6 +11,7 @@ from tests.robustness.victims import Linear, ModuleEngine, Quantised, linear
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import (
     APGDCE,
+    APGDT,
     FGSM,
     PGD,
     BlackBoxVictim,
@@ -24,6 +25,7 @@ from tscnc_deploy.robustness import (
     evaluate,
     evaluate_case,
 )
+from tscnc_deploy.robustness.stronger import stronger_attacks
 
 MODEL, IMAGES, LABELS, DISTANCES = linear(3, 40)
 THREAT = Threat(epsilon=DISTANCES.median().item())
@@ -46,8 +48,20 @@ class After:
     def __call__(self, known):
         return known.clean.total >= self.images
 
-    def affords(self, known, queries):
+    def affords(self, known, queries, besides=0):
         return 0
+
+
+class Sized(ModelVictim):
+    """Notes the sizes of the batches that it is asked for."""
+
+    def __init__(self, module):
+        super().__init__(module)
+        self.sizes = []
+
+    def differentiable(self, images):
+        self.sizes.append(len(images))
+        return super().differentiable(images)
 
 
 def test_figures_are_those_of_evaluate():
@@ -135,11 +149,25 @@ def test_where_the_budget_ends_the_stronger_attack_faces_fewer_images():
 
 def test_another_models_examples_are_tried_and_count():
     # The masked model's gradients say nothing, those of the model behind it everything.
-    masked, open_model = ModelVictim(Quantised(MODEL, levels=1000)), ModelVictim(MODEL)
-    result = evaluate_case(plain(masked, [APGDCE(5)], stronger=True, surrogate=open_model))
+    masked, open_model = ModelVictim(Quantised(MODEL, levels=1000)), Sized(MODEL)
+    result = evaluate_case(plain(masked, [APGDCE(5)], stronger=True, surrogate=open_model, batch_size=25))
+    assert max(open_model.sizes) == 25
     assert "transfer-stronger" in [sign.name for sign in result.warnings]
     assert result.stronger == ("square-2000", "transfer")
     assert not result.evaluation.robust_mask[0.8 * THREAT.epsilon > DISTANCES].any()
+
+
+def test_the_search_on_another_model_has_the_seed_that_is_given():
+    # Without a gradient, its examples are what the random starts are.
+    surrogate = ModelVictim(Quantised(MODEL, levels=1000))
+    signs, tried = ["transfer-stronger"], [Square(2000)]
+
+    def examples(seed):
+        return stronger_attacks(signs, tried, IMAGES, LABELS, THREAT, surrogate, seed=seed)[0].examples
+
+    expected = evaluate(surrogate, IMAGES, LABELS, THREAT, [APGDCE(50), APGDT(50)], seed=3).adversarial
+    assert torch.equal(examples(3), expected)
+    assert not torch.equal(examples(0), expected)
 
 
 def test_nobody_looks_for_masking_without_gradients():

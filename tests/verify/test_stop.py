@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.robustness.victims import Quantised, linear
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.robustness import accuracy
+from tscnc_deploy.robustness import APGDCE, EvalCase, ModelVictim, Threat, accuracy, evaluate_case
 from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.verify import Budget
 from tscnc_deploy.verify.stop import Stopping, doubling_looks
@@ -95,11 +96,28 @@ def test_a_reserve_is_kept_for_what_follows_the_attacks():
     assert stopping(known(60, 96))  # 96 images took 9,600 queries, and 32 more would take 3,200
     assert stopping.reason == "the budget is spent"
     assert stopping.affords(known(60, 96), 100) == 104
+    assert stopping.affords(known(60, 96), 100, besides=1_400) == 90
 
 
 def test_what_is_left_of_a_time_is_for_as_many_images_as_their_queries_take():
     stopping = Stopping(100, budget=Budget(seconds=1000), workers=2)
     # 10,000 queries took 200 worker seconds, 100 by the clock: 900 seconds are for 90,000 queries.
     assert stopping.affords(known(60, 100, seconds=2), 1000) == 90
+    # Another 20,000 queries took 200 seconds of it.
+    assert stopping.affords(known(60, 100, seconds=2), 1000, besides=20_000) == 70
     assert Stopping(100, budget=Budget(seconds=50)).affords(known(60, 100, seconds=2), 1000) == 0
     assert Stopping(100).affords(known(60, 100), 1000) is None
+
+
+def test_attacks_search_and_stronger_attack_stay_within_the_budget_together():
+    model, images, labels, distances = linear(3, 64)
+    # No attack succeeds, so that each takes all of its queries.
+    threat = Threat(epsilon=distances.min().item() / 2)
+    victim = ModelVictim(Quantised(model, levels=1000))
+    stopping = Stopping(64, budget=Budget(queries=130_000), round_images=64, reserve=0.5)
+    case = EvalCase(victim, images, labels, threat, [APGDCE(5)], stronger=True)
+    result = evaluate_case(case, shard_size=64, stop=stopping)
+    assert result.stronger == ("square-2000",)
+    # More than the least number.
+    assert 40 < len(result.case.labels) < 64
+    assert 115_000 < victim.queries <= 130_000

@@ -140,8 +140,14 @@ class Stop(Protocol):
         """Whether to end, given the evaluation of all images so far."""
         ...
 
-    def affords(self, known: Evaluation, queries: int) -> int | None:
-        """Number of images for which the rest of the budget allows `queries` queries each; None means no limit."""
+    def affords(self, known: Evaluation, queries: int, besides: int = 0) -> int | None:
+        """Number of images for which the rest of the budget allows `queries` queries each; None means no limit.
+
+        Args:
+            known: The results so far.
+            queries: Number of queries per image, at least 1.
+            besides: Number of queries already spent that `known` does not count.
+        """
         ...
 
 
@@ -236,18 +242,27 @@ def evaluate_case(
         evaluation = attack(case, case.attacks, cascade=case.cascade, until=stop)
         if evaluation.clean.total < total:
             case = case.select(torch.arange(evaluation.clean.total))
-        warnings = None
+        warnings, searched = None, 0
         if case.masking and case.victim.has_gradient and workers.leads:
-            warnings = _signs_of_masking(case, evaluation, stop, progress)
+            warnings, searched = _signs_of_masking(case, evaluation, stop, progress)
         stronger: list[Attack] = []
         if case.stronger and (signs := workers.share([sign.name for sign in warnings or []])):
-            count = workers.share(_affordable(evaluation, stop))
+            count = workers.share(_affordable(evaluation, stop, searched))
             seen = torch.arange(count)
             case, evaluation = case.select(seen), evaluation.select(seen, confidence)
             left = evaluation.robust_mask.nonzero().squeeze(1)
             if len(left):
                 part = case.select(left)
-                stronger = stronger_attacks(signs, part.attacks, part.images, part.labels, part.threat, part.surrogate)
+                stronger = stronger_attacks(
+                    signs,
+                    part.attacks,
+                    part.images,
+                    part.labels,
+                    part.threat,
+                    part.surrogate,
+                    seed=part.seed,
+                    batch_size=part.batch_size,
+                )
             if stronger:
                 evaluation = merge(evaluation, left, attack(part, stronger, cascade=True), confidence)
         logits = [_logits(case, case.victim, images) for images in (case.images, evaluation.adversarial)]
@@ -268,15 +283,17 @@ def evaluate_case(
 
 def _signs_of_masking(
     case: EvalCase, evaluation: Evaluation, stop: Stop | None, progress: ShardProgress | None
-) -> list[MaskingWarning]:
+) -> tuple[list[MaskingWarning], int]:
+    """The signs, and about how many queries the search for them took."""
     count = min(len(case.labels), MASKING_IMAGES)
-    affordable = stop.affords(evaluation, masking_queries(evaluation)) if stop else None
+    queries = masking_queries(evaluation)
+    affordable = stop.affords(evaluation, queries) if stop else None
     if affordable is not None:
         count = min(count, max(affordable, _LEAST_MASKING_IMAGES))
     rows = stratified(case.labels, count, derive_generator(case.seed, "masking"))
     if progress:
         progress("signs of gradient masking", 0, 1, None)
-    return check_masking(
+    signs = check_masking(
         case.victim,
         case.images[rows],
         case.labels[rows],
@@ -286,12 +303,16 @@ def _signs_of_masking(
         seed=case.seed,
         batch_size=case.batch_size,
     )
+    return signs, queries * count
 
 
-def _affordable(evaluation: Evaluation, stop: Stop | None) -> int:
-    """Number of images, from the first on, that the budget allows to attack further; only robust ones cost queries."""
+def _affordable(evaluation: Evaluation, stop: Stop | None, searched: int) -> int:
+    """Number of images, from the first on, that the budget allows to attack further; only robust ones cost queries.
+
+    `searched` is the number of queries that the search for masking took.
+    """
     total = evaluation.clean.total
-    images = stop.affords(evaluation, STRONGER_QUERIES) if stop else None
+    images = stop.affords(evaluation, STRONGER_QUERIES, searched) if stop else None
     if images is None:
         return total
     return min(max(int((evaluation.robust_mask.cumsum(0) <= images).sum()), _LEAST_STRONGER_IMAGES), total)

@@ -37,6 +37,9 @@ def stronger_attacks(
     labels: Tensor,
     threat: Threat,
     surrogate: Victim | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
 ) -> list[Attack]:
     """Attacks that may succeed where gradients mislead: a long gradient-free search, and another model's examples.
 
@@ -47,6 +50,8 @@ def stronger_attacks(
         labels: int64 [N].
         threat: How far images may be moved.
         surrogate: The other model of the sign "transfer-stronger".
+        seed: Seed of the search on the surrogate.
+        batch_size: Images per forward pass of that search.
     """
     stronger: list[Attack] = []
     longest = max((attack.queries for attack in attacks if isinstance(attack, Square)), default=0)
@@ -54,7 +59,8 @@ def stronger_attacks(
         stronger.append(Square(STRONGER_QUERIES))
     if surrogate is not None and "transfer-stronger" in signs:
         searches: list[Attack] = [APGDCE(_TRANSFER_STEPS), APGDT(_TRANSFER_STEPS)]
-        stronger.append(Transfer(evaluate(surrogate, images, labels, threat, searches).adversarial))
+        found = evaluate(surrogate, images, labels, threat, searches, seed=seed, batch_size=batch_size)
+        stronger.append(Transfer(found.adversarial))
     return stronger
 
 

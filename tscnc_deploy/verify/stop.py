@@ -105,20 +105,22 @@ class Stopping:
             bounds.seconds is not None and elapsed + self._dearest[1] * upcoming > part * bounds.seconds
         )
 
-    def affords(self, known: Evaluation, queries: int) -> int | None:
+    def affords(self, known: Evaluation, queries: int, besides: int = 0) -> int | None:
         """Number of images for which the rest of the budget, including the reserve, is enough; None means no limit.
 
         Args:
             known: The results so far; a query is assumed to take the mean time of its queries.
             queries: Number of queries per image, at least 1.
+            besides: Number of queries already spent that `known` does not count, such as those of a search for signs.
         """
         spent, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
-        elapsed = max(time.monotonic() - self._started, seconds)
+        each = seconds / max(spent, 1)
+        elapsed = max(time.monotonic() - self._started, seconds + besides * each)
         images = []
         if self._budget.queries is not None:
-            images.append((self._budget.queries - spent) / queries)
+            images.append((self._budget.queries - spent - besides) / queries)
         if self._budget.seconds is not None:
-            images.append((self._budget.seconds - elapsed) / (queries * seconds / max(spent, 1) or math.inf))
+            images.append((self._budget.seconds - elapsed) / (queries * each or math.inf))
         return max(int(min(images)), 0) if images else None
 
 
