@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tscnc_deploy.pixels import to_unit_range
 from tscnc_deploy.robustness.measures import resampling
 from tscnc_deploy.robustness.noise import Noise, gaussian
 
@@ -193,7 +194,7 @@ def jpeg_compression(images: Tensor, noise: Noise, quality: float) -> Tensor:
     # Rounded to nearest, as in PyTorch's own conversions to bytes.
     pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     decoded = np.stack([_through_jpeg(image, int(quality)) for image in pixels])
-    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device) / 255
+    return to_unit_range(torch.from_numpy(decoded).permute(0, 3, 1, 2).to(images.device))
 
 
 def _smear(images: Tensor, angles: Tensor, radius: float, sigma: float) -> Tensor:
