@@ -71,8 +71,8 @@ def evaluate(context: Context, who: str, case: EvalCase) -> CaseResult:
 
 
 def beyond_attacks(result: CaseResult) -> dict[str, Any]:
-    """The entries "warnings" and "measures" of the record."""
-    warnings = [sign.to_json() for sign in result.warnings or []]
+    """The entries "warnings", None where nobody looked for signs, and "measures" of the record."""
+    warnings = None if result.warnings is None else [sign.to_json() for sign in result.warnings]
     measures = {name: measured.to_json() for name, measured in result.measures.items()}
     return {"warnings": warnings} | ({"measures": measures} if measures else {})
 
