@@ -112,7 +112,9 @@ def masking_network(images: torch.Tensor, labels: torch.Tensor, zeros: float) ->
     config = {"classes": 10, "input_shape": (1, 8, 8), "mean": (0.0,), "std": (1.0,), "width": 0.125}
     model = build("mobilenetv2", **config)
     convolution, norm, _ = model.network.features[0]
-    thresholds = torch.tensor([2, 4, 6, 8, 10, 12, 14, 15]) / 16 - 0.01
+    # Pixels are multiples of 1/16. A move of 0.05 crosses the first two from the levels on both sides, black included,
+    # which makes the network fragile; the others it crosses only from above.
+    thresholds = torch.tensor([0.56, 1.56, 4.84, 6.84, 8.84, 10.84, 12.84, 14.84]) / 16
     with torch.no_grad():
         convolution.weight.zero_()
         convolution.weight[:, 0, 1, 1] = 1
