@@ -146,7 +146,9 @@ def test_torchrun_processes_share_the_work(tmp_path, linear):
         "    asked.append(known.clean.total)\n"
         "    return workers.rank == 0 and known.clean.total >= 16\n"
         "result = evaluate_in_shards(*make_linear(), THREAT, [PGD(4)], shard_size=4, workers=workers, until=until)\n"
-        "torch.save([asked, result.robust_mask], pathlib.Path(sys.argv[1]) / f'{workers.rank}.pt')\n"
+        "waits = workers._group._get_backend(torch.device('cpu')).options._timeout\n"
+        "facts = [asked, result.robust_mask, waits.days]\n"
+        "torch.save(facts, pathlib.Path(sys.argv[1]) / f'{workers.rank}.pt')\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
@@ -156,7 +158,8 @@ def test_torchrun_processes_share_the_work(tmp_path, linear):
     assert finished.returncode == 0, finished.stderr
     whole = evaluate(victim, images, labels, THREAT, [PGD(4)]).robust_mask
     for rank in range(2):
-        asked, mask = torch.load(tmp_path / f"{rank}.pt")
+        asked, mask, days = torch.load(tmp_path / f"{rank}.pt")
+        assert days == 30
         assert asked == [8, 16]
         assert torch.equal(mask, whole[:16])
 
