@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from tests.check import forging
 from tests.check.forging import check, outcomes
+from tscnc_deploy.check.attack import check_signs
 
 
 def test_a_network_that_is_not_robust_fails_the_fresh_attack_whatever_its_evidence_says(bundle):
@@ -62,3 +66,9 @@ def test_another_task_is_no_baseline(bundle, robust_build, tmp_path):
     forging.reseal(other, lambda contents: contents["model"].update(classes=list("abcdefghij")))
     document = check(bundle, "--baseline", other, status=2)
     assert (document["results"][-1]["name"], document["results"][-1]["outcome"]) == ("baseline", "error")
+
+
+@pytest.mark.parametrize(("warnings", "outcome"), [(None, "skipped"), ([], "passed")])
+def test_no_search_for_signs_of_masking_is_not_a_search_that_found_none(warnings, outcome):
+    result = SimpleNamespace(measured=SimpleNamespace(warnings=warnings, stronger=()), passed=True)
+    assert check_signs("onnx-cpu", result).outcome == outcome

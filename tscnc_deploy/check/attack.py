@@ -82,6 +82,8 @@ def check_signs(name: str, result: VerifyResult) -> CheckResult:
         result: Of a search for signs, and of stronger attacks if there were any; see `Plan.stronger`.
     """
     title, measured = f"{name}: signs of gradient masking", result.measured
+    if measured.warnings is None:
+        return CheckResult(title, "skipped", "there was no search: without gradients there are none to mask")
     if not measured.warnings:
         return CheckResult(title, "passed")
     said = "; ".join(f"{sign.name}: {sign.message}" for sign in measured.warnings)
