@@ -37,7 +37,7 @@ def _images(value=0.5, shape=(2, 1, 2, 2), dtype=np.float32):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([[0.5]], "must be a numpy array of float32, not list"),
+        ([[0.5]], "must be a float32 numpy array, not list"),
         (_images(dtype=np.float64), "must be float32, not float64"),
         (_images(255, dtype=np.uint8), "must be float32, not uint8; divide uint8 pixels by 255 first"),
         (_images(shape=(1, 2, 2)), r"must have the shape \[N, 1, 2, 2\], not \[1, 2, 2\]"),

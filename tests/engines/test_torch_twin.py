@@ -53,7 +53,7 @@ def test_other_precisions_and_devices_are_refused():
 
 
 def test_logits_of_another_shape_are_refused():
-    with pytest.raises(InputError, match=r"Flatten gave torch\.float32 \[1, 4\] instead of float32 \[1, 2\]"):
+    with pytest.raises(InputError, match=r"Flatten returned torch\.float32 \[1, 4\] instead of float32 \[1, 2\]"):
         TwinEngine(nn.Flatten().eval(), (1, 2, 2), 2).logits(random_images(1, (1, 2, 2)))
 
 

@@ -50,7 +50,7 @@ def test_floors_of_filters_that_keep_too_much_are_refused():
 
 
 def test_filters_beside_costs_are_refused():
-    with pytest.raises(ValueError, match="leave out the costs"):
+    with pytest.raises(ValueError, match="do not pass costs"):
         rank_globally({"a": torch.rand(4, 4, 1, 1)}, 0.5, pattern="filters", costs={"a": 1.0})
 
 

@@ -135,7 +135,7 @@ def test_what_is_no_classifier_is_refused(tmp_path, model, message):
 
 
 def test_an_example_of_one_image_is_refused(tmp_path):
-    with pytest.raises(InputError, match="batch_example = 1: at least 2"):
+    with pytest.raises(InputError, match="batch_example = 1: a dynamic batch size needs at least 2"):
         export_onnx(sums_and_differences(), tmp_path / "model.onnx", input_shape=(1, 2, 2), batch_example=1)
 
 
