@@ -96,5 +96,7 @@ def test_images_that_do_not_fit_are_refused(dense, tmp_path, images):
 
 def test_a_network_of_two_layers_has_nothing_to_quantise(tmp_path):
     export_onnx(sums_and_differences(), tmp_path / "dense.onnx", input_shape=(1, 2, 2))
-    with pytest.raises(InputError, match="2 layers with weights; the first and last stay fp32, so int8 needs at least 3"):
+    with pytest.raises(
+        InputError, match="2 layers with weights; the first and last stay fp32, so int8 needs at least 3"
+    ):
         write_int8(tmp_path / "dense.onnx", tmp_path / "x.onnx", random_images(2, (1, 2, 2)), runtime="tensorrt")
