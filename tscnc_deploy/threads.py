@@ -23,9 +23,9 @@ MOST = 256
 _NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # How threads wait is the user's choice where one of these is set.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# GNU's OpenMP, which torch's wheels bring, waits actively for 300,000 turns of a loop, several milliseconds, before it
-# sleeps; beside another busy process that time is taken from the thread that is waited for. Layers of small images
-# follow each other within this many turns, so a process alone hardly ever sleeps; see benchmarks/threads.py.
+# GNU OpenMP, which torch's wheels contain, spins for 300,000 iterations (several milliseconds) before it sleeps. Beside
+# another busy process, that time is taken from the thread that the others wait for. Layers of small images follow each
+# other within fewer iterations than these; benchmarks/threads.py measures other values.
 SPINS = 10_000
 # Milliseconds, for builds of torch with Intel's OpenMP, whose default is 200.
 BLOCKTIME = 1
@@ -173,7 +173,7 @@ def thread_count(environ: MutableMapping[str, str] | None = None) -> int:
 
 
 def configure(threads: int | None = None, environ: MutableMapping[str, str] | None = None) -> int:
-    """Makes torch, the engines and child processes use that many threads, which wait politely.
+    """Makes torch, the engines and child processes use that many threads, with bounded spinning.
 
     Without torch in the process yet, OpenMP's variables are set; what the user has set about waiting stays. With it,
     they would come too late: torch is told the number, if one was asked for.
@@ -199,7 +199,7 @@ def configure(threads: int | None = None, environ: MutableMapping[str, str] | No
         return count
     for name in _NUMBERS:
         environ[name] = str(count)
-    # Else MKL tells torch no more than the machine has cores, whatever was asked for.
+    # Otherwise MKL limits torch to the number of physical cores, whatever was requested.
     environ.setdefault("MKL_DYNAMIC", "FALSE")
     if not any(name in environ for name in WAITING):
         environ["GOMP_SPINCOUNT"] = str(SPINS)
