@@ -6,8 +6,6 @@ import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.version import InvalidVersion, Version
-
 
 def installed_version(distribution: str) -> str | None:
     """The version of an installed distribution, such as "2.11.0+cpu", or None."""
@@ -33,6 +31,9 @@ def is_older(found: str, least: str) -> bool:
 
     A pre-release is older than its release. A local part such as +cpu is ignored.
     """
+    # Here, as the version of the package has to be known where nothing but the standard library is installed.
+    from packaging.version import InvalidVersion, Version
+
     try:
         return Version(Version(found).public) < Version(least)
     except InvalidVersion:
