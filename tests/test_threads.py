@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -126,16 +127,86 @@ def test_before_torch_is_loaded_openmps_variables_are_set(monkeypatch):
     assert configure(3, environ) == 3
     assert environ == {
         "TSCNC_THREADS": "3", "OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "MKL_DYNAMIC": "FALSE",
-        "GOMP_SPINCOUNT": str(threads.SPINS), "KMP_BLOCKTIME": "1",
     }  # fmt: skip
+
+
+def test_what_mkl_was_told_of_dynamic_threads_stays(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    environ = {"OMP_NUM_THREADS": "2", "MKL_DYNAMIC": "TRUE"}
+    configure(None, environ)
+    assert environ == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "MKL_DYNAMIC": "TRUE"}
+
+
+# proc_stat(5), in ticks: user nice system idle iowait irq softirq steal guest guest_nice
+EARLIER = "cpu  99 9 9 99 9 9 9 9 9 9\ncpu0 10 0 0 90 10 0 0 0 5 0\ncpu1 50 5 5 40 0 0 0 0 0 0\nintr 5 6\n"
+
+
+@pytest.mark.parametrize(
+    ("later", "idle"),
+    [
+        ("cpu0 10 0 0 94 12 0 0 0 5 0\ncpu1 50 5 5 46 0 0 0 0 0 0\n", 2.0),
+        ("cpu0 14 0 1 90 10 0 0 1 9 0\ncpu1 50 5 5 46 0 0 0 0 0 0\n", 1.0),
+        ("cpu0 13 0 0 93 10 0 0 0 5 0\ncpu1 56 5 5 40 0 0 0 0 0 0\n", 0.5),
+        (EARLIER, 2.0),
+        ("", 2.0),
+    ],
+)
+def test_idle_cores_are_read_from_the_kernel(tmp_path, monkeypatch, later, idle):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1}, raising=False)
+    stat = tmp_path / "proc/stat"
+    stat.parent.mkdir()
+    stat.write_text(EARLIER)
+    monkeypatch.setattr(time, "sleep", lambda seconds: stat.write_text(later))
+    assert threads.idle_cores(root=tmp_path) == idle
+
+
+def test_a_core_that_may_not_be_used_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1}, raising=False)
+    stat = tmp_path / "proc/stat"
+    stat.parent.mkdir()
+    stat.write_text(EARLIER)
+    later = "cpu0 10 0 0 99 10 0 0 0 5 0\ncpu1 60 5 5 40 0 0 0 0 0 0\n"
+    monkeypatch.setattr(time, "sleep", lambda seconds: stat.write_text(later))
+    assert threads.idle_cores(root=tmp_path) == 0.0
+
+
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="/proc/stat is Linux's")
+def test_a_busy_process_is_seen():
+    (core, *_) = sorted(os.sched_getaffinity(0))
+    code = "import os, sys; os.sched_setaffinity(0, {int(sys.argv[1])}); print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code, str(core)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        before = threads._core_times(Path("/"))
+        time.sleep(0.3)
+        after = threads._core_times(Path("/"))
+        process.kill()
+    assert after[core][0] - before[core][0] <= 3  # ticks of 10 ms without work, of about 30
+
+
+@pytest.mark.parametrize(
+    ("count", "idle", "chosen"),
+    [("2", 2.0, None), ("2", 1.6, None), ("2", 1.0, "PASSIVE"), ("4", 3.0, "PASSIVE"), ("4", 60.0, None)],
+)
+def test_threads_sleep_where_others_use_the_cores(monkeypatch, count, idle, chosen):
+    monkeypatch.setattr(threads, "idle_cores", lambda: idle)
+    environ = {"TSCNC_THREADS": count}
+    threads.choose_waiting(environ)
+    assert environ.get("OMP_WAIT_POLICY") == chosen
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
 def test_what_the_user_says_about_waiting_stays(monkeypatch, name):
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    environ = {"OMP_NUM_THREADS": "2", "MKL_DYNAMIC": "TRUE", name: "ACTIVE"}
-    configure(None, environ)
-    assert environ == {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "MKL_DYNAMIC": "TRUE", name: "ACTIVE"}
+    monkeypatch.setattr(threads, "idle_cores", lambda: 0.0)
+    environ = {"TSCNC_THREADS": "2", name: "ACTIVE"}
+    threads.choose_waiting(environ)
+    assert environ == {"TSCNC_THREADS": "2", name: "ACTIVE"}
+
+
+def test_one_thread_waits_for_none(monkeypatch):
+    monkeypatch.setattr(threads, "idle_cores", lambda: 0.0)
+    environ = {"TSCNC_THREADS": "1"}
+    threads.choose_waiting(environ)
+    assert environ == {"TSCNC_THREADS": "1"}
 
 
 RUN = """
@@ -145,7 +216,7 @@ from tscnc_deploy.cli import main
 done = CliRunner().invoke(main, sys.argv[1:])
 import torch
 import onnxruntime
-print(json.dumps([done.exit_code, torch.get_num_threads(), os.environ.get("GOMP_SPINCOUNT")]))
+print(json.dumps([done.exit_code, torch.get_num_threads(), os.environ.get("OMP_WAIT_POLICY")]))
 """
 
 
@@ -163,19 +234,31 @@ def run(*arguments, **variables):
 
 def test_the_option_reaches_torch():
     arguments = ("build", "--threads", "3", "--plan", "--set", "model.width=0.125")
-    assert run(*arguments, TSCNC_THREADS="2") == [0, 3, str(threads.SPINS)]
+    assert run(*arguments, TSCNC_THREADS="2")[:2] == [0, 3]
+
+
+def test_beside_busy_processes_a_build_waits_passively():
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in os.sched_getaffinity(0)]
+    try:
+        plan = ("build", "--plan", "--set", "model.width=0.125")
+        assert run(*plan, TSCNC_THREADS="2") == [0, 2, "PASSIVE"]
+        assert run(*plan, TSCNC_THREADS="2", OMP_WAIT_POLICY="ACTIVE") == [0, 2, "ACTIVE"]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 def test_the_variable_reaches_torch():
-    assert run("recipes", TSCNC_THREADS="3") == [0, 3, str(threads.SPINS)]
+    assert run("recipes", TSCNC_THREADS="3") == [0, 3, None]
 
 
 def test_the_option_wins_over_what_mkl_was_told():
-    assert run("recipes", TSCNC_THREADS="3", MKL_NUM_THREADS="1") == [0, 3, str(threads.SPINS)]
+    assert run("recipes", TSCNC_THREADS="3", MKL_NUM_THREADS="1") == [0, 3, None]
 
 
 def test_openmps_own_variable_is_respected():
-    assert run("recipes", OMP_NUM_THREADS="3", OMP_WAIT_POLICY="PASSIVE") == [0, 3, None]
+    assert run("recipes", OMP_NUM_THREADS="3", OMP_WAIT_POLICY="PASSIVE") == [0, 3, "PASSIVE"]
 
 
 def test_a_wrong_variable_is_bad_input(monkeypatch):

@@ -4,13 +4,15 @@ The number is `--threads`, else TSCNC_THREADS, else OMP_NUM_THREADS, else the co
 Containers and CI runners often see all cores of a machine and are given the time of two: threads beyond that are
 stopped by the kernel in the middle of their work, and all others wait for them.
 
-OpenMP reads its environment once, when it is loaded with torch, so `configure` has to run before torch is imported.
+OpenMP reads its environment once, when it is loaded with torch, so `configure` and `choose_waiting` have to run before
+torch is imported.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,12 +25,8 @@ MOST = 256
 _NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 # How threads wait is the user's choice where one of these is set.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# GNU OpenMP, which torch's wheels contain, spins for 300,000 iterations (several milliseconds) before it sleeps. Beside
-# another busy process, that time is taken from the thread that the others wait for. Layers of small images follow each
-# other within fewer iterations than these; benchmarks/threads.py measures other values.
-SPINS = 10_000
-# Milliseconds, for builds of torch with Intel's OpenMP, whose default is 200.
-BLOCKTIME = 1
+# Seconds; the kernel counts the time of cores in steps of 10 ms.
+SAMPLE = 0.06
 
 
 @dataclass(frozen=True)
@@ -173,10 +171,10 @@ def thread_count(environ: MutableMapping[str, str] | None = None) -> int:
 
 
 def configure(threads: int | None = None, environ: MutableMapping[str, str] | None = None) -> int:
-    """Makes torch, the engines and child processes use that many threads, with bounded spinning.
+    """Makes torch, the engines and child processes use that many threads.
 
-    Without torch in the process yet, OpenMP's variables are set; what the user has set about waiting stays. With it,
-    they would come too late: torch is told the number, if one was asked for.
+    Without torch in the process yet, OpenMP's variables are set. With it, they would come too late: torch is told the
+    number, if one was asked for.
 
     Args:
         threads: From 1 to 256; None takes `thread_count`.
@@ -201,7 +199,56 @@ def configure(threads: int | None = None, environ: MutableMapping[str, str] | No
         environ[name] = str(count)
     # Otherwise MKL limits torch to the number of physical cores, whatever was requested.
     environ.setdefault("MKL_DYNAMIC", "FALSE")
-    if not any(name in environ for name in WAITING):
-        environ["GOMP_SPINCOUNT"] = str(SPINS)
-        environ["KMP_BLOCKTIME"] = str(BLOCKTIME)
     return count
+
+
+def choose_waiting(environ: MutableMapping[str, str] | None = None) -> None:
+    """Makes OpenMP's threads sleep while they wait for each other, if other processes use the cores that they need.
+
+    By default they spin, which is fastest alone. Beside another busy process, the time that they spin is taken from the
+    thread that all others wait for: benchmarks/threads.py measures both, and bounded spinning, which was worse in both
+    situations. Results do not depend on it. What the user has set about waiting stays. For processes that have not
+    loaded torch yet; takes 60 ms.
+
+    Args:
+        environ: Where variables are set and read; by default those of the process.
+    """
+    environ = os.environ if environ is None else environ
+    count = thread_count(environ)
+    if count == 1 or any(name in environ for name in WAITING):
+        return
+    if idle_cores() < count - 0.5:
+        environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def idle_cores(seconds: float = SAMPLE, root: Path = Path("/")) -> float:
+    """Cores' worth of time that nobody uses, of those that this process may run on.
+
+    Cores count as idle where the system does not tell.
+
+    Args:
+        seconds: How long to look.
+        root: Under which /proc is read.
+    """
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    before = _core_times(root)
+    time.sleep(seconds)
+    after = _core_times(root)
+    idle = 0.0
+    for core in allowed:
+        (idle_before, all_before), (idle_after, all_after) = before.get(core, (0, 0)), after.get(core, (0, 0))
+        passed = all_after - all_before
+        idle += (idle_after - idle_before) / passed if passed > 0 else 1.0
+    return idle
+
+
+def _core_times(root: Path) -> dict[int, tuple[int, int]]:
+    """By number of the core: ticks without work, and all ticks, since the machine started; see proc_stat(5)."""
+    times = {}
+    for line in _read(root / "proc/stat").splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdecimal() and len(fields) >= 5:
+            # The ninth and tenth, of guests, are contained in the first and second.
+            ticks = [int(field) for field in fields[:8]]
+            times[int(name[3:])] = ticks[3] + ticks[4], sum(ticks)
+    return times

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES
 from tscnc_deploy.text import any_of
-from tscnc_deploy.threads import MOST, configure
+from tscnc_deploy.threads import MOST, choose_waiting, configure
 
 if TYPE_CHECKING:
     from tscnc_deploy.recipe import Recipe
@@ -128,15 +128,23 @@ def device_option(command: Command) -> Command:
 def threads_option(command: Command) -> Command:
     """Adds --threads, which holds for everything that the command computes; not passed to it. See `threads.configure`.
 
-    The program has called `configure` already; here what was asked for takes its place, before torch is imported.
+    The program has called `configure` already; here what was asked for takes its place, before torch is imported. How
+    the threads wait is chosen here too, for the commands that compute long.
     """
+
+    def use(context: click.Context, parameter: click.Parameter, value: int | None) -> None:
+        if value is not None:
+            configure(value)
+        if not context.resilient_parsing:
+            choose_waiting()
+
     return click.option(
         "--threads",
         type=click.IntRange(1, MOST),
         metavar="N",
         expose_value=False,
         is_eager=True,
-        callback=lambda context, parameter, value: configure(value) if value is not None else None,
+        callback=use,
         help="CPU threads of training, attacks and engines, also TSCNC_THREADS.  [default: OMP_NUM_THREADS, else the "
         "cores that this process may use]",
     )(command)
