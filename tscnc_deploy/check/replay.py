@@ -14,11 +14,9 @@ from tscnc_deploy.check.result import CheckResult, pass_or_fail
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.engines import Engine
-    from tscnc_deploy.robustness import Victim
 
 # Another processor sums in another order, which flips images on the decision boundary.
 _MAX_DIFFERING = 0.01
-_BATCH = 256
 
 
 def check_replay(bundle: Bundle, name: str) -> Iterator[CheckResult]:
@@ -35,14 +33,14 @@ def check_replay(bundle: Bundle, name: str) -> Iterator[CheckResult]:
         UnavailableError: This machine cannot run it.
     """
     from tscnc_deploy.devices import deterministic
-    from tscnc_deploy.robustness import EngineVictim, ModelVictim
+    from tscnc_deploy.robustness import EngineVictim, ModelVictim, batched_logits
 
     evidence = bundle.evidence
     engine = None if name == "twin" else bundle.engine(name)
     victim = ModelVictim(bundle.twin) if engine is None else EngineVictim(engine, bundle.twin_of(name))
     adversarial = evidence.adversarial.get(name)
     with deterministic(tf32=False):
-        clean = _logits(victim, evidence.images)
+        clean = batched_logits(victim, torch.from_numpy(evidence.images))
         recorded = {
             key.rpartition(".")[2]: outcome
             for key, outcome in evidence.outcomes.items()
@@ -52,7 +50,7 @@ def check_replay(bundle: Bundle, name: str) -> Iterator[CheckResult]:
             yield CheckResult(f"{name}: replay", "skipped", "the bundle contains no adversarial examples for it")
             attacked, adversarial = clean, evidence.images
         else:
-            attacked = _logits(victim, adversarial)
+            attacked = batched_logits(victim, torch.from_numpy(adversarial))
             if recorded:
                 robust = np.logical_and.reduce(list(recorded.values()))
                 yield _compare_outcomes(
@@ -64,11 +62,6 @@ def check_replay(bundle: Bundle, name: str) -> Iterator[CheckResult]:
             )
         if engine is not None:
             yield _compare_with_twin(bundle, engine, clean, attacked, adversarial)
-
-
-def _logits(victim: Victim, images: NDArray[np.float32]) -> torch.Tensor:
-    parts = torch.split(torch.from_numpy(images), _BATCH)
-    return torch.cat([victim.logits(part) for part in parts])
 
 
 def _compare_outcomes(
@@ -88,11 +81,12 @@ def _compare_outcomes(
 def _compare_with_twin(
     bundle: Bundle, engine: Engine, clean: torch.Tensor, attacked: torch.Tensor, adversarial: NDArray[np.float32]
 ) -> CheckResult:
-    from tscnc_deploy.robustness import ModelVictim, compare_logits
+    from tscnc_deploy.robustness import ModelVictim, batched_logits, compare_logits
 
     twin = ModelVictim(bundle.twin_of(engine.spec.name))
     limit = _tolerance(bundle, engine.spec.name)
-    parity = compare_logits(clean, _logits(twin, bundle.evidence.images), attacked, _logits(twin, adversarial), limit)
+    expected = [batched_logits(twin, torch.from_numpy(images)) for images in (bundle.evidence.images, adversarial)]
+    parity = compare_logits(clean, expected[0], attacked, expected[1], limit)
     largest = "infinity" if parity.max_abs_diff is None else f"{parity.max_abs_diff:.3g}"
     message = (
         f"its logits differ from the twin's by up to {largest}, the target allows {limit:g}; "

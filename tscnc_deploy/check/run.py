@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.attack import Baseline
     from tscnc_deploy.check.policy import Policy
-    from tscnc_deploy.pipeline.stages.base import Progress
-    from tscnc_deploy.robustness import Evaluation, Reference, Victim
+    from tscnc_deploy.progress import Progress
+    from tscnc_deploy.robustness import Reference, Victim
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
     from tscnc_deploy.verify.run import VerifyResult
@@ -182,15 +182,12 @@ def _verify(
     reference: Reference | None = None,
     surrogate: Victim | None = None,
 ) -> VerifyResult:
-    from tscnc_deploy.pipeline.stages.base import BOUNDS
+    from tscnc_deploy.robustness.sharding.work import shards_shown_by
     from tscnc_deploy.verify.run import verify_artifact
-
-    def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
-        bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
-        progress.step(done, total, bounds, "", attack)
 
     name = artifact.source.name
     progress.start(f"{bundle.path.name} {name}", position, len(names))
-    found = verify_artifact(artifact, plan, None, show, reference=reference, surrogate=surrogate)
+    shards = shards_shown_by(progress)
+    found = verify_artifact(artifact, plan, None, shards, reference=reference, surrogate=surrogate)
     progress.finish(name, cached=False, seconds=sum(found.evaluation.seconds.values()))
     return found

@@ -23,9 +23,7 @@ from tscnc_deploy.names import ATTACKS, ENSEMBLES
 from tscnc_deploy.text import any_of
 
 if TYPE_CHECKING:
-    from tscnc_deploy.pipeline.stages.base import Progress
-    from tscnc_deploy.robustness import Evaluation
-    from tscnc_deploy.robustness.sharding.work import ShardProgress
+    from tscnc_deploy.progress import Progress
     from tscnc_deploy.robustness.sharding.workers import Torchrun
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
@@ -124,6 +122,7 @@ def verify(
 def _verify_all(
     artifacts: list[Artifact], plan: Plan, workers: Torchrun | None, progress: Progress | None
 ) -> dict[str, VerifyResult]:
+    from tscnc_deploy.robustness.sharding.work import shards_shown_by
     from tscnc_deploy.verify.run import verify_artifact
 
     found = {}
@@ -131,7 +130,7 @@ def _verify_all(
         name = artifact.source.name
         if progress:
             progress.start(name, position, len(artifacts))
-        found[name] = verify_artifact(artifact, plan, workers, _shards(progress) if progress else None)
+        found[name] = verify_artifact(artifact, plan, workers, shards_shown_by(progress) if progress else None)
         if progress:
             progress.finish(name, cached=False, seconds=sum(found[name].evaluation.seconds.values()))
     return found
@@ -141,13 +140,3 @@ def _torchrun() -> Torchrun | None:
     from tscnc_deploy.robustness.sharding.workers import Torchrun, started_by_torchrun
 
     return Torchrun() if started_by_torchrun() else None
-
-
-def _shards(progress: Progress) -> ShardProgress:
-    from tscnc_deploy.pipeline.stages.base import BOUNDS
-
-    def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
-        bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
-        progress.step(done, total, bounds, "", attack)
-
-    return show

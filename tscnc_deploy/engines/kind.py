@@ -41,11 +41,14 @@ class ExportAids:
 
     Attributes:
         calibration: Training images for int8 engines, float32 [N, C, H, W] in [0, 1]; other engines ignore them.
+        dense: The dense file of an earlier target of the same model with the same `batch_example`, to copy instead of
+            exporting the model once more.
         timing_cache: File in which TensorRT keeps its measurements between builds; created if missing.
         progress: Called with the number of steps done, the total and a description of the current step.
     """
 
     calibration: Array | None = None
+    dense: Path | None = None
     timing_cache: Path | None = None
     progress: Callable[[int, int, str], None] = no_progress
 

@@ -28,7 +28,8 @@ from filelock import FileLock, Timeout
 from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.files import write_atomic
 from tscnc_deploy.pipeline.fingerprint import fingerprint, folder_digests, select
-from tscnc_deploy.pipeline.stages.base import Context, Progress, Stage, Times, read_json, utc_now, write_json
+from tscnc_deploy.pipeline.stages.base import Context, Stage, Times, read_json, utc_now, write_json
+from tscnc_deploy.progress import Progress
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.threads import thread_count

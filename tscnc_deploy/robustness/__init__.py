@@ -44,7 +44,7 @@ from tscnc_deploy.robustness.statistics.intervals import (
 from tscnc_deploy.robustness.statistics.quantiles import quantiles
 from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim
+from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim, batched_logits
 
 __all__ = [
     "APGDCE",
@@ -86,6 +86,7 @@ __all__ = [
     "accuracy_curve",
     "at_least",
     "at_most",
+    "batched_logits",
     "certify",
     "check_masking",
     "clopper_pearson",

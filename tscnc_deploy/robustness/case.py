@@ -28,7 +28,7 @@ from tscnc_deploy.robustness.statistics.intervals import images_to_settle
 from tscnc_deploy.robustness.statistics.sequential import Decision
 from tscnc_deploy.robustness.stronger import STRONGER_QUERIES, merge, stronger_attacks
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victims import EngineVictim, Victim
+from tscnc_deploy.robustness.victims import EngineVictim, Victim, batched_logits
 from tscnc_deploy.seeds import derive_generator
 
 Share = Literal["clean", "robust"]
@@ -265,7 +265,8 @@ def evaluate_case(
                 )
             if stronger:
                 evaluation = merge(evaluation, left, attack(part, stronger, cascade=True), confidence)
-        logits = [_logits(case, case.victim, images) for images in (case.images, evaluation.adversarial)]
+        both = (case.images, evaluation.adversarial)
+        logits = [batched_logits(case.victim, images, case.batch_size) for images in both]
         return CaseResult(
             case=case,
             evaluation=evaluation,
@@ -353,7 +354,8 @@ def _measure(name: str, case: EvalCase, progress: ShardProgress | None) -> Measu
 def _parity(case: EvalCase, evaluation: Evaluation, logits: Sequence[Tensor]) -> Parity | None:
     if case.tolerance is None or not isinstance(case.victim, EngineVictim):
         return None
-    clean, adversarial = (_logits(case, case.victim.twin, each) for each in (case.images, evaluation.adversarial))
+    both = (case.images, evaluation.adversarial)
+    clean, adversarial = (batched_logits(case.victim.twin, images, case.batch_size) for images in both)
     return compare_logits(logits[0], clean, logits[1], adversarial, case.tolerance)
 
 
@@ -365,14 +367,12 @@ def _comparison(case: EvalCase, evaluation: Evaluation) -> Comparison | None:
     labels = case.labels[:count].cpu()
     before, now = reference.robust[:count], evaluation.robust_mask[:count]
     if reference.victim is not None:
-        before = before & (_logits(case, reference.victim, evaluation.adversarial[:count]).argmax(1) == labels)
+        logits = batched_logits(reference.victim, evaluation.adversarial[:count], case.batch_size)
+        before = before & (logits.argmax(1) == labels)
     if reference.adversarial is not None:
-        now = now & (_logits(case, case.victim, reference.adversarial[:count]).argmax(1) == labels)
+        logits = batched_logits(case.victim, reference.adversarial[:count], case.batch_size)
+        now = now & (logits.argmax(1) == labels)
     return compare(before, now)
-
-
-def _logits(case: EvalCase, victim: Victim, images: Tensor) -> Tensor:
-    return torch.cat([victim.logits(part.to(victim.device)).cpu() for part in torch.split(images, case.batch_size)])
 
 
 def _stopped(stop: Stop | None, images: int, total: int) -> dict[str, Any] | None:

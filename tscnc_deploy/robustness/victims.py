@@ -133,6 +133,17 @@ class BlackBoxVictim:
         raise InputError(msg)
 
 
+def batched_logits(victim: Victim, images: Tensor, batch_size: int = 256) -> Tensor:
+    """The logits of any number of images, float32 [N, K] on the CPU, without a gradient.
+
+    Args:
+        victim: Classifies them.
+        images: float32 [N, C, H, W] in [0, 1], on any device.
+        batch_size: Images per forward pass.
+    """
+    return torch.cat([victim.logits(part.to(victim.device)).cpu() for part in torch.split(images, batch_size)])
+
+
 def _device(module: nn.Module) -> torch.device:
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from tscnc_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    import torch
-
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.sources.remote import RemoteSource
@@ -37,7 +35,7 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact
     """
     import numpy as np
 
-    from tscnc_deploy.robustness import compare_logits
+    from tscnc_deploy.robustness import ModelVictim, batched_logits, compare_logits
 
     engine = source.engine()
     model = bundle.manifest.model
@@ -50,8 +48,9 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact
     examples = artifact.images if artifact.examples is None else artifact.examples
     live = [engine.logits(np.ascontiguousarray(images.numpy())) for images in (artifact.images, examples)]
     name = engine_of(source, bundle)
-    twin = [_logits(bundle, name, images) for images in (artifact.images, examples)]
-    parity = compare_logits(live[0], twin[0], live[1], twin[1], _tolerance(bundle, name))
+    twin = ModelVictim(bundle.twin if name == "twin" else bundle.twin_of(name))
+    expected = [batched_logits(twin, images) for images in (artifact.images, examples)]
+    parity = compare_logits(live[0], expected[0], live[1], expected[1], _tolerance(bundle, name))
     said = engine.said.get("bundle_sha256")
     evaluations = bundle.record.evaluations
     recorded = evaluations.twin if name == "twin" else evaluations.engines.get(name)
@@ -61,14 +60,6 @@ def compare_with_bundle(source: RemoteSource, bundle: Bundle, artifact: Artifact
         "parity": parity.to_json(),
         "evidence": recorded.model_dump(mode="json", include={"clean", "robust"}) if recorded else None,
     }
-
-
-def _logits(bundle: Bundle, engine: str, images: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    model = bundle.twin if engine == "twin" else bundle.twin_of(engine)
-    with torch.no_grad():
-        return torch.cat([model(part) for part in torch.split(images, 256)])
 
 
 def _tolerance(bundle: Bundle, name: str) -> float:

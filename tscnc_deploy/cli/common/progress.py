@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.pipeline.stages.base import BOUNDS, Progress
+from tscnc_deploy.progress import BOUNDS, Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check import CheckRequest
-    from tscnc_deploy.pipeline.stages.base import Progress
+    from tscnc_deploy.progress import Progress
 
 
 def rebuild(folder: Path, request: CheckRequest, progress: Progress, bundle: Bundle) -> Bundle:

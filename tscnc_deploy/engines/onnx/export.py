@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ from onnxscript import optimizer
 from torch import nn
 
 from tscnc_deploy.engines.base import EngineSpec
+from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import write_onnx
 from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.torch_twin import TwinEngine
 from tscnc_deploy.errors import InputError
 
@@ -75,6 +78,16 @@ def export_onnx(
     except InputError:
         path.unlink()
         raise
+
+
+def write_dense(
+    model: nn.Module, path: Path, target: Target, *, input_shape: tuple[int, int, int], aids: ExportAids
+) -> None:
+    """Writes the dense file of a target: `export_onnx`, or a copy of the one that the aids name."""
+    if aids.dense is None:
+        export_onnx(model, path, input_shape=input_shape, batch_example=target.batch_example)
+    else:
+        shutil.copyfile(aids.dense, path)
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> ModelProto:

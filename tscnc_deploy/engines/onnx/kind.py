@@ -24,12 +24,12 @@ def export_engine(
 ) -> EngineFiles:
     """Writes model.dense.onnx and model.onnx, which is sparse or 8-bit depending on the target; see `registry`."""
     # Opening an exported file must not import PyTorch, which takes seconds.
-    from tscnc_deploy.engines.onnx.export import export_onnx
+    from tscnc_deploy.engines.onnx.export import write_dense
     from tscnc_deploy.engines.onnx.int8 import write_int8
     from tscnc_deploy.engines.onnx.sparse import write_sparse
 
     files = EngineFiles(model=folder / _MODEL, graph=folder / _MODEL, dense=folder / "model.dense.onnx")
-    export_onnx(model, files.dense, input_shape=input_shape, batch_example=target.batch_example)
+    write_dense(model, files.dense, target, input_shape=input_shape, aids=aids)
     if target.precision == "int8":
         write_int8(files.dense, files.model, aids.calibration_for(target), runtime="onnxruntime")
     elif target.sparse:

@@ -6,6 +6,7 @@ import io
 import lzma
 import math
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from onnx import ModelProto
 
 from tscnc_deploy.engines.onnx.file import array_of, parse_onnx, read_bytes
 from tscnc_deploy.engines.onnx.structure import structure_of
+from tscnc_deploy.threads import thread_count
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,17 @@ def size_table(dense_path: str | Path, model_path: str | Path) -> SizeTable:
     onnx = parse_onnx(model, model_path) if Path(model_path).suffix == ".onnx" else None
     same_weights = onnx is not None and structure_of(onnx).precision == "fp32"
     name = "sparse file" if same_weights else "engine file"
+    # At once, as the compressors release Python's lock.
+    with ThreadPoolExecutor(thread_count()) as pool:
+        archives = [pool.submit(size, data) for data in (dense, model) for size in (_zip_size, _xz_size)]
+    zips_and_xzs = [archive.result() for archive in archives]
     sizes = {
         "dense file": len(dense),
-        "dense file, zip": _zip_size(dense),
-        "dense file, xz": _xz_size(dense),
+        "dense file, zip": zips_and_xzs[0],
+        "dense file, xz": zips_and_xzs[1],
         name: len(model),
-        f"{name}, zip": _zip_size(model),
-        f"{name}, xz": _xz_size(model),
+        f"{name}, zip": zips_and_xzs[2],
+        f"{name}, xz": zips_and_xzs[3],
     }
     if onnx is not None and same_weights:
         sizes["entropy bound"] = _entropy_bound(onnx)

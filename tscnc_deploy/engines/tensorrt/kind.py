@@ -29,7 +29,7 @@ def export_engine(
     model: nn.Module, target: Target, folder: Path, *, input_shape: tuple[int, int, int], aids: ExportAids
 ) -> EngineFiles:
     """Writes the ONNX files, the engine and engine.json, see `registry.export_engine`."""
-    from tscnc_deploy.engines.onnx.export import export_onnx
+    from tscnc_deploy.engines.onnx.export import write_dense
     from tscnc_deploy.engines.onnx.half import write_half
     from tscnc_deploy.engines.onnx.int8 import write_int8
     from tscnc_deploy.engines.tensorrt.store import build_into
@@ -38,7 +38,7 @@ def export_engine(
         msg = f"target {target.name}: cannot be built here: {problem}"
         raise UnavailableError(msg)
     dense, graph = folder / "model.dense.onnx", folder / "model.graph.onnx"
-    export_onnx(model, dense, input_shape=input_shape, batch_example=target.batch_example)
+    write_dense(model, dense, target, input_shape=input_shape, aids=aids)
     match target.precision:
         case "fp16":
             write_half(dense, graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.pipeline.stages.base import BOUNDS, Context
+from tscnc_deploy.pipeline.stages.base import Context
 from tscnc_deploy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -55,10 +55,7 @@ def evaluate(context: Context, who: str, case: EvalCase) -> CaseResult:
         case: The case to evaluate.
     """
     from tscnc_deploy.robustness import evaluate_case
-
-    def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
-        bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
-        context.progress.step(done, total, bounds, who, attack)
+    from tscnc_deploy.robustness.sharding.work import shards_shown_by
 
     return evaluate_case(
         case,
@@ -66,7 +63,7 @@ def evaluate(context: Context, who: str, case: EvalCase) -> CaseResult:
         shard_size=case.batch_size,
         store=context.work / "shards",
         identity=who,
-        progress=show,
+        progress=shards_shown_by(context.progress, who),
     )
 
 

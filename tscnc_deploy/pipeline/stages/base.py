@@ -9,34 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tscnc_deploy.data.source import digest
 from tscnc_deploy.files import write_atomic
+from tscnc_deploy.progress import Progress
 from tscnc_deploy.recipe import Data, Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-# Names of the bounds of robust accuracy, given the images evaluated so far.
-BOUNDS = ("robust at least", "at most")
-
-
-class Progress(Protocol):
-    """Receives the progress of a build; the command line shows it as bars or plain lines."""
-
-    def start(self, stage: str, position: int, stages: int) -> None:
-        """A stage begins; `position` counts from 1."""
-
-    def step(self, done: int, total: int, figures: Mapping[str, float], label: str = "", detail: str = "") -> None:
-        """Called after steps of the stage (or of its part `label`), with figures such as loss or robust accuracy.
-
-        The detail describes the current activity, such as the name of an attack.
-        """
-
-    def finish(self, stage: str, *, cached: bool, seconds: float) -> None:
-        """A stage has ended or was reused."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.digests import digest_of_file
 from tscnc_deploy.engines.target import Target, load_target
 from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json
 from tscnc_deploy.pipeline.stages.completion import completed_twin
@@ -43,6 +45,9 @@ class Export(Stage):
         targets = [load_target(name) for name in recipe.export.targets]
         calibration = _calibration(recipe, _most_images(targets))
         structure, sizes = {}, {}
+        # Several engines often open the same file: it is exported, and compressed for the table, once.
+        exported: dict[int, Path] = {}
+        measured: dict[tuple[str, str], dict[str, Any]] = {}
         for done, target in enumerate(targets):
             context.progress.step(done, len(targets), {}, target.name)
 
@@ -58,15 +63,21 @@ class Export(Stage):
                 input_shape=model.config.input_shape,
                 aids=ExportAids(
                     calibration=None if calibration is None else calibration[: target.calibration_images],
+                    dense=exported.get(target.batch_example) if completion is None else None,
                     timing_cache=context.cache / "tensorrt.timing",
                     progress=progress,
                 ),
             )
             structure[target.name] = recount(files.graph).to_json()
-            if completion is not None:
+            if completion is None:
+                exported.setdefault(target.batch_example, files.dense)
+            else:
                 models.save_model(leaving, folder / "twin.safetensors")
                 structure[target.name]["completion"] = completion
-            sizes[target.name] = size_table(files.dense, files.model).to_json()
+            content = digest_of_file(files.dense), digest_of_file(files.model)
+            if content not in measured:
+                measured[content] = size_table(files.dense, files.model).to_json()
+            sizes[target.name] = measured[content]
         write_json(context.out / "structure.json", structure)
         write_json(context.out / "sizes.json", sizes)
 

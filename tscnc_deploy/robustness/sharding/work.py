@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tscnc_deploy.progress import BOUNDS, Progress
 from tscnc_deploy.robustness.attacks.base import Attack
-from tscnc_deploy.robustness.evaluation import Evaluation, Progress
+from tscnc_deploy.robustness.evaluation import Evaluation
+from tscnc_deploy.robustness.evaluation import Progress as AttackProgress
 
 ShardProgress = Callable[[str, int, int, Evaluation | None], None]
 """Called with the current attack, the work done in images, the number of images, and the joined shards so far."""
 
 # Cost of a forward pass and a backward pass to the images, in forward passes.
 _GRADIENT = 2
+
+
+def shards_shown_by(progress: Progress, label: str = "") -> ShardProgress:
+    """Reports shards as steps of a stage, or of its part `label`, with the bounds of robust accuracy so far."""
+
+    def show(attack: str, done: int, total: int, known: Evaluation | None) -> None:
+        bounds = dict(zip(BOUNDS, (known.robust.low, known.robust.high), strict=True)) if known else {}
+        progress.step(done, total, bounds, label, attack)
+
+    return show
 
 
 def passes(attack: Attack) -> int:
@@ -42,7 +54,7 @@ class Work:
         self._report: ShardProgress = report or _silent
         self._known: Evaluation | None = None
 
-    def within(self, start: int, size: int) -> Progress:
+    def within(self, start: int, size: int) -> AttackProgress:
         """The progress callback of `evaluate` for a shard of `count` images."""
         size = min(size, self._images - start)
         total = sum(self._costs.values())
