@@ -17,7 +17,7 @@ from tscnc_deploy.bundle.writer import digests
 from tscnc_deploy.engines import export_engine
 from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.onnx.structure import full_structure_of
-from tscnc_deploy.engines.target import read_target
+from tscnc_deploy.engines.target import load_target, read_target
 from tscnc_deploy.models import build, load_model, save_model
 from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.tscnc.layers import prunable_weights
@@ -70,6 +70,28 @@ def export_network(folder: Path, model: torch.nn.Module) -> None:
     """Exchanges the engine alone."""
     engine = folder / "engines" / "onnx-cpu"
     export_engine(model, read_target(engine / "target.json"), engine, input_shape=model.config.input_shape)
+
+
+def add_sparse_cpu(folder: Path, change: Callable[[torch.nn.Module], object] = lambda model: None) -> None:
+    """Adds the engine sparse-cpu with the evidence of onnx-cpu."""
+    evidence = open_bundle(folder).evidence
+    model = load_model(folder / "twin.safetensors")
+    change(model)
+    export_engine(
+        model, load_target("sparse-cpu"), folder / "engines" / "sparse-cpu", input_shape=model.config.input_shape
+    )
+
+    def doubled(evidence: Any) -> Any:
+        outcomes = {key.replace("onnx-cpu.", "sparse-cpu."): value for key, value in evidence.outcomes.items()}
+        adversarial = evidence.adversarial | {"sparse-cpu": evidence.adversarial["onnx-cpu"]}
+        return replace(evidence, adversarial=adversarial, outcomes=evidence.outcomes | outcomes)
+
+    def listed(contents: dict[str, Any]) -> None:
+        entry = contents["engines"]["onnx-cpu"]
+        contents["engines"]["sparse-cpu"] = entry | {"folder": "engines/sparse-cpu", "kind": "sparse-cpu"}
+
+    doubled(evidence).write(folder)
+    reseal(folder, listed)
 
 
 def fill_zeros(model: torch.nn.Module) -> None:

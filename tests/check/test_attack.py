@@ -9,6 +9,12 @@ import pytest
 from tests.check import forging
 from tests.check.forging import check, outcomes
 from tscnc_deploy.check.attack import check_signs
+from tscnc_deploy.engines import can_run
+from tscnc_deploy.engines.target import load_target
+
+NEEDS_CORE = pytest.mark.skipif(
+    can_run(load_target("sparse-cpu")) is not None, reason="the engine sparse-cpu was not compiled"
+)
 
 
 def test_a_network_that_is_not_robust_fails_the_fresh_attack_whatever_its_evidence_says(bundle):
@@ -72,3 +78,23 @@ def test_another_task_is_no_baseline(bundle, robust_build, tmp_path):
 def test_no_search_for_signs_of_masking_is_not_a_search_that_found_none(warnings, outcome):
     result = SimpleNamespace(measured=SimpleNamespace(warnings=warnings, stronger=()), passed=True)
     assert check_signs("onnx-cpu", result).outcome == outcome
+
+
+@NEEDS_CORE
+def test_an_engine_of_a_file_that_was_attacked_gets_what_was_found_there(bundle):
+    forging.add_sparse_cpu(bundle)
+    document = check(bundle, status=0)
+    first, second = (document["engines"][name] for name in ("onnx-cpu", "sparse-cpu"))
+    assert list(first["attacks"]) == ["replay", "twin-apgd-2", "square-5"]
+    assert list(second["attacks"]) == ["replay", "square-5"]
+    # Its replay holds all that the first engine lost.
+    assert second["attacks"]["replay"]["correct"] == first["robust"]["correct"]
+    signs = next(f for f in document["results"] if f["name"] == "sparse-cpu: signs of gradient masking")
+    assert signs["outcome"] == "passed"
+    assert signs["message"] == "onnx-cpu opens the same file, and its gradients are the same twin's"
+
+
+@NEEDS_CORE
+def test_an_engine_of_another_file_meets_every_attack(bundle):
+    forging.add_sparse_cpu(bundle, change=lambda model: model.requires_grad_(False).network.conv1.weight.mul_(1.0001))
+    assert list(check(bundle)["engines"]["sparse-cpu"]["attacks"]) == ["replay", "twin-apgd-2", "square-5"]

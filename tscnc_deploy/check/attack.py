@@ -59,6 +59,41 @@ def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...
     )
 
 
+def network_of(bundle: Bundle, name: str) -> str:
+    """What tells whether two engines compute the same: the digest of the ONNX file that they open, else the name."""
+    entry = bundle.manifest.engines.get(name)
+    file = entry and bundle.manifest.files.get(f"{entry.folder}/model.onnx")
+    return file.sha256 if file else name
+
+
+def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, attacks: tuple[str, ...]) -> Artifact:
+    """An engine that opens a file which was attacked as another engine: it gets what was found there.
+
+    Replayed are the other engine's successful examples, on other images its own stored ones. Searches that ask only the
+    engine run again, as the two compute the same file with different code.
+
+    Args:
+        bundle: The bundle.
+        name: The engine.
+        equal: The result for the other engine.
+        policy: What the bundle is checked against.
+        attacks: The attacks that were asked for; empty for the default.
+    """
+    import torch
+
+    from tscnc_deploy.robustness import parse_attacks
+    from tscnc_deploy.verify import BundleSource
+    from tscnc_deploy.verify.artifact import REPLAY, on_evidence
+
+    found = equal.evaluation.adversarial
+    own = on_evidence(bundle, name, policy.recipe, None, 0).examples
+    if own is not None and equal.artifact.examples is not None:
+        kept = equal.evaluation.robust_mask.view(-1, 1, 1, 1)
+        found = torch.where(kept, own[equal.artifact.index], found)
+    searches = [attack.name for attack in parse_attacks(attacks or ATTACKS) if not attack.needs_gradient]
+    return replace(equal.artifact, source=BundleSource(bundle.path, name), examples=found, attacks=(REPLAY, *searches))
+
+
 def check_same_task(bundle: Bundle, other: Bundle) -> None:
     """Refuses two bundles that do not classify the same kind of images into the same classes.
 
@@ -74,14 +109,19 @@ def check_same_task(bundle: Bundle, other: Bundle) -> None:
         raise InputError(msg)
 
 
-def check_signs(name: str, result: VerifyResult) -> CheckResult:
+def check_signs(name: str, result: VerifyResult, equal: VerifyResult | None = None) -> CheckResult:
     """A sign that robust accuracy is overstated fails, unless the gates hold after the attacks that it calls for.
 
     Args:
         name: The engine.
         result: Of a search for signs, and of stronger attacks if there were any; see `Plan.stronger`.
+        equal: The result for an engine that opens the same file, where the search was made.
     """
     title, measured = f"{name}: signs of gradient masking", result.measured
+    if equal is not None:
+        result_there = check_signs(name, equal)
+        said = f"{equal.artifact.source.name} opens the same file, and its gradients are the same twin's"
+        return replace(result_there, message="; ".join(filter(None, (result_there.message, said))))
     if measured.warnings is None:
         return CheckResult(title, "skipped", "there was no search: without gradients there are none to mask")
     if not measured.warnings:
