@@ -90,7 +90,7 @@ def test_a_connection_that_waits_too_long_is_closed_even_if_it_trickles(served_b
 
 def test_a_rest_of_a_body_that_nobody_wants_does_not_keep_a_connection(served_bundle):
     with serving(served_bundle, "--idle-timeout", "0.4") as server, connections(server.http, 1) as (slow,):
-        slow.sendall(b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        slow.sendall(b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
         assert status(slow.recv(65536)) == 405
         slow.sendall(b"123456789")
         assert read_to_the_end(slow) == b""
@@ -130,7 +130,7 @@ def first_answer(connection):
 def test_sigterm_finishes_every_request_of_the_200_that_were_sent(served_bundle):
     with serving(served_bundle, "--max-queue", "1000") as server, connections(server.http, 200) as clients:
         for client in clients:  # a listener that closes drops who was never let in
-            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert status(client.recv(65536)) == 200
         for number, client in enumerate(clients):
             ask(client, number)

@@ -86,7 +86,7 @@ class Service:
         self._open_model = open_model
         self.limits = limits
         self.metrics = metrics
-        self._token = None if token is None else f"Bearer {token}".encode()
+        self._token = None if token is None else token.encode()
         self._allowed = {"allow_failed": allow_failed, "allow_unsigned": allow_unsigned}
         self._loaded: LoadedModel | None = None
         self._reloading = asyncio.Lock()
@@ -194,7 +194,11 @@ class Service:
         Raises:
             RequestError: The server requires a token, and the header does not contain it.
         """
-        if self._token is not None and not hmac.compare_digest(authorization or b"", self._token):
+        if self._token is None:
+            return
+        scheme, _, token = (authorization or b"").partition(b" ")
+        # Compared before the scheme is, so that the time says nothing about the token.
+        if not (hmac.compare_digest(token.strip(b" "), self._token) and scheme.lower() == b"bearer"):
             msg = "this server requires a bearer token: send the header Authorization: Bearer TOKEN"
             raise RequestError(msg, Reason.UNAUTHENTICATED)
 
