@@ -34,6 +34,7 @@ def parse_body(body: bytes, header_length: str | None, validator: InputValidator
         RequestError: The body does not follow the protocol, or the model does not accept the input.
     """
     text, binary = _split(body, header_length)
+    validator.check_json(body, len(text))
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:
