@@ -20,6 +20,7 @@ from tests.conftest import invoke
 from tests.serving.bundles import SHAPE, WEIGHTS, expected, write_served
 from tests.serving.clients import get, tensor
 from tests.serving.servers import serving, started
+from tests.serving.wire import binary
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 pytest.importorskip("tritonclient.http", reason="needs the extra: pip install 'tscnc-deploy[test]'")
@@ -107,6 +108,45 @@ def test_sigterm_loses_nothing_that_was_taken():
         for thread in threads:
             thread.join(20)
     assert responses == [True] * 16
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_has_nothing_to_do_ends_within_two_seconds(served_bundle, number):
+    with serving(served_bundle) as server, socket.create_connection(tuple(server.http.split(":"))):
+        get(server.http, "/v2")
+        started = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - started < 2
+
+
+def ask_without_waiting(server):
+    """A request that keeps the engine busy, and its connection."""
+    connection = socket.create_connection(tuple(server.http.split(":")))
+    connection.sendall(binary(data=np.full((1, *SHAPE), 0.5, np.float32).tobytes()))
+    time.sleep(0.5)
+    return connection
+
+
+def test_an_engine_that_does_not_end_is_abandoned():
+    with started(["tests.serving.slow_server", "60"]) as server, ask_without_waiting(server) as client:
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        # One second for the accepted request, which is then closed, and at most two more.
+        assert client.recv(1) == b""
+        assert server.process.wait(20) == 0
+        assert 1 <= time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(("number", "ends_with"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_does_not_wait_for_requests(number, ends_with):
+    with started(["tests.serving.slow_server", "60"]) as server, ask_without_waiting(server):
+        begun = time.monotonic()
+        server.process.send_signal(number)
+        time.sleep(0.3)
+        server.process.send_signal(number)
+        assert server.process.wait(20) == ends_with
+        assert time.monotonic() - begun < 1
 
 
 def waiting(server):

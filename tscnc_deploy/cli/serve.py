@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.serving.loading import open_model
     from tscnc_deploy.serving.server import Address, run
-    from tscnc_deploy.serving.service import Limits
+    from tscnc_deploy.serving.service import OPENING, Limits
 
     _log_to_standard_error()
 
@@ -113,6 +114,11 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     # The process is about to end. Without this, the garbage collector would first go through all of torch, which takes
     # longer than stopping the server, and supervisors do not wait for long.
     gc.freeze()
+    if any(thread.name.startswith(("engine-", OPENING)) for thread in threading.enumerate()):
+        # The libraries must not be torn down under a thread that is still inside of one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _token() -> str | None:

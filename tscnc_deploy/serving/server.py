@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
 import ssl
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -25,6 +28,8 @@ from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import Model
 from tscnc_deploy.serving.service import Limits, Service
 
+_log = logging.getLogger(__name__)
+
 _BACKLOG = 2048
 # How long an engine thread may wait for the GIL while the event loop is busy. Python's default of 5 ms is as long as a
 # whole batch takes.
@@ -32,6 +37,8 @@ _SWITCH_SECONDS = 1e-4
 # File descriptors for anything but connections: libraries, engines, pipes.
 _OTHER_FILES = 128
 _HANDSHAKE_SECONDS = 10.0
+# How long an engine may run on after the last request has ended.
+_ENGINE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -125,13 +132,30 @@ async def _serve(
         ssl_handshake_timeout=_HANDSHAKE_SECONDS if context else None,
     )
     stopped = asyncio.Event()
-    stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
         service.report_not_ready()
         stopped.set()
-        if rpc and not stopping:
-            stopping.append(asyncio.create_task(rpc.stop(stop_seconds)))
+
+    def stop_or_end(number: int) -> None:
+        if stopped.is_set():  # for the second time, from somebody who does not want to wait
+            os._exit(128 + number)
+        stop()
+
+    async def finish() -> None:
+        """Finishes the accepted requests, for at most `stop_seconds`."""
+        stop()
+        http.close()
+        stopping = [asyncio.create_task(rpc.stop(stop_seconds))] if rpc else []
+        await connections.shutdown(stop_seconds)
+        await asyncio.gather(*stopping)
+        for task in (watching, *reloads):
+            task.cancel()
+        try:
+            async with asyncio.timeout(_ENGINE_SECONDS):
+                await service.stop()
+        except TimeoutError:
+            _log.error("an engine is still running; its threads are abandoned")
 
     def reload() -> None:
         task = asyncio.create_task(service.reload())
@@ -139,17 +163,16 @@ async def _serve(
         task.add_done_callback(reloads.discard)
 
     reloads: set[asyncio.Task[None]] = set()
-    with _signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}):
+    watching = asyncio.create_task(connections.watch())
+    stops = {number: partial(stop_or_end, number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with _signals({**stops, signal.SIGHUP: reload}):
         host, tls = _bracketed(address.host), "s" if address.certificate else ""
         grpc_url = None if grpc_port is None else f"grpc{tls}://{host}:{grpc_port}"
-        started(Started(f"http{tls}://{host}:{listener.getsockname()[1]}", grpc_url, loaded.model))
-        watching = asyncio.create_task(connections.watch())
-        await stopped.wait()
-        http.close()
-        await connections.shutdown(stop_seconds)
-        watching.cancel()
-        await asyncio.gather(*stopping, *reloads)
-        await service.stop()
+        try:
+            started(Started(f"http{tls}://{host}:{listener.getsockname()[1]}", grpc_url, loaded.model))
+            await stopped.wait()
+        finally:
+            await finish()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
@@ -20,10 +22,13 @@ from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator, shown
 from tscnc_deploy.versions import own_version
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 # An engine that is faster than this runs in the event loop: the round trip to its thread takes 0.1 ms.
 _IN_PLACE_SECONDS = 1e-4
+OPENING = "opening"
+"""Name of a thread that opens or warms up a model."""
 EXTENSIONS = ("binary_tensor_data", "classification")
 
 
@@ -234,11 +239,10 @@ class Service:
 
     async def _replace(self, version: str) -> bool:
         """Opens a version and switches to it, unless the server is being stopped by then; whether it switched."""
-        loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(None, self._open_model, version)
+        model = await _in_thread(self._open_model, version)
         limits, largest = self.limits, model.spec.batch_max
         max_batch = min(limits.max_batch or largest, largest)
-        seconds = await loop.run_in_executor(None, model.warm_up, max_batch)
+        seconds = await _in_thread(model.warm_up, max_batch)
         # Nothing is awaited from here on, so that `stop` closes either the batcher of this version or knows of none.
         if self._stopping:
             return False
@@ -255,3 +259,24 @@ class Service:
         self._loaded = LoadedModel(model, InputValidator(model.spec.input_shape, max_batch), batcher)
         self.metrics.show_model(model, lambda: batcher.waiting)
         return True
+
+
+async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """Runs the function in a thread that is abandoned if the server stops; an executor's thread would be waited for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(set_outcome: Callable[[Any], None], outcome: object) -> None:
+        if not done.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        try:
+            outcome = finish, done.set_result, work(*arguments)
+        except BaseException as error:
+            outcome = finish, done.set_exception, error
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(*outcome)
+
+    threading.Thread(target=run, name=OPENING, daemon=True).start()
+    return await done
