@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
@@ -266,17 +266,22 @@ async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def finish(set_outcome: Callable[[Any], None], outcome: object) -> None:
-        if not done.done():
-            set_outcome(outcome)
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(T, result))
 
     def run() -> None:
+        result, error = None, None
         try:
-            outcome = finish, done.set_result, work(*arguments)
-        except BaseException as error:
-            outcome = finish, done.set_exception, error
+            result = work(*arguments)
+        except BaseException as raised:
+            error = raised
         with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(*outcome)
+            loop.call_soon_threadsafe(finish, result, error)
 
     threading.Thread(target=run, name=OPENING, daemon=True).start()
     return await done
