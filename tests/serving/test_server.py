@@ -203,6 +203,58 @@ def test_tls(served_bundle, tmp_path):
         assert client.is_model_ready("tiny")
 
 
+@pytest.mark.parametrize("wrong", ["another key", "an encrypted key", "no key", "no file"])
+def test_a_certificate_without_its_key_is_bad_input(served_bundle, tmp_path, wrong):
+    openssl = shutil.which("openssl") or pytest.skip("needs the program openssl")
+    new_key = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=x",
+    ]
+    for name in ("a", "b"):
+        files = ["-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem"]
+        subprocess.run([openssl, *new_key, "-nodes", *files], check=True, capture_output=True)
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        [openssl, "ec", "-in", tmp_path / "a.key", "-aes128", "-passout", "pass:secret", "-out", locked],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    keys = {
+        "another key": tmp_path / "b.key", "an encrypted key": locked, "no key": tmp_path / "a.pem",
+        "no file": tmp_path / "c.key",
+    }  # fmt: skip
+    done = invoke("serve", served_bundle, "--port", 0, "--tls-cert", tmp_path / "a.pem", "--tls-key", keys[wrong])
+    assert done.exit_code == 2
+    assert f"--tls-key {keys[wrong]}: not a valid pair: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ipv6(served_bundle):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("needs IPv6 on the loopback interface")
+    with serving(served_bundle, "--host", "::1") as server:
+        assert re.fullmatch(r"\[::1\]:\d+", server.http)
+        assert re.fullmatch(r"\[::1\]:\d+", server.grpc)
+        assert json.loads(get(server.http, "/v2/models/tiny"))["name"] == "tiny"
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(
+                urllib.request.Request(f"http://{server.http}/v2", headers={"Host": "[2001:db8::1]"}), timeout=10
+            )
+        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            assert client.is_model_ready("tiny")
+        done = invoke("verify", f"http://{server.http}/v2/models/tiny", "--dataset", "digits", "--samples", 20)
+        assert "the server has 3 classes" in done.stderr or "classes" in done.stderr
+
+
 def test_what_failed_is_served_only_on_request_and_says_so(tmp_path):
     folder = write_served(tmp_path / "failed", passed=False)
     refused = invoke("serve", folder, "--port", 0)

@@ -206,7 +206,8 @@ def _credentials(address: Address) -> tuple[ssl.SSLContext | None, grpc.ServerCr
         return None, None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(address.certificate, address.key)
+        # Without a function, OpenSSL would ask for the password of an encrypted key on the terminal.
+        context.load_cert_chain(address.certificate, address.key, password=lambda: b"")
         pair = (address.key.read_bytes(), address.certificate.read_bytes())
     except OSError as error:  # includes ssl.SSLError
         msg = f"--tls-cert {address.certificate} --tls-key {address.key}: not a valid pair: {error.strerror or error}"
