@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.serving.bundles import SHAPE, expected
-from tests.serving.servers import serving
-from tests.serving.wire import HALVES, binary, good, status
+from tests.serving.servers import peak_memory, serving
+from tests.serving.wire import HALVES, binary, good, request, status
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 
@@ -94,6 +94,20 @@ def test_a_rest_of_a_body_that_nobody_wants_does_not_keep_a_connection(served_bu
         assert status(slow.recv(65536)) == 405
         slow.sendall(b"123456789")
         assert read_to_the_end(slow) == b""
+
+
+def test_bodies_without_their_last_byte_do_not_fill_the_memory(served_bundle):
+    size = 1 << 20
+    with serving(served_bundle, "--max-body", size) as server, connections(server.http, 200) as clients:
+        assert good(server.http)
+        before = peak_memory(server)
+        for client in clients:
+            client.sendall(request(b" " * (size - 1), length=size))
+        assert good(server.http)
+        assert peak_memory(server) - before < 110 << 20  # of 200 MB
+        assert b"took its memory" in clients[0].recv(65536)
+        clients[-1].sendall(b" ")
+        assert b"not JSON" in clients[-1].recv(65536)
 
 
 def test_silent_connections_to_grpc_stop_nobody(served_bundle):

@@ -68,7 +68,7 @@ class InputValidator:
     def _values(self) -> int:
         return self.max_images * prod(self.input_shape)
 
-    def check_json(self, body: bytes, length: int) -> None:
+    def check_json(self, body: bytes, length: int, limit: int | None = None) -> None:
         """Rejects JSON whose values would take much more memory than those of the largest request; parses nothing.
 
         A number takes at most 32 bytes as a Python object in a list, but an empty object 72 and a string 50 and more,
@@ -77,12 +77,14 @@ class InputValidator:
         Args:
             body: Begins with the JSON.
             length: Number of bytes of the JSON.
+            limit: Largest number of them; None uses `max_json`.
 
         Raises:
             RequestError: It is longer, or has more strings, objects, lists or values, than any valid request.
         """
-        if length > self.max_json:
-            msg = f"the JSON has {length} bytes, but at most {self.max_json} are allowed; send the data in binary form"
+        limit = limit or self.max_json
+        if length > limit:
+            msg = f"the JSON has {length} bytes, but at most {limit} are allowed; send the data in binary form"
             raise RequestError(msg, Reason.TOO_LARGE)
         lists = self.max_images * (1 + self.input_shape[0] * (1 + self.input_shape[1]))
         for mark, what, most in (
