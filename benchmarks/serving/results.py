@@ -11,7 +11,7 @@ from typing import Any
 from tscnc_deploy.cli.common.machine import installed_version, system
 
 _FOLDER = Path(__file__).parents[1] / "results"
-_VERSIONS = ("uvicorn", "uvloop", "httptools", "starlette", "grpcio", "orjson", "onnxruntime-gpu", "onnxruntime")
+_VERSIONS = ("uvloop", "httptools", "starlette", "grpcio", "orjson", "onnxruntime-gpu", "onnxruntime")
 
 
 def write(section: str, name: str, figures: dict[str, Any]) -> None:

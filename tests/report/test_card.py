@@ -98,7 +98,41 @@ def test_names_cannot_break_out_of_the_front_matter_or_become_markup():
     lines = front_matter(card)
     assert "- name: " + json.dumps(hostile["name"]) in lines
     assert "license: mit" not in lines
-    assert '# x" --- # owned \\<script\\> \\[a\\](http://b) \\| c\n' in card
+    assert '# x" --- # owned \\<script\\> \\[a\\](http\\://b) \\| c\n' in card
+
+
+HOSTILE = (
+    "[a](javascript:alert(1))", "![a](http://b/c.png)", "<script>alert(1)</script>", "http://evil.example", "`x`",
+    "www.evil.example", "@somebody", "a | b | c", "# owned", "</td>", "**x**", "x\n\n# owned\n\n- y", "&lt;b&gt;",
+    "$x$", "~~x~~", "- item", "1. item", "+ item", "---", "===", "2) item",
+)  # fmt: skip
+
+
+def tokens(card):
+    """The kinds of everything in a card, as a reader of GitHub's Markdown sees it, and its text."""
+    from markdown_it import MarkdownIt
+
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    found = reader.parse(card.partition("---\n")[2].partition("---\n")[2])
+    every = [*found, *(child for token in found for child in token.children or ())]
+    return [token.type for token in every if token.type != "text"], " ".join(token.content for token in every)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_becomes_markup(name):
+    document = record()
+    kinds, _ = tokens(render_card(BuildRecord.from_json(document)))
+    document["model"]["classes"] = [name, *document["model"].get("classes", ["b"])[1:]]
+    document["model"]["arch"] = document["name"] = name
+    document["gates"] = [gate | {"name": name} for gate in document["gates"]]
+    found, text = tokens(render_card(BuildRecord.from_json(document)))
+    assert found == kinds
+    assert " ".join(name.split()) in text
+
+
+@pytest.mark.parametrize("name", ["http://evil.example", "HTTPS://evil.example", "www.evil.example", "a@b.example"])
+def test_no_name_becomes_a_link_of_its_own(name):
+    assert name not in plain(name)
 
 
 def test_plain_is_one_line():

@@ -48,6 +48,9 @@ class After:
     def __call__(self, known):
         return known.clean.total >= self.images
 
+    def round_size(self, known):
+        return None
+
     def affords(self, known, queries, besides=0):
         return 0
 

@@ -56,3 +56,15 @@ def memory(server: Server) -> int:
     """Bytes of its resident memory; 0 where the system does not tell."""
     path = Path(f"/proc/{server.process.pid}/statm")
     return int(path.read_text().split()[1]) * 4096 if path.exists() else 0
+
+
+def peak_memory(server: Server) -> int:
+    """Bytes of its largest resident memory so far."""
+    line = next(line for line in Path(f"/proc/{server.process.pid}/status").read_text().splitlines() if "VmHWM" in line)
+    return int(line.split()[1]) * 1024
+
+
+def processor_seconds(server: Server) -> float:
+    """Processor time that it has taken so far."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

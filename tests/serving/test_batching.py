@@ -225,7 +225,7 @@ def test_a_request_that_comes_too_late_is_not_computed():
     assert engine.sizes == [1]
 
 
-@pytest.mark.parametrize("response", [np.zeros((1, 2)), np.zeros(2), None, MemoryError("no room")])
+@pytest.mark.parametrize("response", [np.zeros((1, 2)), np.zeros(2), None, ValueError("no")])
 def test_an_engine_that_returns_nonsense_fails_its_batch_and_goes_on(caplog, response):
     class Odd(Echo):
         def logits(self, images):
@@ -245,6 +245,26 @@ def test_an_engine_that_returns_nonsense_fails_its_batch_and_goes_on(caplog, res
 
     run(body)
     assert "failed on 2 images" in caplog.text
+
+
+def test_a_batch_for_which_there_is_no_memory_can_be_tried_again(caplog):
+    class Full(Echo):
+        def logits(self, images):
+            if len(images) == 2:
+                raise MemoryError
+            return super().logits(images)
+
+    async def body():
+        made = batcher(Full())
+        made.start()
+        with pytest.raises(RequestError, match="not enough memory") as rejected:
+            await made.logits(images(7, 2))
+        assert rejected.value.reason is Reason.UNAVAILABLE
+        assert (await made.logits(images(3))).tolist() == [[3, 0]]
+        await made.close()
+
+    run(body)
+    assert caplog.messages == ["not enough memory for 2 images"]
 
 
 def test_a_request_past_its_deadline_leaves_the_queue():

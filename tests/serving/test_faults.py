@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.serving.bundles import SHAPE, expected
-from tests.serving.servers import serving
-from tests.serving.wire import HALVES, binary, good, status
+from tests.serving.servers import peak_memory, serving
+from tests.serving.wire import HALVES, binary, good, request, status
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 
@@ -90,10 +90,24 @@ def test_a_connection_that_waits_too_long_is_closed_even_if_it_trickles(served_b
 
 def test_a_rest_of_a_body_that_nobody_wants_does_not_keep_a_connection(served_bundle):
     with serving(served_bundle, "--idle-timeout", "0.4") as server, connections(server.http, 1) as (slow,):
-        slow.sendall(b"POST /v2 HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        slow.sendall(b"POST /v2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
         assert status(slow.recv(65536)) == 405
         slow.sendall(b"123456789")
         assert read_to_the_end(slow) == b""
+
+
+def test_bodies_without_their_last_byte_do_not_fill_the_memory(served_bundle):
+    size = 1 << 20
+    with serving(served_bundle, "--max-body", size) as server, connections(server.http, 200) as clients:
+        assert good(server.http)
+        before = peak_memory(server)
+        for client in clients:
+            client.sendall(request(b" " * (size - 1), length=size))
+        assert good(server.http)
+        assert peak_memory(server) - before < 110 << 20  # of 200 MB
+        assert b"took its memory" in clients[0].recv(65536)
+        clients[-1].sendall(b" ")
+        assert b"not JSON" in clients[-1].recv(65536)
 
 
 def test_silent_connections_to_grpc_stop_nobody(served_bundle):
@@ -130,7 +144,7 @@ def first_answer(connection):
 def test_sigterm_finishes_every_request_of_the_200_that_were_sent(served_bundle):
     with serving(served_bundle, "--max-queue", "1000") as server, connections(server.http, 200) as clients:
         for client in clients:  # a listener that closes drops who was never let in
-            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert status(client.recv(65536)) == 200
         for number, client in enumerate(clients):
             ask(client, number)

@@ -20,6 +20,7 @@ from tests.conftest import invoke
 from tests.serving.bundles import SHAPE, WEIGHTS, expected, write_served
 from tests.serving.clients import get, tensor
 from tests.serving.servers import serving, started
+from tests.serving.wire import binary
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 pytest.importorskip("tritonclient.http", reason="needs the extra: pip install 'tscnc-deploy[test]'")
@@ -109,6 +110,45 @@ def test_sigterm_loses_nothing_that_was_taken():
     assert responses == [True] * 16
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_has_nothing_to_do_ends_within_two_seconds(served_bundle, number):
+    with serving(served_bundle) as server, socket.create_connection(tuple(server.http.split(":"))):
+        get(server.http, "/v2")
+        started = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(20) == 0
+        assert time.monotonic() - started < 2
+
+
+def ask_without_waiting(server):
+    """A request that keeps the engine busy, and its connection."""
+    connection = socket.create_connection(tuple(server.http.split(":")))
+    connection.sendall(binary(data=np.full((1, *SHAPE), 0.5, np.float32).tobytes()))
+    time.sleep(0.5)
+    return connection
+
+
+def test_an_engine_that_does_not_end_is_abandoned():
+    with started(["tests.serving.slow_server", "60"]) as server, ask_without_waiting(server) as client:
+        begun = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        # One second for the accepted request, which is then closed, and at most two more.
+        assert client.recv(1) == b""
+        assert server.process.wait(20) == 0
+        assert 1 <= time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize(("number", "ends_with"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_does_not_wait_for_requests(number, ends_with):
+    with started(["tests.serving.slow_server", "60"]) as server, ask_without_waiting(server):
+        begun = time.monotonic()
+        server.process.send_signal(number)
+        time.sleep(0.3)
+        server.process.send_signal(number)
+        assert server.process.wait(20) == ends_with
+        assert time.monotonic() - begun < 1
+
+
 def waiting(server):
     lines = get(server.http, "/metrics").decode().splitlines()
     return float(next(line for line in lines if line.startswith("tscnc_queue_images")).split()[1])
@@ -161,6 +201,58 @@ def test_tls(served_bundle, tmp_path):
         assert json.loads(get(server.http, "/v2", scheme="https", context=trusting))["name"] == "tscnc-deploy"
         client = tritonclient.grpc.InferenceServerClient(server.grpc, ssl=True, root_certificates=str(certificate))
         assert client.is_model_ready("tiny")
+
+
+@pytest.mark.parametrize("wrong", ["another key", "an encrypted key", "no key", "no file"])
+def test_a_certificate_without_its_key_is_bad_input(served_bundle, tmp_path, wrong):
+    openssl = shutil.which("openssl") or pytest.skip("needs the program openssl")
+    new_key = [
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=x",
+    ]
+    for name in ("a", "b"):
+        files = ["-keyout", tmp_path / f"{name}.key", "-out", tmp_path / f"{name}.pem"]
+        subprocess.run([openssl, *new_key, "-nodes", *files], check=True, capture_output=True)
+    locked = tmp_path / "locked.key"
+    subprocess.run(
+        [openssl, "ec", "-in", tmp_path / "a.key", "-aes128", "-passout", "pass:secret", "-out", locked],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    keys = {
+        "another key": tmp_path / "b.key", "an encrypted key": locked, "no key": tmp_path / "a.pem",
+        "no file": tmp_path / "c.key",
+    }  # fmt: skip
+    done = invoke("serve", served_bundle, "--port", 0, "--tls-cert", tmp_path / "a.pem", "--tls-key", keys[wrong])
+    assert done.exit_code == 2
+    assert f"--tls-key {keys[wrong]}: not a valid pair: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ipv6(served_bundle):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("needs IPv6 on the loopback interface")
+    with serving(served_bundle, "--host", "::1") as server:
+        assert re.fullmatch(r"\[::1\]:\d+", server.http)
+        assert re.fullmatch(r"\[::1\]:\d+", server.grpc)
+        assert json.loads(get(server.http, "/v2/models/tiny"))["name"] == "tiny"
+        with pytest.raises(urllib.error.HTTPError, match="421"):
+            urllib.request.urlopen(
+                urllib.request.Request(f"http://{server.http}/v2", headers={"Host": "[2001:db8::1]"}), timeout=10
+            )
+        with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
+            assert client.is_model_ready("tiny")
+        done = invoke("verify", f"http://{server.http}/v2/models/tiny", "--dataset", "digits", "--samples", 20)
+        assert "the server has 3 classes" in done.stderr or "classes" in done.stderr
 
 
 def test_what_failed_is_served_only_on_request_and_says_so(tmp_path):

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,3 +121,92 @@ def test_the_longest_body_follows_from_the_largest_batch():
     assert InputValidator((1, 8, 8), 16).max_body == 16 * 64 * 24 + 65536
     assert InputValidator((3, 224, 224), 256).max_body == 256 * 3 * 224 * 224 * 4 + 65536
     assert InputValidator((3, 224, 224), 64).max_body == (64 << 20) + 65536
+
+
+SMALL = InputValidator((1, 8, 8), 16)
+
+
+def document(data: bytes, more: bytes = b"") -> bytes:
+    return b'{"inputs": [{"name": "images", "datatype": "FP32", "shape": [16, 1, 8, 8], "data": %b}]%b}' % (data, more)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (document(b"[" + b"{}," * 20_000 + b"{}]"), "objects"),
+        (document(b"[" + b"[]," * 20_000 + b"[]]"), "lists"),
+        (document(b"[" + b'"a",' * 20_000 + b'"a"]'), "quotation marks"),
+        (document(b"[" + b"0," * 20_000 + b"0]"), "commas"),
+        (document(b"[" * 40_000), "lists"),
+        (document(b"[0]", b', "x": {' + b'"":{' * 10_000 + b"}" * 10_001), "quotation marks"),
+        (b" " * 100_000, "bytes"),
+    ],
+)
+def test_json_with_more_values_than_any_valid_request_is_refused_before_it_is_parsed(body, words):
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError, match=f"has [0-9]+ {words}"):
+            parse_body(body, None, SMALL)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000
+
+
+@pytest.mark.parametrize("indent", [None, 0])
+def test_the_largest_valid_json_is_accepted_flat_and_nested(indent):
+    images = np.random.default_rng(0).random((16, 1, 8, 8), np.float32)
+    for data in (images.reshape(-1).tolist(), images.tolist()):
+        body = document(json.dumps(data, indent=indent, separators=(",", ":") if indent is None else None).encode())
+        assert parse_body(body, None, SMALL).images.tolist() == images.tolist()
+
+
+# The peak of a process's memory does not fall again, so each is measured in a process of its own, in bytes per byte of
+# the largest batch.
+MEASURED = """
+import resource, sys
+import numpy as np
+from tscnc_deploy.serving.errors import RequestError
+from tscnc_deploy.serving.http.codec import parse_body
+from tscnc_deploy.serving.validation import InputValidator
+
+validator = InputValidator((3, 64, 64), 64)
+head = b'{"inputs": [{"name": "images", "datatype": "FP32", "shape": [64, 3, 64, 64], "data": '
+values = 64 * 3 * 64 * 64
+data = {
+    "numbers": lambda: b"[" + b",".join([b"0.12345678"] * values) + b"]",
+    "objects": lambda: b"[" + b",".join([b"{}"] * values) + b"]",
+    "lists": lambda: b"[" + b",".join([b"[]"] * values) + b"]",
+    "strings": lambda: b"[" + b",".join([b'"a"'] * values) + b"]",
+    "long string": lambda: b"[" + b",".join([b'"' + b"a" * 1000000 + b'"', *[b'"0"'] * values]) + b"]",
+}[sys.argv[1]]()
+body = head + data + b"}]}"
+before = resource.getrusage(resource.RUSAGE_SELF)
+try:
+    parse_body(body, None, validator)
+    print("accepted")
+except RequestError:
+    print("refused")
+after = resource.getrusage(resource.RUSAGE_SELF)
+print((after.ru_maxrss - before.ru_maxrss) * 1024 / (values * 4), after.ru_utime - before.ru_utime)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "outcome", "most"),
+    [
+        ("numbers", "accepted", 20),
+        ("objects", "refused", 1),
+        ("lists", "refused", 1),
+        ("strings", "refused", 1),
+        ("long string", "refused", 1),
+    ],
+)
+def test_json_takes_a_small_multiple_of_the_memory_of_the_largest_batch(what, outcome, most):
+    command = [sys.executable, "-c", MEASURED, what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    found, figures = done.stdout.splitlines()
+    multiple, seconds = map(float, figures.split())
+    assert found == outcome
+    assert multiple < most
+    assert seconds < 2

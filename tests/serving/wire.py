@@ -33,7 +33,7 @@ def status(response):
 
 def request(body, *, length=None, more="", path=INFER):
     length = len(body) if length is None else length
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n{more}\r\n".encode() + body
 
 
 def binary(size=256, data=b"\0" * 256, header=None, **tensor):

@@ -121,3 +121,49 @@ def test_attacks_search_and_stronger_attack_stay_within_the_budget_together():
     # More than the least number.
     assert 40 < len(result.case.labels) < 64
     assert 115_000 < victim.queries <= 130_000
+
+
+def sizes(stopping, cost, total):
+    """The sizes of the rounds of an evaluation of which each image costs so many queries and seconds."""
+    found, seen, spent = [], 0, (0.0, 0.0)
+    results = None
+    while True:
+        size = stopping.round_size(results)
+        found.append(size)
+        for image in range(seen, min(seen + (size or 32), total)):
+            spent = spent[0] + cost(image)[0], spent[1] + cost(image)[1]
+        seen = min(seen + (size or 32), total)
+        results = SimpleNamespace(
+            clean=accuracy(seen, seen), robust=accuracy(0, seen), queries={"pgd": spent[0]}, seconds={"pgd": spent[1]}
+        )
+        if stopping(results):
+            return found, spent
+
+
+def test_the_first_round_of_a_budget_grows_from_one_image():
+    stopping = Stopping(200, budget=Budget(queries=20_000), round_images=32)
+    assert sizes(stopping, lambda image: (100, 0.0), 200) == (
+        [1, 3, 12, 16, None, None, None, None, None, None],
+        (20_000, 0.0),
+    )
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(5, [1]), (35, [1, 2]), (95, [1, 3, 5]), (1000, [1, 3, 12, 16])])
+def test_a_slow_model_gets_as_many_images_as_fit(seconds, rounds):
+    stopping = Stopping(32, budget=Budget(seconds=seconds), round_images=32)
+    found, (_, spent) = sizes(stopping, lambda image: (100, 10.0), 32)
+    assert found == rounds
+    assert spent <= max(seconds, 10)  # the first image always runs
+    assert stopping.reason == (None if seconds == 1000 else "the budget is spent")
+
+
+def test_images_that_cost_nothing_say_little_of_the_others():
+    stopping = Stopping(64, budget=Budget(seconds=100), round_images=64)
+    found, (_, spent) = sizes(stopping, lambda image: (1, 0.001 if image < 4 else 10.0), 64)
+    assert found == [1, 3, 12]
+    assert spent < 125
+
+
+def test_without_a_budget_rounds_are_whole():
+    assert Stopping(100).round_size(None) is None
+    assert Stopping(100, limits={"robust": 0.5}).round_size(known(32, 64)) is None

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json
 from tscnc_deploy.cli.common.serve_options import address_options, check_together, limit_options, trust_options
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
+from tscnc_deploy.errors import InputError
 from tscnc_deploy.open_inference import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     for Prometheus.
     """
     check_together(options)
+    token = _token()
     identity = chosen_identity(*(options[name] for name in ("key", "identity", "issuer", "trust_config")))
     signer = identity or options["key"]
     from tscnc_deploy.serving.packages import require_packages
@@ -65,10 +68,9 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.serving.loading import open_model
     from tscnc_deploy.serving.server import Address, run
-    from tscnc_deploy.serving.service import Limits
+    from tscnc_deploy.serving.service import OPENING, Limits
 
     _log_to_standard_error()
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # clients could fill the log with "Invalid HTTP request"
 
     def opened(version: str) -> Model:
         return open_model(
@@ -91,6 +93,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             grpc_port=options["grpc_port"] if options["grpc"] else None,
             certificate=options["tls_cert"],
             key=options["tls_key"],
+            allowed_hosts=options["allowed_hosts"],
         ),
         Limits(
             max_batch=options["max_batch"],
@@ -101,7 +104,7 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
             max_connections=options["max_connections"],
             idle_timeout=options["idle_timeout"],
         ),
-        token=os.environ.get(TOKEN_VARIABLE) or None,
+        token=token,
         allow_failed=options["allow_failed"],
         allow_unsigned=options["allow_unsigned"],
         access_log=options["access_log"],
@@ -111,6 +114,29 @@ def serve(bundle: Path, as_json: bool, **options: Any) -> None:
     # The process is about to end. Without this, the garbage collector would first go through all of torch, which takes
     # longer than stopping the server, and supervisors do not wait for long.
     gc.freeze()
+    if any(thread.name.startswith(("engine-", OPENING)) for thread in threading.enumerate()):
+        # The libraries must not be torn down under a thread that is still inside of one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _token() -> str | None:
+    """The bearer token that clients must send; None if the variable is not set.
+
+    Raises:
+        InputError: It is empty, as after a failed `$(cat FILE)`, or cannot be sent in a header.
+    """
+    token = os.environ.get(TOKEN_VARIABLE)
+    if token is None:
+        return None
+    if not token:
+        msg = f"{TOKEN_VARIABLE} is set but empty; set it to a token, or unset it to serve every client"
+        raise InputError(msg)
+    if not all("!" <= character <= "~" for character in token):
+        msg = f"{TOKEN_VARIABLE} contains spaces or characters other than ASCII, which a header cannot carry"
+        raise InputError(msg)
+    return token
 
 
 def _log_to_standard_error() -> None:

@@ -34,7 +34,9 @@ from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import to_toml
 from tscnc_deploy.threads import thread_count
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_SPACE = "no space left; free some"
+# EFBIG: the limit on the size of a file, as of `ulimit -f`.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Errors by which operating systems report that a folder cannot be used.
 _REFUSED = _FULL | {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
@@ -281,7 +283,8 @@ def _storage_errors(folder: Path) -> Iterator[None]:
         if not (isinstance(cause, OSError) and _is_about(folder, cause)):
             raise
         if cause.errno in _FULL:
-            msg = f"{folder}: no space left; free some and run the same command again (finished work is kept)"
+            what = "a file may not get this large; raise ulimit -f" if cause.errno == errno.EFBIG else _NO_SPACE
+            msg = f"{folder}: {what} and run the same command again (finished work is kept)"
         else:
             msg = f"{cause.filename}: {cause.strerror or cause}; give --out a writable folder"
         raise StorageError(msg) from error

@@ -10,8 +10,10 @@ from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.templates import fill
 from tscnc_deploy.report.wording import verdict
 
-# Characters that could be Markdown or HTML markup within a line.
-_MARKUP = re.compile(r"([\\`*_\[\]|<>&~$])")
+# Characters that could be Markdown or HTML markup within a line, or that make an address or a name a link.
+_MARKUP = re.compile(r"([\\`*_\[\]|<>&~$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
+# What makes a line a heading, a list item or a rule where it stands first.
+_FIRST = re.compile(r"^(\d{0,9})([-+#=.)])")
 
 
 def render_card(data: BuildRecord) -> str:
@@ -43,4 +45,4 @@ def _of_recipe(data: BuildRecord, section: str, key: str, default: str | bool) -
 
 def plain(text: str) -> str:
     """Escapes text so that Markdown shows it unchanged on one line."""
-    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return _FIRST.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", " ".join(text.split())))

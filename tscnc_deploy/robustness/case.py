@@ -140,6 +140,10 @@ class Stop(Protocol):
         """Whether to end, given the evaluation of all images so far."""
         ...
 
+    def round_size(self, known: Evaluation | None) -> int | None:
+        """Largest number of images of the next round, given the results so far; None means no limit."""
+        ...
+
     def affords(self, known: Evaluation, queries: int, besides: int = 0) -> int | None:
         """Number of images for which the rest of the budget allows `queries` queries each; None means no limit.
 
@@ -231,6 +235,7 @@ def evaluate_case(
             identity=identity,
             workers=workers,
             until=until,
+            round_size=until.round_size if until else None,
             seed=part.seed,
             batch_size=part.batch_size,
             confidence=confidence,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, Engine
-from tscnc_deploy.serving.errors import Reason, RequestError
+from tscnc_deploy.serving.errors import NO_MEMORY, Reason, RequestError
 
 _log = logging.getLogger(__name__)
 _SINGLE_CALLS = 15
@@ -217,13 +217,15 @@ class Batcher:
             batch.append(job)
         return batch
 
-    def _call(self, engine: Engine, batch: list[_Job]) -> tuple[list[_Job], Array, Call]:
+    def _call(self, engine: Engine, batch: list[_Job]) -> tuple[list[_Job], Array | None, Call]:
         started = time.monotonic()
         logits = self._run(engine, batch)
-        call = Call(len(logits), tuple(started - job.arrived for job in batch), time.monotonic() - started)
+        images = sum(len(job.images) for job in batch)
+        call = Call(images, tuple(started - job.arrived for job in batch), time.monotonic() - started)
         return batch, logits, call
 
-    def _run(self, engine: Engine, batch: list[_Job]) -> Array:
+    def _run(self, engine: Engine, batch: list[_Job]) -> Array | None:
+        """The logits of a batch, NaN if the engine failed; None if there is not enough memory."""
         shape = sum(len(job.images) for job in batch), engine.spec.classes
         try:
             images = batch[0].images if len(batch) == 1 else np.concatenate([job.images for job in batch])
@@ -232,14 +234,22 @@ class Batcher:
                 msg = f"it returned logits {list(logits.shape)} instead of {list(shape)}"
                 raise ValueError(msg)
             return logits
+        except MemoryError:
+            _log.error("not enough memory for %d images", shape[0])
+            return None
         except Exception:  # a third-party engine may raise anything, and its failure must not end the server
             _log.exception("the engine %s failed on %d images", engine.spec.name, shape[0])
             return np.full(shape, np.nan, np.float32)
 
-    def _finish(self, batch: list[_Job], logits: Array, call: Call) -> None:
+    def _finish(self, batch: list[_Job], logits: Array | None, call: Call) -> None:
         self._observe(call)
         if call.images == 1:
             self._single_seconds.append(call.seconds)
+        if logits is None:
+            for job in batch:
+                if not job.logits.done():
+                    job.logits.set_exception(RequestError(NO_MEMORY, Reason.UNAVAILABLE))
+            return
         finite = np.asarray(np.isfinite(logits).all(axis=1))
         start = 0
         for job in batch:

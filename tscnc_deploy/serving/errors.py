@@ -13,6 +13,7 @@ class Reason(Enum):
     NOT_FOUND = (404, "NOT_FOUND")
     TOO_SLOW = (408, "DEADLINE_EXCEEDED")
     TOO_LARGE = (413, "INVALID_ARGUMENT")
+    MISDIRECTED = (421, "INVALID_ARGUMENT")
     BUSY = (429, "RESOURCE_EXHAUSTED")
     FAILED = (500, "INTERNAL")
     UNAVAILABLE = (503, "UNAVAILABLE")
@@ -27,6 +28,9 @@ class Reason(Enum):
     def grpc(self) -> str:
         """The gRPC status, the name of a member of `grpc.StatusCode`."""
         return self.value[1]
+
+
+NO_MEMORY = "the server has not enough memory for this request; try again later"
 
 
 class RequestError(Exception):

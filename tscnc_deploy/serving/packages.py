@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from tscnc_deploy.errors import UnavailableError
 
-_MODULES = ("starlette", "uvicorn", "httptools", "grpc", "orjson", "prometheus_client")
+_MODULES = ("starlette", "httptools", "grpc", "orjson", "prometheus_client")
 
 
 def require_packages() -> None:

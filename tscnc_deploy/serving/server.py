@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import logging
+import os
 import signal
 import socket
 import ssl
@@ -11,19 +12,23 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import grpc
-import uvicorn
 from starlette.types import ASGIApp
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.serving.grpc.server import grpc_server
 from tscnc_deploy.serving.http.application import http_application
+from tscnc_deploy.serving.http.connection import Connection
 from tscnc_deploy.serving.http.connections import Connections
+from tscnc_deploy.serving.http.hosts import AllowedHosts
 from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import Model
 from tscnc_deploy.serving.service import Limits, Service
+
+_log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 # How long an engine thread may wait for the GIL while the event loop is busy. Python's default of 5 ms is as long as a
@@ -31,6 +36,9 @@ _BACKLOG = 2048
 _SWITCH_SECONDS = 1e-4
 # File descriptors for anything but connections: libraries, engines, pipes.
 _OTHER_FILES = 128
+_HANDSHAKE_SECONDS = 10.0
+# How long an engine may run on after the last request has ended.
+_ENGINE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Address:
         grpc_port: Port for gRPC; 0 chooses a free one, None disables gRPC.
         certificate: PEM file with the certificate chain; enables TLS for HTTP and gRPC.
         key: PEM file with its private key.
+        allowed_hosts: Host names under which HTTP is answered, besides `host` and those of the loopback interface.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +59,7 @@ class Address:
     grpc_port: int | None = 8001
     certificate: Path | None = None
     key: Path | None = None
+    allowed_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,23 +105,16 @@ def run(
     service = Service(
         open_model, limits, Metrics(), token=token, allow_failed=allow_failed, allow_unsigned=allow_unsigned
     )
-    serving = _serve(service, address, http_application(service, access_log=access_log), stop_seconds, started)
+    application = http_application(service, AllowedHosts(address.host, address.allowed_hosts), access_log=access_log)
+    serving = _serve(service, address, application, stop_seconds, started)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serving)
-
-
-class _Http(uvicorn.Server):
-    """uvicorn without its handling of signals, which would raise them a second time after the server has stopped."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def _serve(
     service: Service, address: Address, application: ASGIApp, stop_seconds: float, started: Callable[[Started], None]
 ) -> None:
-    credentials = _credentials(address)
+    context, credentials = _credentials(address)
     listener = _listen(address.host, address.port)
     await service.start()
     loaded = service.current
@@ -121,29 +124,38 @@ async def _serve(
         grpc_port = _bind(rpc, address, credentials)
         await rpc.start()
     connections = Connections(service.limits.max_connections, service.limits.idle_timeout)
-    http = _Http(
-        uvicorn.Config(
-            application,
-            http=connections.protocol,  # type: ignore[arg-type]  # uvicorn only calls it
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=math.ceil(service.limits.idle_timeout),
-            ssl_certfile=address.certificate,
-            ssl_keyfile=address.key,
-            timeout_graceful_shutdown=max(int(stop_seconds), 1),
-        )
+    http = await asyncio.get_running_loop().create_server(
+        lambda: Connection(application, connections),
+        sock=listener,
+        backlog=_BACKLOG,
+        ssl=context,
+        ssl_handshake_timeout=_HANDSHAKE_SECONDS if context else None,
     )
-    stopping: list[asyncio.Task[None]] = []
+    stopped = asyncio.Event()
 
     def stop() -> None:
         service.report_not_ready()
-        http.should_exit = True
-        if rpc and not stopping:
-            stopping.append(asyncio.create_task(rpc.stop(stop_seconds)))
+        stopped.set()
+
+    def stop_or_end(number: int) -> None:
+        if stopped.is_set():  # for the second time, from somebody who does not want to wait
+            os._exit(128 + number)
+        stop()
+
+    async def finish() -> None:
+        """Finishes the accepted requests, for at most `stop_seconds`."""
+        stop()
+        http.close()
+        stopping = [asyncio.create_task(rpc.stop(stop_seconds))] if rpc else []
+        await connections.shutdown(stop_seconds)
+        await asyncio.gather(*stopping)
+        for task in (watching, *reloads):
+            task.cancel()
+        try:
+            async with asyncio.timeout(_ENGINE_SECONDS):
+                await service.stop()
+        except TimeoutError:
+            _log.error("an engine is still running; its threads are abandoned")
 
     def reload() -> None:
         task = asyncio.create_task(service.reload())
@@ -151,16 +163,16 @@ async def _serve(
         task.add_done_callback(reloads.discard)
 
     reloads: set[asyncio.Task[None]] = set()
-    with _signals({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}):
+    watching = asyncio.create_task(connections.watch())
+    stops = {number: partial(stop_or_end, number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with _signals({**stops, signal.SIGHUP: reload}):
         host, tls = _bracketed(address.host), "s" if address.certificate else ""
         grpc_url = None if grpc_port is None else f"grpc{tls}://{host}:{grpc_port}"
-        started(Started(f"http{tls}://{host}:{listener.getsockname()[1]}", grpc_url, loaded.model))
-        watching = asyncio.create_task(connections.watch())
-        await http.serve([listener])
-        watching.cancel()
-        stop()
-        await asyncio.gather(*stopping, *reloads)
-        await service.stop()
+        try:
+            started(Started(f"http{tls}://{host}:{listener.getsockname()[1]}", grpc_url, loaded.model))
+            await stopped.wait()
+        finally:
+            await finish()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -188,17 +200,19 @@ def _bind(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCre
         raise InputError(msg) from error
 
 
-def _credentials(address: Address) -> grpc.ServerCredentials | None:
-    """Credentials for gRPC, also to check the files before uvicorn reads them."""
+def _credentials(address: Address) -> tuple[ssl.SSLContext | None, grpc.ServerCredentials | None]:
+    """The certificate and its key for HTTP and for gRPC; None without TLS."""
     if address.certificate is None or address.key is None:
-        return None
+        return None, None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(address.certificate, address.key)
+        # Without a function, OpenSSL would ask for the password of an encrypted key on the terminal.
+        context.load_cert_chain(address.certificate, address.key, password=lambda: b"")
         pair = (address.key.read_bytes(), address.certificate.read_bytes())
     except OSError as error:  # includes ssl.SSLError
         msg = f"--tls-cert {address.certificate} --tls-key {address.key}: not a valid pair: {error.strerror or error}"
         raise InputError(msg) from error
-    return grpc.ssl_server_credentials([pair])
+    return context, grpc.ssl_server_credentials([pair])
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.open_inference import INPUT, OUTPUT
@@ -20,10 +22,13 @@ from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator, shown
 from tscnc_deploy.versions import own_version
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 # An engine that is faster than this runs in the event loop: the round trip to its thread takes 0.1 ms.
 _IN_PLACE_SECONDS = 1e-4
+OPENING = "opening"
+"""Name of a thread that opens or warms up a model."""
 EXTENSIONS = ("binary_tensor_data", "classification")
 
 
@@ -86,7 +91,7 @@ class Service:
         self._open_model = open_model
         self.limits = limits
         self.metrics = metrics
-        self._token = None if token is None else f"Bearer {token}".encode()
+        self._token = None if token is None else token.encode()
         self._allowed = {"allow_failed": allow_failed, "allow_unsigned": allow_unsigned}
         self._loaded: LoadedModel | None = None
         self._reloading = asyncio.Lock()
@@ -194,7 +199,11 @@ class Service:
         Raises:
             RequestError: The server requires a token, and the header does not contain it.
         """
-        if self._token is not None and not hmac.compare_digest(authorization or b"", self._token):
+        if self._token is None:
+            return
+        scheme, _, token = (authorization or b"").partition(b" ")
+        # Compared before the scheme is, so that the time says nothing about the token.
+        if not (hmac.compare_digest(token.strip(b" "), self._token) and scheme.lower() == b"bearer"):
             msg = "this server requires a bearer token: send the header Authorization: Bearer TOKEN"
             raise RequestError(msg, Reason.UNAUTHENTICATED)
 
@@ -230,11 +239,10 @@ class Service:
 
     async def _replace(self, version: str) -> bool:
         """Opens a version and switches to it, unless the server is being stopped by then; whether it switched."""
-        loop = asyncio.get_running_loop()
-        model = await loop.run_in_executor(None, self._open_model, version)
+        model = await _in_thread(self._open_model, version)
         limits, largest = self.limits, model.spec.batch_max
         max_batch = min(limits.max_batch or largest, largest)
-        seconds = await loop.run_in_executor(None, model.warm_up, max_batch)
+        seconds = await _in_thread(model.warm_up, max_batch)
         # Nothing is awaited from here on, so that `stop` closes either the batcher of this version or knows of none.
         if self._stopping:
             return False
@@ -251,3 +259,29 @@ class Service:
         self._loaded = LoadedModel(model, InputValidator(model.spec.input_shape, max_batch), batcher)
         self.metrics.show_model(model, lambda: batcher.waiting)
         return True
+
+
+async def _in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """Runs the function in a thread that is abandoned if the server stops; an executor's thread would be waited for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(T, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work(*arguments)
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish, result, error)
+
+    threading.Thread(target=run, name=OPENING, daemon=True).start()
+    return await done

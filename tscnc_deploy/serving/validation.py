@@ -19,8 +19,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "UINT8": np.dtype(
 _MAX_JSON = 64 << 20
 # Longest float32 as a JSON number, with its comma.
 _JSON_CHARACTERS = 24
-# Bytes of a request besides the data of the tensor.
+# Bytes of a request besides the data of the tensor, and most values of each kind.
 _JSON_OVERHEAD = 1 << 16
+_MAX_OTHERS = 1 << 10
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,45 @@ class InputValidator:
     @property
     def max_body(self) -> int:
         """Bytes that a request with `max_images` images needs, as JSON up to 64 MiB, otherwise in binary form."""
-        values = self.max_images * prod(self.input_shape)
-        return max(min(values * _JSON_CHARACTERS, _MAX_JSON), values * 4) + _JSON_OVERHEAD
+        return max(self.max_json, self._values * 4 + _JSON_OVERHEAD)
+
+    @property
+    def max_json(self) -> int:
+        """Bytes that a request with `max_images` images needs as JSON, at most 64 MiB, and some for the rest."""
+        return min(self._values * _JSON_CHARACTERS, _MAX_JSON) + _JSON_OVERHEAD
+
+    @property
+    def _values(self) -> int:
+        return self.max_images * prod(self.input_shape)
+
+    def check_json(self, body: bytes, length: int, limit: int | None = None) -> None:
+        """Rejects JSON whose values would take much more memory than those of the largest request; parses nothing.
+
+        A number takes at most 32 bytes as a Python object in a list, but an empty object 72 and a string 50 and more,
+        for three or four characters of JSON.
+
+        Args:
+            body: Begins with the JSON.
+            length: Number of bytes of the JSON.
+            limit: Largest number of them; None uses `max_json`.
+
+        Raises:
+            RequestError: It is longer, or has more strings, objects, lists or values, than any valid request.
+        """
+        limit = limit or self.max_json
+        if length > limit:
+            msg = f"the JSON has {length} bytes, but at most {limit} are allowed; send the data in binary form"
+            raise RequestError(msg, Reason.TOO_LARGE)
+        lists = self.max_images * (1 + self.input_shape[0] * (1 + self.input_shape[1]))
+        for mark, what, most in (
+            (b'"', "quotation marks", _MAX_OTHERS),
+            (b"{", "objects", _MAX_OTHERS),
+            (b"[", "lists", lists + _MAX_OTHERS),
+            (b",", "commas", self._values + lists + _MAX_OTHERS),
+        ):
+            if (count := body.count(mark, 0, length)) > most:
+                msg = f"the body has {count} {what}, but a request for this model has at most {most}"
+                raise RequestError(msg)
 
     def header(self, name: object, datatype: object, shape: object) -> Header:
         """Validates what a request says about its input; allocates nothing.
@@ -167,9 +205,6 @@ def _array(numbers: list[Any]) -> NDArray[Any] | None:
         return np.array(numbers)
     except OverflowError:  # a number too large for any dtype
         return None
-    except MemoryError:
-        msg = f"input {INPUT!r}: there is not enough memory for data"
-        raise RequestError(msg, Reason.UNAVAILABLE) from None
 
 
 def _sizes(shape: object) -> tuple[int, ...]:

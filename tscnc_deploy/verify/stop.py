@@ -13,13 +13,17 @@ from tscnc_deploy.robustness.statistics.sequential import GateTest
 from tscnc_deploy.verify.budget import Budget
 
 CONFIDENCE = 0.95
+# How fast the parts of the first round grow: slowly, because an image may cost much more than those before it.
+_GROWTH = 4
 
 
 class Stopping:
     """Ends an evaluation when its budget does not allow more images, or when all gates are decided; see `Stop`.
 
-    A round starts only if it fits into the budget at the cost of the most expensive round so far, so the first always
-    runs, and only whole rounds count. This depends on how long images take, and hardly on their outcomes.
+    A round starts only if it fits into the budget at the cost of the most expensive round so far, and only whole rounds
+    count. Nothing is known of the cost before the first image, so with a budget the first round is divided: one image,
+    which always runs, and then four times as many images as before, or as many as fit at the cost of the part before,
+    until it is complete. This depends on how long images take, and hardly on their outcomes.
 
     Gates are decided by group-sequential tests (`GateTest`), which look after `first`, twice `first`, ... and all
     images; all other intervals must then hold at every look, so each look gets its share of the 5% (Bonferroni).
@@ -53,6 +57,8 @@ class Stopping:
         self._started = time.monotonic()
         # Images, queries and seconds so far; queries and seconds per image of the most expensive round.
         self._seen, self._dearest = (0, 0, 0.0), (0.0, 0.0)
+        # Images of the next part of the first round.
+        self._part = 1
         self._tests: dict[Share, GateTest] = {}
         self.decisions: dict[Share, GateDecision] = {}
         self.reason: str | None = None
@@ -88,22 +94,43 @@ class Stopping:
                 interval = test.interval(share.correct, share.total)
                 self.decisions[what] = GateDecision(test.limit, decision, share.total, *interval)
 
+    def round_size(self, known: Evaluation | None) -> int | None:
+        """Largest number of images of the next round, given the results so far; None means a whole round."""
+        if self._budget == Budget():
+            return None
+        if known is None:
+            return 1
+        return self._part if self._seen[0] < self._round else None
+
     def _is_spent(self, known: Evaluation) -> bool:
         queries, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
         images = known.clean.total
         last = max(images - self._seen[0], 1)
+        latest = (queries - self._seen[1]) / last, (seconds - self._seen[2]) / last
+        # Seconds per image fall while the first round's parts grow, as a batch takes less than its images alone.
+        in_first = images <= self._round
         self._dearest = (
-            max(self._dearest[0], (queries - self._seen[1]) / last),
-            max(self._dearest[1], (seconds - self._seen[2]) / last),
+            max(self._dearest[0], latest[0]),
+            latest[1] if in_first else max(self._dearest[1], latest[1]),
         )
         self._seen = images, queries, seconds
         # Shards of an earlier attempt count as spent, so that an interrupted evaluation does not get its budget twice.
         elapsed = max(time.monotonic() - self._started, seconds)
-        upcoming = min(self._round, self._total - images)
         bounds, part = self._budget, 1 - self._reserve
-        return (bounds.queries is not None and queries + self._dearest[0] * upcoming > part * bounds.queries) or (
-            bounds.seconds is not None and elapsed + self._dearest[1] * upcoming > part * bounds.seconds
-        )
+        left = [
+            (part * bound - spent) / cost if cost else math.inf
+            for bound, spent, cost in (
+                (bounds.queries, queries, self._dearest[0]),
+                (bounds.seconds, elapsed, self._dearest[1]),
+            )
+            if bound is not None
+        ]
+        fits = min(left, default=math.inf)
+        if images < self._round:
+            upcoming = min(_GROWTH * images, self._round, self._total) - images
+            self._part = int(min(fits, upcoming))
+            return fits < 1
+        return fits < min(self._round, self._total - images)
 
     def affords(self, known: Evaluation, queries: int, besides: int = 0) -> int | None:
         """Number of images for which the rest of the budget, including the reserve, is enough; None means no limit.

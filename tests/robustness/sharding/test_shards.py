@@ -12,7 +12,7 @@ from tests.robustness.agreement import assert_same_evaluation
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.robustness import FGSM, PGD, ModelVictim, Replay, Square, Threat, evaluate
 from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
-from tscnc_deploy.robustness.sharding.workers import Joblib
+from tscnc_deploy.robustness.sharding.workers import InProcess, Joblib
 
 THREAT = Threat(epsilon=0.2)
 
@@ -170,6 +170,43 @@ def test_it_ends_when_the_question_is_settled(linear):
         victim, images, labels, THREAT, [FGSM()], shard_size=5, until=lambda known: known.clean.total >= 8
     )
     assert result.clean.total == 10
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rounds_of_limited_sizes_change_nothing_but_where_they_end(linear, count):
+    victim, images, labels = linear
+    seen, limits = [], [1, 3, 100, None, 2, None]
+
+    def round_size(known):
+        seen.append(0 if known is None else known.clean.total)
+        return limits[len(seen) - 1]
+
+    class Several(InProcess):
+        def __init__(self):
+            self.count = count
+
+    result = evaluate_in_shards(
+        victim, images, labels, THREAT, [FGSM()], shard_size=8 // count, workers=Several(), round_size=round_size
+    )
+    assert seen == [0, 1, 4, 8, 16, 18]
+    assert_same_evaluation(result, evaluate(victim, images, labels, THREAT, [FGSM()]))
+
+
+def test_shards_of_limited_rounds_are_found_again(linear, tmp_path):
+    victim, images, labels = linear
+
+    def run():
+        before, sizes = victim.queries, iter([1, 3, None, None, None, None])
+        result = evaluate_in_shards(
+            victim, images, labels, THREAT, [FGSM()], shard_size=8, store=tmp_path, round_size=lambda known: next(sizes)
+        )
+        return result, victim.queries - before
+
+    first, queries = run()
+    assert queries > 0
+    second, queries = run()
+    assert queries == 0
+    assert_same_evaluation(second, first)
 
 
 def test_progress_is_of_the_whole_evaluation(linear):

@@ -38,7 +38,7 @@ def test_head_and_body_of_a_response_come_together(server):
 def test_a_response_that_is_a_head_alone_is_sent(server):
     with connection(server.http) as client:
         for _ in range(2):
-            client.sendall(b"HEAD /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"HEAD /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             response = client.recv(65536)
             assert status(response) == 200
             assert response.endswith(b"\r\n\r\n")
@@ -56,7 +56,7 @@ def test_a_client_may_wait_to_be_asked_for_its_body(server):
 def test_requests_that_do_not_wait_are_answered_in_order(server):
     with connection(server.http) as client:
         asked = b"".join(binary(data=image(number).tobytes()) for number in range(8))
-        last = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+        last = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
         client.sendall(asked + last)
         received = b""
         while chunk := client.recv(65536):

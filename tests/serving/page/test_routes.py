@@ -61,7 +61,8 @@ def test_nothing_inline_and_nothing_from_outside_may_run(shown):
 
 
 @pytest.mark.parametrize("path", ["/page/index.html.j2", "/page/none.js", "/page/%2e%2e/kserve.yaml.j2", "/page/",
-                                  "/page/examples/3", "/page/examples/-1", "/page/examples/x"])  # fmt: skip
+                                  "/page/examples/3", "/page/examples/-1", "/page/examples/x", "/page/examples/00",
+                                  "/page/examples/" + "1" * 5000, "/page/examples/%D9%A3"])  # fmt: skip
 def test_only_its_own_files_are_given_out(shown, path):
     assert get(shown, path)[0] == 404
 

@@ -46,7 +46,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "ray": ("ray",),
     "sign": ("model-signing", "pyopenssl"),
-    "serve": ("starlette", "uvicorn", "httptools", "uvloop", "grpcio", "orjson", "prometheus-client"),
+    "serve": ("starlette", "httptools", "uvloop", "grpcio", "orjson", "prometheus-client"),
 }
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import gc
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from types import FrameType
 from typing import Any
 
 import click
 
+from tscnc_deploy.cli.common.interrupts import INTERRUPTED, MESSAGE, TERMINATED, Terminated, interruptible
+from tscnc_deploy.cli.common.streams import BROKEN_PIPE, OutputError, checked_streams
 from tscnc_deploy.errors import TscncError
 from tscnc_deploy.text import did_you_mean
 from tscnc_deploy.threads import configure
@@ -40,13 +39,6 @@ COMMANDS = (
 )
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE in sysexits.h; Python's default of 1 would mean a failed gate
-INTERRUPTED = 128 + signal.SIGINT
-BROKEN_PIPE = 128 + 13  # SIGPIPE, which is not defined on every system
-TERMINATED = 128 + signal.SIGTERM
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised like Ctrl-C, so that both leave the same state."""
 
 
 class Program(click.Group):
@@ -69,26 +61,36 @@ class Program(click.Group):
             ctx.fail(f"No such command '{args[0]}'{did_you_mean(args[0], known) or '.'}")
         return super().resolve_command(ctx, args)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Runs the program; a standard output that is closed or full is one line on standard error and status 2."""
+        try:
+            with checked_streams():
+                return super().main(*arguments, **options)
+        except OutputError as error:
+            if error.exit_status != BROKEN_PIPE:
+                click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_status)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command and converts errors to a message and an exit status, see `tscnc_deploy.cli`."""
         try:
-            with _quiet_libraries(), _sigterm_as_interrupt():
+            with _quiet_libraries(), interruptible():
                 # Here, as OpenMP reads its environment when a command imports torch.
                 configure()
                 try:
                     return super().invoke(ctx)
                 finally:
-                    sys.stdout.flush()  # here, where BrokenPipeError is handled, and not when the interpreter exits
+                    sys.stdout.flush()
         except TscncError as error:
             for line in str(error).splitlines():
                 click.echo(f"error: {line}", err=True)
             ctx.exit(error.exit_status)
         except KeyboardInterrupt as interrupt:
-            click.echo("interrupted; run the same command again to resume", err=True)
+            click.echo(MESSAGE, err=True)
+            # Otherwise the garbage collector first goes through all of torch, which supervisors do not wait for.
+            gc.freeze()
             ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
-        except BrokenPipeError:
-            # The interpreter flushes again at exit, which must not fail on the broken pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # of standard error
             ctx.exit(BROKEN_PIPE)
         except (click.exceptions.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -109,19 +111,3 @@ def _quiet_libraries() -> Iterator[None]:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread only
-        return
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated

@@ -42,6 +42,14 @@ def address_options(command: Command) -> Command:
             metavar="ADDRESS",
             help="Address to listen on; 0.0.0.0 for all interfaces.",
         ),
+        click.option(
+            "--allowed-host",
+            "allowed_hosts",
+            multiple=True,
+            metavar="NAME",
+            help="Also answer HTTP requests under this host name, such as that of a proxy; '*' for every name; "
+            "repeatable.  [default: the names of the loopback interface and the --host address]",
+        ),
         click.option("--port", type=_PORT, default=8000, show_default=True, help="HTTP port; 0 chooses a free one."),
         click.option(
             "--grpc-port", type=_PORT, default=8001, show_default=True, help="gRPC port; 0 chooses a free one."

@@ -49,6 +49,7 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
         python=environment["python"], device=context.device, threads=hardware["threads"],
     )  # fmt: skip
     (out / SCRIPT).write_text(script, encoding="utf-8")
+    started = min((times.started for times in context.earlier.values() if times.started), default=None)
     build = Build(
         seed=shipped.seed,
         dataset=shipped.data.dataset,
@@ -57,11 +58,21 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
         code=code,
         environment={name: said for name, said in environment.items() if name != "device"},
         hardware=hardware,
-        started=min((times.started for times in context.earlier.values() if times.started), default=None),
-        finished=utc_now(),
+        started=started,
+        finished=not_before(started, utc_now()),
     )
     files = {path: entry.sha256 for path, entry in digests(out).items()}
     (out / PROVENANCE).write_bytes(strict_json.dumps(provenance(build, files)))
+
+
+def not_before(started: str | None, now: str) -> str:
+    """The current time, but not before the start: a clock may have been set back since then.
+
+    Args:
+        started: A time in the format of `utc_now`; None if it is not known.
+        now: Another one.
+    """
+    return max(started or now, now)
 
 
 def _hardware(context: Context, device: str) -> dict[str, Any]:

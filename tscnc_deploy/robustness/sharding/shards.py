@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -38,6 +39,7 @@ def evaluate_in_shards(
     identity: str = "",
     workers: Workers | None = None,
     until: Callable[[Evaluation], bool] | None = None,
+    round_size: Callable[[Evaluation | None], int | None] | None = None,
     seed: int = 0,
     batch_size: int = 256,
     confidence: float = 0.95,
@@ -58,6 +60,8 @@ def evaluate_in_shards(
         workers: The workers that evaluate; by default this process.
         until: Called with all results so far after each round of shards, one per worker; ends the evaluation by
             returning true.
+        round_size: Called with all results so far, None at first, before each round; returns the largest number of
+            images that it may have, or None for a shard per worker, which is the most.
         seed: Seed of all random numbers.
         batch_size: Images per forward pass.
         confidence: Confidence of the intervals.
@@ -83,20 +87,22 @@ def evaluate_in_shards(
     # Only the leading process uses the store: others may have another disk.
     finished = ShardStore(store, key) if store and workers.leads else None
     work = Work(attacks, len(images), progress)
-    starts = range(0, len(images), shard_size)
     done: list[Evaluation] = []
-    for first in range(0, len(starts), workers.count):
-        round_starts = starts[first : first + workers.count]
+    known: Evaluation | None = None
+    seen = 0
+    while seen < len(images):
+        limit = workers.share(round_size(known)) if round_size else None
+        parts = _round(seen, len(images), shard_size, workers.count, limit)
+        round_starts, seen = list(parts), max(parts.values())
         found = workers.share(
-            {start: finished.load(start, images[start : start + shard_size]) if finished else None
-             for start in round_starts}
-        )  # fmt: skip
+            {start: finished.load(start, images[start:end]) if finished else None for start, end in parts.items()}
+        )
         missing = [start for start in round_starts if found[start] is None]
         tasks = [
             partial(
-                _shard, images=images[start : start + shard_size], labels=labels[start : start + shard_size],
-                threat=threat, attacks=attacks, seed=seed, batch_size=batch_size, confidence=confidence,
-                cascade=cascade, first=start, progress=work.within(start, shard_size) if workers.count == 1 else None,
+                _shard, images=images[start : parts[start]], labels=labels[start : parts[start]], threat=threat,
+                attacks=attacks, seed=seed, batch_size=batch_size, confidence=confidence, cascade=cascade, first=start,
+                progress=work.within(start, parts[start] - start) if workers.count == 1 else None,
             )
             for start in missing
         ]  # fmt: skip
@@ -110,6 +116,19 @@ def evaluate_in_shards(
         if until is not None and workers.share(until(known)):
             break
     return join(done, confidence)
+
+
+def _round(seen: int, total: int, shard_size: int, workers: int, limit: int | None) -> dict[int, int]:
+    """The end of each shard of the next round, by its first image.
+
+    Shards and rounds end at multiples of their sizes, so that limited rounds do not move those that follow.
+    """
+    size = shard_size * workers
+    end = min((seen // size + 1) * size, total)
+    if limit is not None:
+        end = min(end, seen + max(limit, 1))
+    inner = range((seen // shard_size + 1) * shard_size, end, shard_size)
+    return dict(pairwise((seen, *inner, end)))
 
 
 def join(parts: Sequence[Evaluation], confidence: float = 0.95) -> Evaluation:

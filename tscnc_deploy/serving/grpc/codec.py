@@ -13,6 +13,8 @@ from tscnc_deploy.serving.request import InferRequest, checked_id, checked_outpu
 from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator
 
+# Enough sizes to see that a shape has too many.
+_MOST_SIZES = 9
 _CONTENTS = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
 
 
@@ -44,7 +46,7 @@ def write_message(response: InferResponse) -> Any:
 
 def _images(message: Any, validator: InputValidator) -> Array:
     tensor = message.inputs[0]
-    header = validator.header(tensor.name, tensor.datatype, list(tensor.shape))
+    header = validator.header(tensor.name, tensor.datatype, list(tensor.shape[:_MOST_SIZES]))
     reject_shared_memory(_parameters(tensor))
     if message.raw_input_contents:
         if tensor.HasField("contents") or len(message.raw_input_contents) > 1:

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from tscnc_deploy.open_inference import messages
-from tscnc_deploy.serving.errors import Reason, RequestError
+from tscnc_deploy.serving.errors import NO_MEMORY, Reason, RequestError
 from tscnc_deploy.serving.grpc.codec import parse_message, write_message
 from tscnc_deploy.serving.service import Service
 
@@ -22,7 +23,7 @@ _OPEN_CALLS = ("ServerLive", "ServerReady")
 # Bytes of a message besides the tensor: names, parameters, and what protobuf adds.
 _OVERHEAD = 1 << 16
 # A client with more concurrent calls waits on its own side until one has finished.
-_CALLS_PER_CONNECTION = 1024
+_CALLS_PER_CONNECTION = 256
 # gRPC's default of two minutes is long for clients that open a connection and send nothing.
 _HANDSHAKE_MS = 10_000
 
@@ -44,12 +45,12 @@ def grpc_server(service: Service, max_body: int) -> grpc.aio.Server:
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
     ]
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=options, interceptors=[_TokenFirst(service)])
     calls = _Calls(service)
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
             _wrapped(name, call, service),
-            request_deserializer=getattr(messages, f"{name}Request").FromString,
+            # Without a deserializer: gRPC would log a traceback for bytes that are not a message.
             response_serializer=getattr(messages, f"{name}Response").SerializeToString,
         )
         for name, call in calls.by_name().items()
@@ -101,21 +102,53 @@ class _Calls:
         return write_message(await self._service.infer(loaded, parsed, deadline))
 
 
-def _wrapped(name: str, call: _Call, service: Service) -> _Call:
-    """Checks the token before the call, counts it afterwards, and hides internal errors from clients."""
+class _TokenFirst(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    """Ends calls without the token before their message is read, whatever call they name."""
 
-    async def wrapper(request: Any, context: Any) -> Any:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        started = time.perf_counter()
+        service, _, call = details.method.strip("/").partition("/")
+        if not (service == messages.SERVICE and call in _OPEN_CALLS):
+            try:
+                self._service.check_token(_token(details.invocation_metadata))
+            except RequestError as error:
+                reason, message = error.reason, str(error)
+                kind = "infer" if call == "ModelInfer" else "other"
+                self._service.metrics.count_request("grpc", kind, reason.grpc, time.perf_counter() - started)
+
+                async def refuse(messages: Any, context: Any) -> None:
+                    await context.abort(getattr(grpc.StatusCode, reason.grpc), message)
+
+                # A stream is not read unless its handler asks for a message.
+                return grpc.stream_unary_rpc_method_handler(refuse)
+        return await continuation(details)
+
+
+def _wrapped(name: str, call: _Call, service: Service) -> _Call:
+    """Parses the message before the call, counts it afterwards, and hides internal errors from clients."""
+    parse = getattr(messages, f"{name}Request").FromString
+
+    async def wrapper(data: bytes, context: Any) -> Any:
         started = time.perf_counter()
         status = "CANCELLED"
         try:
-            if name not in _OPEN_CALLS:
-                service.check_token(_token(context))
+            try:
+                request = parse(data)
+            except DecodeError:
+                msg = f"the message is not a {name}Request"
+                raise RequestError(msg) from None
             response = await call(request, context)
             status = "OK"
             return response
         except RequestError as error:
             status = error.reason.grpc
             message = str(error)
+        except MemoryError:
+            status = Reason.UNAVAILABLE.grpc
+            message = NO_MEMORY
         except Exception:
             _log.exception("internal error in %s", name)
             status = Reason.FAILED.grpc
@@ -128,6 +161,6 @@ def _wrapped(name: str, call: _Call, service: Service) -> _Call:
     return wrapper
 
 
-def _token(context: Any) -> bytes | None:
-    value = dict(context.invocation_metadata() or ()).get("authorization")
+def _token(metadata: Any) -> bytes | None:
+    value = dict(metadata or ()).get("authorization")
     return value.encode() if isinstance(value, str) else value

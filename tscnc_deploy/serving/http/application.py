@@ -16,11 +16,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tscnc_deploy.serving import metrics
-from tscnc_deploy.serving.errors import Reason, RequestError
+from tscnc_deploy.serving.errors import NO_MEMORY, Reason, RequestError
+from tscnc_deploy.serving.http.hosts import AllowedHosts
 from tscnc_deploy.serving.http.infer import CLIENT_GONE, HttpInfer
 from tscnc_deploy.serving.http.openapi import openapi_document
 from tscnc_deploy.serving.page.routes import open_paths, page_routes
 from tscnc_deploy.serving.service import LoadedModel, Service
+from tscnc_deploy.text import escaped
 
 _log = logging.getLogger(__name__)
 _access_log = logging.getLogger("tscnc_deploy.serving.access")
@@ -29,11 +31,12 @@ _access_log = logging.getLogger("tscnc_deploy.serving.access")
 _OPEN_PATHS = {"/v2/health/live", "/v2/health/ready"}
 
 
-def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
+def http_application(service: Service, hosts: AllowedHosts | None = None, *, access_log: bool = False) -> ASGIApp:
     """The application that an ASGI server runs.
 
     Args:
         service: The state of the server.
+        hosts: The host names under which it answers; by default those of the loopback interface.
         access_log: Whether to log each request as a line of JSON to the logger "tscnc_deploy.serving.access".
     """
     calls = _Calls(service)
@@ -52,9 +55,9 @@ def http_application(service: Service, *, access_log: bool = False) -> ASGIApp:
             Route("/openapi.json", calls.openapi),
             *page_routes(service),
         ],
-        exception_handlers={RequestError: _request_error, HTTPException: _http_error},
+        exception_handlers={RequestError: _request_error, HTTPException: _http_error, MemoryError: _no_memory},
     )
-    return _Middleware(application, service, access_log)
+    return _Middleware(application, service, hosts or AllowedHosts(), access_log)
 
 
 class _Calls:
@@ -91,11 +94,15 @@ class _Calls:
 
 
 class _Middleware:
-    """Checks the token before each request, counts and logs it afterwards, and hides internal errors from clients."""
+    """Checks host and token before each request, counts and logs it afterwards, and hides internal errors from clients.
 
-    def __init__(self, application: ASGIApp, service: Service, access_log: bool) -> None:
+    Nothing of the body is read before both are right.
+    """
+
+    def __init__(self, application: ASGIApp, service: Service, hosts: AllowedHosts, access_log: bool) -> None:
         self._application = application
         self._service = service
+        self._hosts = hosts
         self._access_log = access_log
         self._open = _OPEN_PATHS | open_paths()
 
@@ -113,19 +120,21 @@ class _Middleware:
             await send(message)
 
         try:
-            await self._authenticated(scope)(scope, receive, send_and_note_status)
+            await self._admitted(scope)(scope, receive, send_and_note_status)
         except Exception:
-            _log.exception("internal error in %s", scope["path"])
+            _log.exception("internal error in %s", escaped(scope["path"]))
             if status == CLIENT_GONE:
                 await _error("internal error; see the log of the server", 500)(scope, receive, send_and_note_status)
         finally:
             self._count(scope, status, time.perf_counter() - started)
 
-    def _authenticated(self, scope: Scope) -> ASGIApp:
-        if scope["path"] in self._open:
-            return self._application
+    def _admitted(self, scope: Scope) -> ASGIApp:
+        """The application, or the error for a request that names another host or lacks the token."""
+        headers = scope["headers"]
         try:
-            self._service.check_token(dict(scope["headers"]).get(b"authorization"))
+            self._hosts.check([value for name, value in headers if name == b"host"])
+            if scope["path"] not in self._open:
+                self._service.check_token(dict(headers).get(b"authorization"))
         except RequestError as error:
             return _error(str(error), error.reason.http)
         return self._application
@@ -157,6 +166,10 @@ def _error(message: str, status: int) -> Response:
 
 async def _request_error(request: Request, error: Exception) -> Response:
     return _error(str(error), cast(RequestError, error).reason.http)
+
+
+async def _no_memory(request: Request, error: Exception) -> Response:
+    return _error(NO_MEMORY, Reason.UNAVAILABLE.http)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

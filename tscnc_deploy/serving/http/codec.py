@@ -22,18 +22,22 @@ from tscnc_deploy.serving.response import InferResponse
 from tscnc_deploy.serving.validation import InputValidator, shown
 
 
-def parse_body(body: bytes, header_length: str | None, validator: InputValidator) -> InferRequest:
+def parse_body(
+    body: bytes, header_length: str | None, validator: InputValidator, max_json: int | None = None
+) -> InferRequest:
     """Reads the body of a request.
 
     Args:
         body: The whole body.
         header_length: Value of the header `HEADER_LENGTH`; None if it is missing, so that all of the body is JSON.
         validator: Validates the tensor.
+        max_json: Largest number of bytes of JSON; None uses the validator's.
 
     Raises:
         RequestError: The body does not follow the protocol, or the model does not accept the input.
     """
     text, binary = _split(body, header_length)
+    validator.check_json(body, len(text), max_json)
     try:
         document = orjson.loads(text)
     except orjson.JSONDecodeError as error:

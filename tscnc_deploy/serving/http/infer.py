@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,8 @@ from tscnc_deploy.serving.service import LoadedModel, Service
 CLIENT_GONE = 499
 # Processing a request for a client that has disconnected is cheaper than watching the connection for this long.
 _UNWATCHED_SECONDS = 0.02
+# Bytes of all bodies that are arriving, unless the largest one needs more.
+_MAX_ARRIVING = 64 << 20
 
 
 class HttpInfer:
@@ -27,6 +30,7 @@ class HttpInfer:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._bodies = _Bodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request.
@@ -35,12 +39,13 @@ class HttpInfer:
             RequestError: The request is invalid or cannot be processed.
         """
         headers = dict(scope["headers"])
-        max_bytes = self._service.limits.max_body or self._find(scope).validator.max_body
+        limit = self._service.limits.max_body
+        max_bytes = limit or self._find(scope).validator.max_body
         body = await self._body(headers, receive, max_bytes)
         # No await from here until the request is queued, so that a reload cannot close this version in between.
         loaded = self._find(scope)
         length = headers.get(_HEADER_LENGTH)
-        parsed = parse_body(body, None if length is None else length.decode("latin-1"), loaded.validator)
+        parsed = parse_body(body, None if length is None else length.decode("latin-1"), loaded.validator, limit)
         response = await _while_connected(receive, self._service.infer(loaded, parsed))
         if response is None:
             await _send(send, CLIENT_GONE, [], b"")
@@ -71,24 +76,60 @@ class HttpInfer:
         seconds = self._service.limits.body_timeout
         chunks, length, more = [], 0, True
         try:
-            async with asyncio.timeout(seconds):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        msg = "the body ended before its Content-Length"
-                        raise RequestError(msg)
-                    chunk, more = message.get("body", b""), message.get("more_body", False)
-                    length += len(chunk)
-                    if length > max_bytes:
-                        raise RequestError(too_large, Reason.TOO_LARGE)
-                    chunks.append(chunk)
+            async with asyncio.timeout(seconds) as arriving:
+                with self._bodies.counted(arriving):
+                    while more:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            msg = "the body ended before its Content-Length"
+                            raise RequestError(msg)
+                        chunk, more = message.get("body", b""), message.get("more_body", False)
+                        length += len(chunk)
+                        if length > max_bytes:
+                            raise RequestError(too_large, Reason.TOO_LARGE)
+                        chunks.append(chunk)
+                        self._bodies.add(arriving, len(chunk), max(_MAX_ARRIVING, 4 * max_bytes))
         except TimeoutError:
-            msg = f"the body did not arrive within {seconds:g} seconds"
+            msg = f"the body did not arrive within {seconds:g} seconds, or before newer ones took its memory"
             raise RequestError(msg, Reason.TOO_SLOW) from None
         return b"".join(chunks)
 
 
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+
+
+class _Bodies:
+    """The bodies that are arriving, which together have a limit; at the limit, the oldest one makes room.
+
+    So clients that send all but the last byte of many bodies take neither the memory nor the place of others.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: dict[asyncio.Timeout, int] = {}
+        self._total = 0
+
+    @contextmanager
+    def counted(self, arriving: asyncio.Timeout) -> Iterator[None]:
+        """Context in which a body arrives; the timeout ends it."""
+        self._bytes[arriving] = 0
+        try:
+            yield
+        finally:
+            self._remove(arriving)
+
+    def add(self, arriving: asyncio.Timeout, count: int, limit: int) -> None:
+        """Counts bytes of a body; ends the oldest bodies if all have more than `limit` bytes."""
+        if arriving not in self._bytes:  # it is being ended
+            return
+        self._bytes[arriving] += count
+        self._total += count
+        while self._total > limit:
+            oldest = next(iter(self._bytes))
+            self._remove(oldest)
+            oldest.reschedule(asyncio.get_running_loop().time())
+
+    def _remove(self, arriving: asyncio.Timeout) -> None:
+        self._total -= self._bytes.pop(arriving, 0)
 
 
 async def _while_connected(receive: Receive, work: Coroutine[Any, Any, InferResponse]) -> InferResponse | None:

@@ -72,7 +72,9 @@ def openapi_document(loaded: LoadedModel, *, requires_token: bool) -> dict[str, 
         "info": {
             "title": "tscnc-deploy",
             "version": own_version(),
-            "description": "The Open Inference Protocol, version 2, over HTTP.",
+            "description": "The Open Inference Protocol, version 2, over HTTP. A request without one header Host gets "
+            "status 400, one whose header Host names another host 421, and one with a URL or a head that is too long "
+            "414 or 431.",
         },
         "paths": paths,
         "components": {"schemas": schemas(loaded)},

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from tscnc_deploy.serving.errors import Reason, RequestError
 from tscnc_deploy.serving.page.content import Page, locked_page, page_files
 from tscnc_deploy.serving.service import Service
+from tscnc_deploy.text import escaped
 
 # Allows no external and no inline resources, and no conversion of text to markup.
 _POLICY = (
@@ -39,7 +40,7 @@ def page_routes(service: Service) -> list[Route]:
     calls = _Calls(service)
     return [
         Route("/", calls.index),
-        Route("/page/examples/{number:int}", calls.example),
+        Route("/page/examples/{number}", calls.example),
         Route("/page/{name}", calls.file),
     ]
 
@@ -65,10 +66,11 @@ class _Calls:
 
     async def example(self, request: Request) -> Response:
         """Pixels of an image and of its adversarial example, float32 [2, C, H, W]."""
-        examples, number = self._page().examples, request.path_params["number"]
-        if number >= len(examples):
+        examples = {str(number): example for number, example in enumerate(self._page().examples)}
+        example = examples.get(request.path_params["number"])
+        if example is None:
             raise _not_found(request)
-        return _response(examples[number].to_bytes(), "application/octet-stream")
+        return _response(example.to_bytes(), "application/octet-stream")
 
     def _page(self) -> Page:
         page = self._service.current.model.page
@@ -79,7 +81,7 @@ class _Calls:
 
 
 def _not_found(request: Request) -> RequestError:
-    return RequestError(f"{request.url.path} is not part of the page", Reason.NOT_FOUND)
+    return RequestError(f"{escaped(request.url.path)} is not part of the page", Reason.NOT_FOUND)
 
 
 def _response(content: bytes, media_type: str) -> Response:
