@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.bundle.manifest import REPORT, SBOM, SCRIPT
+from tscnc_deploy.bundle.manifest import PROVENANCE, REPORT, SBOM, SCRIPT
 from tscnc_deploy.check.result import CheckResult
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "record.evaluations.engines.*.completion.*",
     ),
     "which labels an engine flips": ("record.evaluations.engines.*.parity.flips_*",),
-    "how the network was trained": ("recipe.*",),
+    # A change of recipe or record alone shows; only a change of both does not.
+    "how the network was trained": (),
 }
 
 
@@ -41,7 +42,7 @@ def claims_of(bundle: Bundle) -> str:
     total = twin.clean.total if twin and twin.clean else 0
     if (rest := total - len(withheld.index if withheld else bundle.evidence.labels)) > 0:
         said.insert(0, f"outcomes of the {rest} of {total} evaluated images that are not in the evidence")
-    files = [path for path in (SBOM, SCRIPT) if path in bundle.manifest.files]
+    files = [path for path in (PROVENANCE, SBOM, SCRIPT) if path in bundle.manifest.files]
     return ", ".join([*said, f"the drawings in {REPORT}", *files])
 
 
