@@ -129,7 +129,7 @@ def checks_without_running(bundle: Bundle, policy: Policy) -> dict[str, Callable
         "threat model": lambda: [check_threat(bundle)],
         "record": lambda: [check_schema(bundle), *check_record(bundle)],
         "figures": lambda: check_figures(bundle),
-        "report": lambda: check_rendered(bundle),
+        "report": lambda: [check_rendered(bundle)],
         "claims": lambda: [check_claims(bundle)],
         "gates": lambda: compare_policy(bundle, policy),
         "evidence": lambda: check_evidence(bundle),
