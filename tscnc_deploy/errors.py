@@ -55,3 +55,9 @@ class InconclusiveError(TscncError):
     """An interval contains its limit (exit status 4); the message says how many images would decide it."""
 
     exit_status = 4
+
+
+class NotCheckedError(TscncError):
+    """A gate of the recipe could not be checked (exit status 5); the message names it."""
+
+    exit_status = 5

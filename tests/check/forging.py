@@ -20,6 +20,8 @@ from tscnc_deploy.engines.onnx.structure import full_structure_of
 from tscnc_deploy.engines.target import load_target, read_target
 from tscnc_deploy.models import build, load_model, save_model
 from tscnc_deploy.record import BuildRecord
+from tscnc_deploy.report.card import render_card
+from tscnc_deploy.report.html import render_report
 from tscnc_deploy.tscnc.layers import prunable_weights
 
 FAST = ("--attack", "twin-apgd-2", "--attack", "square-5", "--budget", "none", "--device", "cpu")
@@ -117,12 +119,18 @@ def rewrite_evidence(folder: Path, change: Callable[[Any], Any]) -> None:
 
 
 def rewrite_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes the record, and renders report and model card from it again."""
+
     def changed(evidence: Any) -> Any:
         record = evidence.record.to_json()
         change(record)
         return replace(evidence, record=BuildRecord.from_json(record))
 
-    rewrite_evidence(folder, changed)
+    evidence = changed(open_bundle(folder).evidence)
+    (folder / "report.html").write_text(render_report(evidence.record, drawings=False))
+    (folder / "README.md").write_text(render_card(evidence.record))
+    evidence.write(folder)
+    reseal(folder)
 
 
 def masking_network(images: torch.Tensor, labels: torch.Tensor, zeros: float) -> torch.nn.Module:

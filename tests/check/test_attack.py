@@ -53,6 +53,8 @@ def test_the_same_bundle_is_no_worse_than_itself(bundle, robust_build):
     assert beside["name"] == "onnx-cpu: robust accuracy lost to the baseline, upper bound"
     assert (beside["outcome"], document["baseline"]["onnx-cpu"]["engine"]) == ("passed", "onnx-cpu")
     assert beside["message"].startswith("0 images lost and 0 gained of 80")
+    (chosen,) = [result for result in document["results"] if result["name"] == "images: chosen by"]
+    assert (chosen["outcome"], chosen["message"]) == ("passed", "the baseline: its 80 evidence images")
 
 
 def test_few_images_leave_a_small_margin_open(bundle, robust_build):

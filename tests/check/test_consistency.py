@@ -48,7 +48,7 @@ def test_an_edited_gate_is_noticed(bundle):
     assert "recipe.toml has " in check(bundle, status=2)["results"][0]["message"]
     forging.reseal(bundle)
     document = check(bundle, status=1)
-    assert outcomes(document) == ["recipe: matches the record"]
+    assert outcomes(document) == ["recipe: matches the record", "record: gates follow from the figures"]
     assert "gates.engine_loss is 0.9" in next(f["message"] for f in document["results"] if f["outcome"] == "failed")
 
 
@@ -58,7 +58,7 @@ def test_failed_gates_of_the_build_stay_failed(bundle):
 
     forging.rewrite_record(bundle, fail)
     forging.reseal(bundle, lambda contents: contents.update(passed=False))
-    assert outcomes(check(bundle, status=1)) == ["build gates: passed"]
+    assert outcomes(check(bundle, status=1)) == ["build gates: passed", "record: gates follow from the figures"]
 
 
 def test_other_versions_are_named_and_fail_nothing(bundle):

@@ -47,12 +47,13 @@ def write_engine(folder: Path, *, name: str = "onnx-cpu", batch_max: int = 16, w
 
 def record(*, passed: bool = True, milliseconds: dict[str, float] | None = None) -> BuildRecord:
     share = {"correct": 3, "total": 4, "accuracy": 0.75, "low": 0.2, "high": 0.99}
+    attacked = {"clean": share, "robust": share, "attacks": {"pgd-20": share}, "norm": "Linf", "epsilon": 0.1}
     document = {
         "schema": SCHEMA,
         "name": "tiny",
         "model": contents().model.model_dump(mode="json"),
         "threat": {"norm": "Linf", "epsilon": 0.1},
-        "evaluations": {"engines": {"onnx-cpu": {"clean": share, "robust": share, "attacks": {"pgd-20": share}}}},
+        "evaluations": {"engines": {"onnx-cpu": attacked}},
         "gates": [{"name": "robust accuracy, lower end", "value": 0.2, "limit": 0.1, "passed": passed}],
         "passed": passed,
         "latency": {"engines": {name: {"median_ms": median} for name, median in (milliseconds or {}).items()}},

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.engines.base import Engine
     from tscnc_deploy.engines.target import Target
     from tscnc_deploy.recipe import Recipe
-    from tscnc_deploy.record import BuildRecord
+    from tscnc_deploy.record import BuildRecord, ThreatModel
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,20 @@ class Bundle:
         if options.get("data_root") is None and all(parse_assignment(each)[0] != "data.root" for each in overrides):
             options["data_root"] = Data().root
         return load_recipe(self.path / RECIPE, overrides, text=self.recipe, **options)
+
+    @cached_property
+    def threat(self) -> ThreatModel:
+        """The threat model that its evaluations were attacked with; what to tell the model's users.
+
+        Raises:
+            BundleError: Manifest and record disagree about it.
+        """
+        from tscnc_deploy.bundle.threat import threat_disagreements
+
+        for disagreement in threat_disagreements(self.manifest.threat, self.record):
+            msg = f"{self.path}: its parts disagree about the threat model: {disagreement}"
+            raise BundleError(msg)
+        return self.manifest.threat
 
     @property
     def engines(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.check.images import Shown
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.record import Comparison
     from tscnc_deploy.verify.artifact import Artifact
@@ -34,26 +35,25 @@ class Baseline:
     margin: float
 
 
-def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...], images: Bundle) -> Artifact:
-    """An engine on the evidence images of its own bundle or of another; its own examples are replayed if they fit.
-
-    Raises:
-        InputError: The two bundles' images or classes are not the same.
-    """
+def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...], shown: Shown) -> Artifact:
+    """An engine on the shown images; the examples of its own bundle are replayed if they are of these images."""
     import torch
 
+    from tscnc_deploy.check.images import first_of_each
     from tscnc_deploy.verify import BundleSource
-    from tscnc_deploy.verify.artifact import REPLAY, on_evidence
+    from tscnc_deploy.verify.artifact import REPLAY, Artifact, on_evidence
 
-    check_same_task(bundle, images)
-    drawn = on_evidence(images, name, policy.recipe, None, 0)
     own = on_evidence(bundle, name, policy.recipe, None, 0)
-    fits = torch.equal(own.images, drawn.images) and torch.equal(own.labels, drawn.labels)
+    own = own.select(torch.tensor(first_of_each(own.images), dtype=torch.int64))
+    fits = torch.equal(own.images, shown.images) and torch.equal(own.labels, shown.labels)
     examples = own.examples if fits else None
     chosen = attacks or (TWIN_ATTACKS if name == "twin" else ATTACKS)
-    return replace(
-        drawn,
+    return Artifact(
         source=BundleSource(bundle.path, name),
+        images=shown.images,
+        labels=shown.labels,
+        index=own.index if fits else torch.arange(len(shown.labels)),
+        classes=tuple(bundle.manifest.model.classes),
         examples=examples,
         attacks=(*([] if examples is None else [REPLAY]), *chosen),
     )

@@ -69,15 +69,26 @@ def check_record(bundle: Bundle) -> Iterator[CheckResult]:
 
 def _changed(record: dict[str, Any], recipe: Recipe) -> Iterator[str]:
     now = recipe.model_dump(mode="json", by_alias=True)
-    for section in ("threat", "prune", "gates"):
+    usual = type(recipe)().model_dump(mode="json", by_alias=True)
+    for section, settings in now.items():
         then = record.get(section)
-        if not isinstance(then, dict):
-            yield f"the record has no section {section}"
-            continue
-        # Keys that the record lacks belong to a later version.
-        for key, value in then.items():
-            if (have := now[section].get(key)) != value:
-                yield f"{section}.{escaped(str(key))} is {have} in {RECIPE}, {quoted(str(value))} in the record"
+        if isinstance(settings, dict) != isinstance(then, dict) and section in record:
+            yield f"{section} is a section in only one of {RECIPE} and the record"
+        elif isinstance(settings, dict):
+            yield from _differing(section + ".", then or {}, settings, usual[section])
+    yield from _differing("", record, {key: value for key, value in now.items() if not isinstance(value, dict)}, usual)
+    for section in record.keys() - now.keys():
+        yield f"{quoted(section)} is in the record, but not a part of a recipe"
+
+
+def _differing(prefix: str, record: dict[str, Any], recipe: dict[str, Any], usual: dict[str, Any]) -> Iterator[str]:
+    for key, have in recipe.items():
+        # An earlier version did not have every key; a key that it lacks has the default.
+        then = record.get(key, usual[key])
+        if then != have:
+            yield f"{prefix}{key} is {have} in {RECIPE}, {quoted(str(then))} in the record"
+    for key in record.keys() - recipe.keys() if prefix else ():
+        yield f"{prefix}{escaped(str(key))} is in the record, but not a part of a recipe"
 
 
 def check_evidence(bundle: Bundle) -> Iterator[CheckResult]:

@@ -29,10 +29,14 @@ class CheckRequest:
         engines: Names of the engines to run; empty runs every engine that this machine supports.
         attacks: Names of the fresh attacks; empty uses `attack.ATTACKS`.
         budget: What all fresh attacks together may cost; None is unlimited.
-        seed: Seed of the attacks.
+        seed: Seed of the attacks and of the images that are drawn.
         device: Device that PyTorch uses, "cpu" or "cuda".
-        dataset: Name of the data set to take withheld evidence images from; None uses the bundle's recipe.
-        data_root: Folder of that data set; None uses the default. If both are None, no data set is opened.
+        dataset: Name of the data set whose test images are attacked, and from which withheld evidence images are
+            taken; None uses the recipe's.
+        data_root: Folder of that data set; None uses the default. If both are None, no data set is opened, and the
+            bundle's or the baseline's evidence images are attacked.
+        samples: Number of images to draw from the data set; None draws `images.DRAWN_IMAGES`, or all if there are
+            fewer.
         rebuild: Builds the bundle again from its recipe, to compare the two; None skips the comparison.
     """
 
@@ -50,4 +54,10 @@ class CheckRequest:
     device: str = "cpu"
     dataset: str | None = None
     data_root: str | None = None
+    samples: int | None = None
     rebuild: Callable[[Bundle], Bundle] | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a data set is given, whose test images are attacked."""
+        return self.dataset is not None or self.data_root is not None

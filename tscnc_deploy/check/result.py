@@ -7,11 +7,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Outcome = Literal["passed", "note", "skipped", "failed", "inconclusive", "unavailable", "error"]
+Outcome = Literal["passed", "note", "skipped", "failed", "inconclusive", "not checked", "unavailable", "error"]
 
-# The worst comes first: a folder that is not a bundle proves nothing, and more images do not fix a failed gate.
-_STATUS: tuple[tuple[Outcome, int], ...] = (("error", 2), ("failed", 1), ("unavailable", 3), ("inconclusive", 4))
-_VERDICTS = {0: "passed", 1: "failed", 2: "bad input", 3: "cannot run here", 4: "inconclusive"}
+# The worst comes first: a folder that is not a bundle proves nothing, and more images do not fix a failed gate. What
+# was not checked has a status of its own, as pipelines let inconclusive checks pass.
+_STATUS: tuple[tuple[Outcome, int], ...] = (
+    ("error", 2),
+    ("failed", 1),
+    ("unavailable", 3),
+    ("not checked", 5),
+    ("inconclusive", 4),
+)
+_VERDICTS = {
+    0: "passed",
+    1: "failed",
+    2: "bad input",
+    3: "cannot run here",
+    4: "inconclusive",
+    5: "not checked",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +35,8 @@ class CheckResult:
     Attributes:
         name: What was checked, such as "onnx-cpu: robust accuracy, lower end".
         outcome: "note" is worth reading and fails nothing; "skipped" was not requested, or is impossible and not
-            needed; "unavailable" is needed but this machine cannot do it; "error" is bad input.
+            needed; "not checked" is a gate that the bundle lacks the means to check; "unavailable" is needed but this
+            machine cannot do it; "error" is bad input.
         message: One or more lines; empty only if the check passed.
         value: The measured value, if it is a number.
         limit: The limit that the value is compared with.
@@ -87,7 +102,8 @@ class CheckReport:
 
 
 def exit_status(results: Iterable[CheckResult]) -> int:
-    """The worst of: 0 passed, 1 a gate failed, 2 bad input, 3 this machine cannot run an engine, 4 inconclusive."""
+    """The worst of: 0 passed, 4 inconclusive, 5 a gate was not checked, 3 this machine cannot run an engine, 1 a gate
+    failed, 2 bad input."""
     outcomes = {result.outcome for result in results}
     return next((status for outcome, status in _STATUS if outcome in outcomes), 0)
 

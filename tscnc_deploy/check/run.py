@@ -14,6 +14,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.attack import Baseline
+    from tscnc_deploy.check.images import Shown
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.progress import Progress
     from tscnc_deploy.robustness import Reference, Victim
@@ -46,13 +47,19 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task
-    from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record, check_schema
-    from tscnc_deploy.check.images import images_missing, lacks_images, supply_images
-    from tscnc_deploy.check.policy import choose_policy, compare_policy
-    from tscnc_deploy.check.provenance import check_provenance, check_signature
+    from tscnc_deploy.check.gates import check_engine_losses
+    from tscnc_deploy.check.images import (
+        check_images,
+        draw_images,
+        evidence_images,
+        images_missing,
+        lacks_images,
+        supply_images,
+    )
+    from tscnc_deploy.check.policy import choose_policy
+    from tscnc_deploy.check.provenance import check_signature
     from tscnc_deploy.check.replay import check_replay
     from tscnc_deploy.check.reproduction import compare_rebuilt
-    from tscnc_deploy.check.sparsity import check_structure
 
     def collect(stage: str, make: Callable[[], Iterable[CheckResult]]) -> None:
         report.stage, before = stage, time.monotonic()
@@ -76,23 +83,59 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     report.stage = "recipe"
     policy = choose_policy(bundle, baseline.bundle if baseline else None, request.recipe, request.overrides)
     report.policy = policy.name
-    collect("provenance", lambda: check_provenance(bundle))
-    collect("environment", lambda: [check_environment(bundle)])
-    collect("record", lambda: [check_schema(bundle), *check_record(bundle)])
-    collect("gates", lambda: compare_policy(bundle, policy))
-    collect("evidence", lambda: check_evidence(bundle))
-    collect("structure", lambda: check_structure(bundle, policy))
+    for stage, make in checks_without_running(bundle, policy).items():
+        collect(stage, make)
     if (rebuild := request.rebuild) is not None:
         collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
     if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
         collect("images", lambda: [images_missing(each) for each in missing])
         return
+    report.stage = "images"
+    images = reference or bundle
+    shown = draw_images(bundle, policy, request) if request.draws else evidence_images(images)
+    collect("images", lambda: check_images(images, shown, reference, request))
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
     for name in names:
         collect(f"{name}: replay", lambda name=name: check_replay(bundle, name))  # type: ignore[misc]
-    _attack(bundle, names, policy, baseline, request, report, progress)
+    if not shown.drawn:
+        collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
+    _attack(bundle, names, policy, baseline, shown, request, report, progress)
+
+
+def checks_without_running(bundle: Bundle, policy: Policy) -> dict[str, Callable[[], Iterable[CheckResult]]]:
+    """The checks that run no engine and attack nothing, by the name of their stage, in order."""
+    from tscnc_deploy.check.claims import check_claims
+    from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record, check_schema
+    from tscnc_deploy.check.figures import check_counted, check_figures
+    from tscnc_deploy.check.gates import check_gates
+    from tscnc_deploy.check.policy import compare_policy
+    from tscnc_deploy.check.provenance import check_provenance
+    from tscnc_deploy.check.rendered import check_rendered
+    from tscnc_deploy.check.sparsity import check_structure, count_files
+    from tscnc_deploy.check.stored import check_stored
+    from tscnc_deploy.check.threat import check_threat
+
+    def structure() -> Iterable[CheckResult]:
+        counted = count_files(bundle)
+        yield from check_structure(bundle, policy, counted)
+        yield from check_counted(bundle, counted)
+
+    return {
+        "stored": lambda: check_stored(bundle),
+        "provenance": lambda: check_provenance(bundle),
+        "environment": lambda: [check_environment(bundle)],
+        "threat model": lambda: [check_threat(bundle)],
+        "record": lambda: [check_schema(bundle), *check_record(bundle)],
+        "figures": lambda: check_figures(bundle),
+        "report": lambda: [check_rendered(bundle)],
+        "claims": lambda: [check_claims(bundle)],
+        "gates": lambda: compare_policy(bundle, policy),
+        "evidence": lambda: check_evidence(bundle),
+        "structure": structure,
+        "limits": lambda: check_gates(bundle, policy),
+    }
 
 
 def _timed(result: CheckResult, seconds: float) -> CheckResult:
@@ -121,6 +164,7 @@ def _attack(
     names: list[str],
     policy: Policy,
     baseline: Baseline | None,
+    shown: Shown,
     request: CheckRequest,
     report: CheckReport,
     progress: Progress,
@@ -134,11 +178,19 @@ def _attack(
         network_of,
         to_attack,
     )
+    from tscnc_deploy.check.gates import fresh_engine_loss
     from tscnc_deploy.robustness import ModelVictim, Reference
     from tscnc_deploy.verify.sources.base import ready
 
-    images = baseline.bundle if baseline else bundle
-    plan = _plan(policy, request, len(names) * (2 if baseline else 1))
+    limit = policy.recipe.gates.engine_loss if shown.drawn else None
+    engines = [name for name in names if name != "twin"]
+    victims = len(names) * (2 if baseline else 1) + (limit is not None and bool(engines))
+    plan = _plan(policy, request, victims)
+    twin = None
+    if limit is not None and engines:
+        report.stage = "twin: fresh attack"
+        artifact = to_attack(bundle, "twin", policy, (), shown)
+        twin = _verify(bundle, artifact, replace(plan, masking=False), progress, 1, names)
     attacked: dict[str, VerifyResult] = {}
     for position, name in enumerate(names, 1):
         report.stage = f"{name}: fresh attack"
@@ -150,22 +202,26 @@ def _attack(
             ours = _verify(bundle, artifact, replace(plan, masking=False), progress, position, names)
             report.engines[name] = ours.to_json()
             report.results += [check_signs(name, ours, equal), *gates_of(name, ours)]
+            if limit is not None and twin is not None:
+                report.results += fresh_engine_loss(name, twin, ours, limit)
             continue
         reference, surrogate = None, None
         if baseline:
             # It goes first, as the checked bundle is compared with it. It is trusted not to mask its gradients.
             other = counterpart(baseline.bundle, name)
-            artifact = to_attack(baseline.bundle, other, policy, request.attacks, images)
+            artifact = to_attack(baseline.bundle, other, policy, request.attacks, shown)
             theirs = _verify(baseline.bundle, artifact, replace(plan, masking=False), progress, position, names)
             report.baseline[name] = {"engine": other, **theirs.to_json()}
             found = theirs.evaluation
             reference = Reference(found.robust_mask, theirs.measured.case.victim, found.adversarial)
             surrogate = ModelVictim(ready(baseline.bundle.twin, plan.device))
-        artifact = to_attack(bundle, name, policy, request.attacks, images)
+        artifact = to_attack(bundle, name, policy, request.attacks, shown)
         ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
         attacked[network] = ours
         report.engines[name] = ours.to_json()
         report.results += [check_signs(name, ours), *gates_of(name, ours)]
+        if limit is not None and twin is not None and name != "twin":
+            report.results += fresh_engine_loss(name, twin, ours, limit)
         if baseline and (comparison := ours.measured.comparison):
             report.results.append(beside_baseline(name, comparison, other, baseline.margin))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
@@ -14,10 +14,32 @@ if TYPE_CHECKING:
     from tscnc_deploy.check.policy import Policy
 
 
-def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
-    """Counts the weights of the twin and of every ONNX file of every engine.
+def count_files(bundle: Bundle) -> dict[str, Structure]:
+    """The weights of every ONNX file of every engine, by the file's path; equal files are read once.
+
+    Raises:
+        BundleError: A file is damaged.
+    """
+    folders = tuple(f"{entry.folder}/" for entry in bundle.manifest.engines.values())
+    known: dict[str, Structure] = {}
+    counted = {}
+    for path, file in sorted(bundle.manifest.files.items()):
+        if path.startswith(folders) and path.endswith(".onnx"):
+            if file.sha256 not in known:
+                known[file.sha256] = _count(bundle, path)
+            counted[path] = known[file.sha256]
+    return counted
+
+
+def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, Structure]) -> Iterator[CheckResult]:
+    """Compares the weights of the twin and of every ONNX file of every engine with the manifest and the policy.
 
     The counts must match the manifest, and at least as many weights must be zero as the policy requires.
+
+    Args:
+        bundle: The bundle.
+        policy: What it must meet.
+        files: The weights of its files, see `count_files`.
     """
     from tscnc_deploy.tscnc.layers import prunable_weights
 
@@ -33,8 +55,7 @@ def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
     )
     yield pass_or_fail("twin: network matches the manifest", network == (facts.arch, facts.parameters), message)
     for name, entry in sorted(bundle.manifest.engines.items()):
-        files = [path for path in bundle.manifest.files if path.startswith(f"{entry.folder}/")]
-        counted = {path: _count(bundle, path) for path in files if path.endswith(".onnx")}
+        counted = {path: structure for path, structure in files.items() if path.startswith(f"{entry.folder}/")}
         if not counted:
             yield CheckResult(f"{name}: zeros counted", "skipped", "it has no ONNX file whose weights can be counted")
         for path, structure in counted.items():

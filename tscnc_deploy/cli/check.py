@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tscnc_deploy.check import CheckReport, CheckResult
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+# Outcomes whose messages the error at the end lists, if they decide.
+_ENDING = ("failed", "error", "unavailable", "inconclusive", "not checked")
 
 
 @click.command()
@@ -45,13 +47,20 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--dataset",
     metavar="NAME",
-    help="Data set of the evidence images, for a bundle that contains only their digests.  [default: its recipe's]",
+    help="Attack test images of this data set, which the check draws, instead of the bundle's; also supplies evidence "
+    "images that a bundle withholds.  [default: the recipe's, if --data-root is given]",
 )
 @click.option(
     "--data-root",
     metavar="DIR",
     type=click.Path(),
-    help="Folder of that data set, or its .npz file; the bundle lists which images to use, with their digests.",
+    help="Folder of that data set, or its .npz file.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of test images to draw from the data set.  [default: 256, or all if there are fewer]",
 )
 @click.option(
     "--reproduce",
@@ -82,7 +91,13 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     metavar="TIME|QUERIES|none",
     help="Limit for all fresh attacks together, such as 60s or 200000q; images attacked by then count.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the attacks and of the images that are drawn; take one that the bundle's maker cannot know.",
+)
 @click.option(
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Change a key of the recipe: gates.robust=0.4."
 )
@@ -101,6 +116,7 @@ def check(
     trust_config: Path | None,
     dataset: str | None,
     data_root: str | None,
+    samples: int | None,
     reproduce: Path | None,
     engines: tuple[str, ...],
     attacks: tuple[str, ...],
@@ -118,12 +134,12 @@ def check(
     and without the twin's gradient, within a budget. Signs of gradient masking lead to a longer search without
     gradients, against which the gates must hold too. In GitHub Actions, writes annotations and the step summary.
 
-    Whoever makes a bundle can change everything in it. Use --recipe to apply your own limits, --baseline for images
-    that its maker did not choose, --key (or --identity and --issuer) to verify who signed it, and --reproduce DIR to
-    rebuild it.
+    Whoever makes a bundle can change everything in it. Use --recipe to apply your own limits, --dataset (or --baseline)
+    for images that its maker did not choose, --key (or --identity and --issuer) to verify who signed it, and
+    --reproduce DIR to rebuild it. What nothing here can prove is printed "as its maker says".
 
     Exit status: 0 passed, 1 a gate failed, 2 bad input, 3 this machine cannot run the engine, 4 inconclusive: the
-    interval contains the limit.
+    interval contains the limit, 5 not checked: a gate cannot be checked on this bundle.
     """
     from dataclasses import replace
     from functools import partial
@@ -150,7 +166,11 @@ def check(
         device=choose_device(device).type,
         dataset=dataset,
         data_root=data_root,
+        samples=samples,
     )
+    if samples is not None and not request.draws:
+        msg = "--samples requires --dataset or --data-root: the evidence images of a bundle are attacked all"
+        raise click.UsageError(msg)
     _require_folder(junit)
     with reserve_stdout(as_json), build_progress() as progress:
         if reproduce is not None:
@@ -175,7 +195,7 @@ def _show(report: CheckReport) -> None:
          for r in report.results],
     )  # fmt: skip
     for result in report.results:
-        if result.message and result.outcome not in ("failed", "error", "unavailable", "inconclusive"):
+        if result.message and result.outcome not in _ENDING:
             print_table((), [(f"  {_line(result)}",)])
     click.echo(f"{report.verdict}; {report.seconds:.0f} s")
 
@@ -210,11 +230,24 @@ def _require_folder(junit: Path | None) -> None:
 
 def _end(report: CheckReport) -> None:
     """Raises the error for the exit status; its message lists the results that cause it, one per line."""
-    from tscnc_deploy.errors import GateFailedError, InconclusiveError, InputError, UnavailableError
+    from tscnc_deploy.errors import (
+        GateFailedError,
+        InconclusiveError,
+        InputError,
+        NotCheckedError,
+        TscncError,
+        UnavailableError,
+    )
 
-    kinds = {1: ("failed", GateFailedError), 2: ("error", InputError), 3: ("unavailable", UnavailableError)}
+    kinds: dict[int, tuple[str, type[TscncError]]] = {
+        1: ("failed", GateFailedError),
+        2: ("error", InputError),
+        3: ("unavailable", UnavailableError),
+        4: ("inconclusive", InconclusiveError),
+        5: ("not checked", NotCheckedError),
+    }
     if report.status:
-        outcome, kind = kinds.get(report.status, ("inconclusive", InconclusiveError))
+        outcome, kind = kinds[report.status]
         raise kind("\n".join(_line(result) for result in report.results if result.outcome == outcome))
 
 

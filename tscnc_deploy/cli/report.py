@@ -53,4 +53,6 @@ def _report(bundle: Path, out: Path) -> None:
     from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.report.html import render_report
 
-    write_page(render_report(open_given(bundle).record), out)
+    opened = open_given(bundle)
+    _ = opened.threat  # refuses a bundle whose parts disagree about it
+    write_page(render_report(opened.record), out)

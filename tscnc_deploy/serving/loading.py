@@ -43,7 +43,8 @@ def open_model(
         page: Whether to render the page for browsers.
 
     Raises:
-        BundleError: The engine does not exist or is damaged, or the bundle lacks the required signature.
+        BundleError: The engine does not exist or is damaged, the bundle lacks the required signature, or its parts
+            disagree about the threat model.
         GateFailedError: The bundle or the engine did not pass.
         InputError: The key cannot be read.
         UnavailableError: This machine cannot run the engine, or cannot verify the signature: a package is missing or
@@ -142,7 +143,7 @@ def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:
     found = record.evaluations.engines.get(engine) if record.evaluations else None
     measured = found.model_dump(mode="json", include={"clean", "robust", "attacks"}) if found else {}
     return {
-        "threat": manifest.threat.model_dump(mode="json"),
+        "threat": bundle.threat.model_dump(mode="json"),
         **measured,
         "gates": [gate.model_dump(mode="json") for gate in record.gates],
         "arch": manifest.model.arch,

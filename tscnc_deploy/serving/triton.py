@@ -113,8 +113,8 @@ def describe(bundle: Bundle, engine: str) -> dict[str, Any]:
         "tool": own_version(),
         "release": RELEASE,
         "digest": bundle.digest,
-        "norm": bundle.manifest.threat.norm,
-        "epsilon": bundle.manifest.threat.epsilon,
+        "norm": bundle.threat.norm,
+        "epsilon": bundle.threat.epsilon,
         "robust": found.robust.accuracy if found and found.robust else None,
         "gpu": _needs_gpu(bundle.target(engine)),
     }

@@ -11,6 +11,7 @@ _LEVELS = {
     "failed": "error",
     "error": "error",
     "unavailable": "error",
+    "not checked": "error",
     "inconclusive": "warning",
     "note": "notice",
 }

@@ -20,6 +20,7 @@ _ELEMENTS = {
     "inconclusive": "failure",
     "error": "error",
     "unavailable": "error",
+    "not checked": "error",
     "skipped": "skipped",
 }
 

@@ -169,7 +169,7 @@ def structure_of(model: ModelProto) -> Structure:
     several layers share counts once, as among the parameters of a PyTorch module.
     """
     stored = stored_weights(model.graph)
-    zeros = _zero_points(model.graph, stored)
+    zeros = zero_points(model.graph, stored)
     return Structure(tuple(_layer(name, stored[name], zeros.get(name, 0)) for name in weight_names(model.graph)))
 
 
@@ -237,7 +237,7 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return total
 
 
-def _zero_points(graph: GraphProto, stored: dict[str, TensorProto | SparseTensorProto]) -> dict[str, Any]:
+def zero_points(graph: GraphProto, stored: dict[str, TensorProto | SparseTensorProto]) -> dict[str, Any]:
     """The value that represents zero in quantised weights, broadcastable to them; NaN if it cannot be determined."""
     producers = {output: node for node in graph.node for output in node.output}
     found: dict[str, Any] = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.digests import digest_of_bytes
+from tscnc_deploy.pipeline.gates import build_gates, holds_the_twins_weights
 from tscnc_deploy.pipeline.stages.base import Context, Stage, read_json
 from tscnc_deploy.pipeline.stages.provenance import versions, write_origin
 from tscnc_deploy.recipe import Data, Recipe
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tscnc_deploy.bundle.evidence import Evidence
-    from tscnc_deploy.record import BuildRecord, Gate
+    from tscnc_deploy.record import BuildRecord
 
 _COUNTED = ("prunable", "nonzero", "sparsity", "multiply_adds", "multiply_adds_left", "multiply_add_sparsity")
 
@@ -61,7 +61,7 @@ class Package(Stage):
         latency = inputs["reverify"] / "latency.json"
         counted_in = _counted_in(structure)
         counted = structure[counted_in]
-        if not _holds_the_twins_weights(counted):
+        if not holds_the_twins_weights(counted):
             counted = _with_the_twins_weights(counted, layers)
         model = {
             "arch": recipe.model.arch,
@@ -70,7 +70,7 @@ class Package(Stage):
             "input_shape": list(twin.config.input_shape),
             "classes": read_json(inputs["train"] / "classes.json"),
         }
-        gates = [gate.to_json() for gate in _gates(recipe, structure, verified, engines, layers)]
+        gates = [gate.to_json() for gate in build_gates(recipe, structure, verified, engines, layers)]
         record = BuildRecord.from_json(
             {
                 "schema": SCHEMA,
@@ -138,12 +138,8 @@ def _counted_in(structure: dict[str, Any]) -> str:
     Without one, the first target, see `_with_the_twins_weights`.
     """
     return next(
-        (name for name, counted in structure.items() if _holds_the_twins_weights(counted)), next(iter(structure))
+        (name for name, counted in structure.items() if holds_the_twins_weights(counted)), next(iter(structure))
     )
-
-
-def _holds_the_twins_weights(counted: dict[str, Any]) -> bool:
-    return counted["precision"] == "fp32" and "completion" not in counted
 
 
 def _with_the_twins_weights(counted: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -184,51 +180,6 @@ def _build_entry(build: dict[str, Any]) -> dict[str, Any]:
         "fits_2_4": [layer["name"] for layer in layers if layer["fits_2_4"]],
         "sparse_kernels": [layer["name"] for layer in layers if layer["sparse_kernel"]],
     }
-
-
-def _gates(
-    recipe: Recipe,
-    structure: dict[str, Any],
-    verified: dict[str, Any],
-    engines: dict[str, Any],
-    layers: list[dict[str, Any]],
-) -> list[Gate]:
-    """All gates of the recipe, for all measured figures."""
-    from tscnc_deploy.record import Accuracy, Comparison, Gate
-    from tscnc_deploy.robustness import at_least, at_most, loses_at_most
-
-    limits = recipe.gates
-    gates = []
-    for name, counted in structure.items():
-        zeros = counted["prunable"] - counted["nonzero"]
-        wanted = round(recipe.prune.sparsity * counted["prunable"])
-        # Rounding to fewer bits and completing to 2:4 may add zeros but never remove them. Whole filters may not add up
-        # to exactly the requested number.
-        exact = _holds_the_twins_weights(counted) and recipe.prune.pattern != "filters"
-        right = zeros == wanted if exact else zeros >= wanted
-        gates.append(Gate(name=f"{name}: zeros counted in the file", value=zeros, limit=wanted, passed=right))
-    measured = {"twin": verified["twin"]} | {name: e for name, e in engines.items() if "unavailable" not in e}
-    for name, evaluation in measured.items():
-        for what, limit in (("clean", limits.clean), ("robust", limits.robust)):
-            share = Accuracy.model_validate(evaluation[what])
-            gates.append(at_least(f"{name}: {what} accuracy, lower end", share, limit))
-        if name == "twin":
-            continue
-        parity = evaluation["parity"]
-        largest = float("inf") if parity["max_abs_diff"] is None else parity["max_abs_diff"]
-        gates.append(at_most(f"{name}: largest difference of a logit", largest, parity["tolerance"]))
-        if limits.engine_loss is not None:
-            beside = Comparison.model_validate(evaluation["comparison"])
-            gates.append(
-                loses_at_most(f"{name}: robust accuracy lost to the twin, upper bound", beside, limits.engine_loss)
-            )
-    if limits.pruning_loss is not None:
-        pruned = Comparison.model_validate(verified["comparison"])
-        gates.append(loses_at_most("robust accuracy lost by pruning, upper bound", pruned, limits.pruning_loss))
-    if limits.median_kappa is not None:
-        kappas = [layer["kappa"] for layer in layers if layer["kappa"] is not None]
-        gates.append(at_most("median kappa of the layers", statistics.median(kappas), limits.median_kappa))
-    return gates
 
 
 def _evidence(context: Context, record: BuildRecord) -> tuple[Evidence, NDArray[np.int64]]:
