@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # The first has the twin's gradient, the second only the engine's answers, which no masked gradient can mislead.
 ATTACKS = ("twin-apgd-10", "square-50")
 TWIN_ATTACKS = ("apgd-ce-10", "square-50")
+# For an engine that was not shown to be its twin's export: searches where the two differ.
+_GAP = ("gap-20",)
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,37 @@ class Baseline:
     margin: float
 
 
-def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...], images: Bundle) -> Artifact:
+def more_attacks(name: str, unproved: Collection[str], scoreless: Collection[str]) -> tuple[str, ...]:
+    """The attacks that what was found about an engine calls for.
+
+    Args:
+        name: The engine.
+        unproved: Engines that were not shown to be their twin's export.
+        scoreless: Engines whose answers give no score.
+    """
+    from tscnc_deploy.robustness.scores import LABEL_ONLY
+
+    gap = _GAP if name in unproved else ()
+    return (*gap, *(LABEL_ONLY if name in scoreless else ()))
+
+
+def to_attack(
+    bundle: Bundle,
+    name: str,
+    policy: Policy,
+    attacks: tuple[str, ...],
+    images: Bundle,
+    added: tuple[str, ...] = (),
+) -> Artifact:
     """An engine on the evidence images of its own bundle or of another; its own examples are replayed if they fit.
+
+    Args:
+        bundle: Contains the engine.
+        name: The engine, or "twin".
+        policy: The recipe that applies.
+        attacks: Names of the attacks; empty takes the default ones.
+        images: The bundle with the images.
+        added: Names of further attacks, see `more_attacks`.
 
     Raises:
         InputError: The two bundles' images or classes are not the same.
@@ -55,7 +86,7 @@ def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...
         drawn,
         source=BundleSource(bundle.path, name),
         examples=examples,
-        attacks=(*([] if examples is None else [REPLAY]), *chosen),
+        attacks=(*([] if examples is None else [REPLAY]), *chosen, *added),
     )
 
 

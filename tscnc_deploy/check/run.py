@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,12 +45,13 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
-    from tscnc_deploy.check.attack import Baseline, check_same_task
+    from tscnc_deploy.check.attack import Baseline, check_same_task, more_attacks
     from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record, check_schema
+    from tscnc_deploy.check.export import check_exports
     from tscnc_deploy.check.images import images_missing, lacks_images, supply_images
     from tscnc_deploy.check.policy import choose_policy, compare_policy
     from tscnc_deploy.check.provenance import check_provenance, check_signature
-    from tscnc_deploy.check.replay import check_replay
+    from tscnc_deploy.check.replay import Replay
     from tscnc_deploy.check.reproduction import compare_rebuilt
     from tscnc_deploy.check.sparsity import check_structure
 
@@ -82,6 +83,8 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     collect("gates", lambda: compare_policy(bundle, policy))
     collect("evidence", lambda: check_evidence(bundle))
     collect("structure", lambda: check_structure(bundle, policy))
+    unproved: set[str] = set()
+    collect("export", lambda: check_exports(bundle, unproved))
     if (rebuild := request.rebuild) is not None:
         collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
     if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
@@ -90,9 +93,11 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
-    for name in names:
-        collect(f"{name}: replay", lambda name=name: check_replay(bundle, name))  # type: ignore[misc]
-    _attack(bundle, names, policy, baseline, request, report, progress)
+    replay = Replay(bundle, policy, request.seed)
+    for name in dict.fromkeys(("twin", *names)):
+        collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
+    added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
+    _attack(bundle, names, policy, baseline, request, report, progress, added)
 
 
 def _timed(result: CheckResult, seconds: float) -> CheckResult:
@@ -124,6 +129,7 @@ def _attack(
     request: CheckRequest,
     report: CheckReport,
     progress: Progress,
+    added: Mapping[str, tuple[str, ...]],
 ) -> None:
     from tscnc_deploy.check.attack import (
         after_equal,
@@ -161,7 +167,7 @@ def _attack(
             found = theirs.evaluation
             reference = Reference(found.robust_mask, theirs.measured.case.victim, found.adversarial)
             surrogate = ModelVictim(ready(baseline.bundle.twin, plan.device))
-        artifact = to_attack(bundle, name, policy, request.attacks, images)
+        artifact = to_attack(bundle, name, policy, request.attacks, images, added[name])
         ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
         attacked[network] = ours
         report.engines[name] = ours.to_json()
