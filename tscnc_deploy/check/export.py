@@ -7,6 +7,7 @@ engine is the network whose gradients are attacked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -125,7 +126,10 @@ def export_again(model: Classifier, path: str) -> ModelProto | str:
         path: Its file, for the message.
     """
     from tscnc_deploy.engines.onnx.export import export_graph
+    from tscnc_deploy.engines.onnx.memory import MAX_ALIVE
 
+    if math.prod(model.config.input_shape) > MAX_ALIVE:
+        return f"{path} is for images {list(model.config.input_shape)}, which no engine takes"
     try:
         return export_graph(model, input_shape=model.config.input_shape)
     except Exception as error:  # PyTorch's exporter has no base class for its errors

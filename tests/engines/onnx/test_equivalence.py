@@ -147,6 +147,9 @@ def test_another_opset_or_another_shape(exported, found):
     found.opset_import[0].version = 19
     assert difference_from_export(exported, found, FILE) == "it is for opset 19, the export for 20"
     found.opset_import[0].version = 20
+    found.opset_import.append(helper.make_opsetid("ai.onnx", 7))
+    assert difference_from_export(exported, found, FILE) == "it is for opset 20 and 7, the export for 20"
+    found.opset_import.pop()
     found.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     assert "batch size" in difference_from_export(exported, found, FILE)
 
@@ -167,6 +170,17 @@ def test_layers_alone_ignore_how_a_graph_moves_values(exported, found):
     gemm.input[0] = "moved"
     assert "it has Reshape" in difference_from_export(exported, found, FILE)
     assert difference_of_layers(exported, found, FILE) is None
+
+
+def test_layers_alone_notice_a_value_that_chooses(exported, found):
+    """A white pixel is the index 1, any other 0."""
+    found.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "shape"))
+    found.graph.node.append(helper.make_node("Reshape", ["images", "shape"], ["pixels"]))
+    found.graph.node.append(helper.make_node("Cast", ["pixels"], ["index"], to=onnx.TensorProto.INT64))
+    found.graph.node.append(helper.make_node("Gather", ["logits", "index"], ["chosen"], axis=1))
+    found.graph.output[0].name = "chosen"
+    said = "it has 1 Cast, 1 Gather more and none less than the export"
+    assert difference_of_layers(exported, found, FILE) == said
 
 
 def test_layers_alone_notice_a_layer_and_a_constant(exported, found):

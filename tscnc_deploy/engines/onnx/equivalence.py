@@ -31,9 +31,9 @@ Bound = Callable[[NDArray[Any]], NDArray[Any]]
 
 # Rounding of constants that another version of the exporter computes, such as 1 / sqrt(64); weights are copied.
 _ROUNDING = 1e-6
-# Operators that move values without changing them, of which exporters use more or fewer.
-_MOVING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Constant", "Shape", "Gather"}
-_MOVING |= {"Concat", "Cast", "Slice", "Expand"}
+# Operators that change no value and choose none; exporters use more or fewer. Cast and Gather are none of them,
+# because they can turn a pixel into an index.
+_MOVING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Constant", "Shape"}
 # Operators that different versions of the exporter write for the same mean.
 _MEANS = {"GlobalAveragePool": "mean", "ReduceMean": "mean"}
 
@@ -119,7 +119,7 @@ class _Graph:
         self.nodes = model.graph.node
         self.constants = stored_weights(model.graph)
         self.signature = signature_of(model, source)
-        self.opset = {(entry.domain or "ai.onnx"): entry.version for entry in model.opset_import}["ai.onnx"]
+        self.opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
         self.producers: dict[str, tuple[int, int]] = {}
         stored = {tensor.name for tensor in model.graph.initializer}
         stored |= {tensor.values.name for tensor in model.graph.sparse_initializer}
@@ -188,8 +188,8 @@ class _Graph:
 
 
 def _difference(one: _Graph, other: _Graph, bounds: Mapping[str, Bound]) -> str | None:
-    if one.opset != other.opset:
-        return f"it is for opset {other.opset}, the export for {one.opset}"
+    if one.opsets != other.opsets:
+        return f"it is for opset {_listed(other.opsets)}, the export for {_listed(one.opsets)}"
     ours, theirs = one.signature, other.signature
     if (ours.input_shape, ours.classes, ours.batch) != (theirs.input_shape, theirs.classes, theirs.batch):
         return "its images, classes or batch size are not those of the export"
@@ -281,6 +281,10 @@ def _dense(tensor: TensorProto | SparseTensorProto) -> NDArray[Any]:
     dense = np.zeros(math.prod(tensor.dims), values.dtype)
     dense[indices_of(tensor)] = values
     return dense.reshape(tuple(tensor.dims))
+
+
+def _listed(opsets: list[int]) -> str:
+    return " and ".join(str(version) for version in opsets[:3])
 
 
 def _counted(operators: Counter[str]) -> str:
