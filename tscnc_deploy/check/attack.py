@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.result import CheckResult, Outcome
 from tscnc_deploy.errors import InputError, UnavailableError
 
@@ -91,13 +92,25 @@ def to_attack(
 
 
 def network_of(bundle: Bundle, name: str) -> str:
-    """What tells whether two engines compute the same: the digest of the ONNX file that they open, else the name."""
-    entry = bundle.manifest.engines.get(name)
-    file = entry and bundle.manifest.files.get(f"{entry.folder}/model.onnx")
-    return file.sha256 if file else name
+    """What tells whether two engines compute the same: digests of the ONNX file that they open and of their twin.
+
+    For an engine that opens another file, such as TensorRT's, it is the name.
+    """
+    if name == "twin" or bundle.target(name).engine not in ("onnxruntime", "sparse-cpu"):
+        return name
+    files, folder = bundle.manifest.files, bundle.entry(name).folder
+    twin = files.get(f"{folder}/{TWIN}", files[TWIN])
+    return f"{files[f'{folder}/model.onnx'].sha256} {twin.sha256}"
 
 
-def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, attacks: tuple[str, ...]) -> Artifact:
+def after_equal(
+    bundle: Bundle,
+    name: str,
+    equal: VerifyResult,
+    policy: Policy,
+    attacks: tuple[str, ...],
+    added: tuple[str, ...] = (),
+) -> Artifact:
     """An engine that opens a file which was attacked as another engine: it gets what was found there.
 
     Replayed are the other engine's successful examples, on other images its own stored ones. Searches that ask only the
@@ -109,6 +122,7 @@ def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, 
         equal: The result for the other engine.
         policy: What the bundle is checked against.
         attacks: The attacks that were asked for; empty for the default.
+        added: Names of further attacks, see `more_attacks`.
     """
     import torch
 
@@ -121,7 +135,8 @@ def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, 
     if own is not None and equal.artifact.examples is not None:
         kept = equal.evaluation.robust_mask.view(-1, 1, 1, 1)
         found = torch.where(kept, own[equal.artifact.index], found)
-    searches = [attack.name for attack in parse_attacks(attacks or ATTACKS) if not attack.needs_gradient]
+    named = parse_attacks((*(attacks or ATTACKS), *added))
+    searches = [attack.name for attack in named if not attack.needs_gradient]
     return replace(equal.artifact, source=BundleSource(bundle.path, name), examples=found, attacks=(REPLAY, *searches))
 
 

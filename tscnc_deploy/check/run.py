@@ -152,7 +152,7 @@ def _attack(
         # Without a baseline, which is compared image by image, an engine of a file that was attacked already needs only
         # what is the engine's own.
         if baseline is None and (equal := attacked.get(network)):
-            artifact = after_equal(bundle, name, equal, policy, request.attacks)
+            artifact = after_equal(bundle, name, equal, policy, request.attacks, added[name])
             ours = _verify(bundle, artifact, replace(plan, masking=False), progress, position, names)
             report.engines[name] = ours.to_json()
             report.results += [check_signs(name, ours, equal), *gates_of(name, ours)]

@@ -257,3 +257,22 @@ def test_attributes_are_compared_whatever_their_order(exported, found):
     del conv.attribute[:]
     conv.attribute.extend(turned)
     assert difference_from_export(exported, found, FILE) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "width"),
+    [("resnet50", 0.125), ("vgg16", 0.125), ("wrn28-10", 0.1), ("mobilenetv2", 0.25), ("vit-tiny", 0.34)],
+)
+def test_every_architecture_in_every_precision(tmp_path, arch, width):
+    model = pruned(arch, width)
+    export_onnx(model, tmp_path / "dense.onnx", input_shape=SHAPE, batch_example=3)
+    exported = export_graph(model, input_shape=SHAPE)
+    assert read_onnx(tmp_path / "dense.onnx") == exported
+    for runtime in ("onnxruntime", "tensorrt"):
+        write_int8(tmp_path / "dense.onnx", tmp_path / f"{runtime}.onnx", random_images(8, SHAPE), runtime=runtime)
+        found = read_onnx(tmp_path / f"{runtime}.onnx")
+        assert difference_from_export(exported, found, FILE) is None
+        assert difference_of_layers(exported, found, FILE) is None
+    write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
+    assert difference_from_export(exported, read_onnx(tmp_path / "half.onnx"), FILE) is None
