@@ -15,6 +15,8 @@ IMAGES = 32
 """Images of each kind, at most."""
 _CORRUPTIONS = ("impulse_noise", "defocus_blur", "contrast", "elastic_transform")
 _SEVERITY = 3
+# Blurs and displacements need room.
+_SMALLEST = 8
 
 
 def images_elsewhere(bundle: Bundle, seed: int) -> dict[str, Tensor]:
@@ -39,7 +41,7 @@ def images_elsewhere(bundle: Bundle, seed: int) -> dict[str, Tensor]:
         "random": torch.cat([_cells(noise, 2 + place, shape, 4**place)[place::4] for place in range(4)]),
         "interpolated": (share * chosen + (1 - share) * others).clamp(0, 1),
     }
-    if shape[0] in (1, 3):
+    if shape[0] in (1, 3) and min(shape[1:]) >= _SMALLEST:
         parts = torch.split(chosen, -(-IMAGES // len(_CORRUPTIONS)))
         kinds["corrupted"] = torch.cat(
             [corrupt(part, name, _SEVERITY, seed=seed) for part, name in zip(parts, _CORRUPTIONS, strict=True)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,18 @@ def test_a_circle_ends(exported, found):
     found.graph.node.append(helper.make_node("Identity", ["a"], ["b"]))
     gemm.input[0] = "a"
     assert "where the export has" in difference_from_export(exported, found, FILE)
+
+
+def test_a_long_chain_that_many_nodes_begin_at_takes_no_time(exported, found):
+    gemm = node(found, "Gemm")
+    chain = [helper.make_node("Identity", [f"i{place + 1}"], [f"i{place}"]) for place in range(8000)]
+    found.graph.node.extend([*chain, helper.make_node("Identity", [gemm.input[0]], ["i8000"])])
+    sums = [helper.make_node("Add", [f"s{place + 1}", f"i{place}"], [f"s{place}"]) for place in range(8000)]
+    found.graph.node.extend([*sums, helper.make_node("Identity", ["i0"], ["s8000"])])
+    gemm.input[0] = "s0"
+    started = time.process_time()
+    assert difference_of_layers(exported, found, FILE) == "it has 8000 Add more and none less than the export"
+    assert time.process_time() - started < 5
 
 
 def test_another_opset_or_another_shape(exported, found):

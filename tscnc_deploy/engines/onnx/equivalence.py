@@ -87,12 +87,17 @@ def difference_of_layers(exported: ModelProto, found: ModelProto, source: Path) 
     if computing != found_computing:
         more, less = found_computing - computing, computing - found_computing
         return f"it has {_counted(more) or 'no operator'} more and {_counted(less) or 'none'} less than the export"
-    known = [_dense(one.constants[name]) for name in one.used_constants()]
-    for name in other.used_constants() - there:
-        values = _dense(other.constants[name])
-        bound = bounds.get(name)
-        if values.dtype.kind == "f" and not any(_close(values, each, bound) for each in known):
-            return f"the constant '{escaped(name)}' {list(values.shape)} does not occur in the export"
+    known: dict[tuple[int, ...], list[NDArray[Any]]] = {}
+    for name in one.used_constants():
+        known.setdefault(tuple(one.constants[name].dims), []).append(_dense(one.constants[name]))
+    for name in sorted(other.used_constants() - there):
+        tensor = other.constants[name]
+        # Only what has a shape of the export is expanded.
+        alike = known.get(tuple(tensor.dims), [])
+        values = _dense(tensor) if alike else None
+        if not _is_float(tensor) or any(_close(values, each, bounds.get(name)) for each in alike if values is not None):
+            continue
+        return f"the constant '{escaped(name)}' {list(tensor.dims)} does not occur in the export"
     return None
 
 
@@ -101,7 +106,8 @@ def _same_form(
 ) -> tuple[ModelProto, ModelProto, Mapping[str, Bound]]:
     """The exported graph in the precision of the file, the file without quantisation, and how closely they agree."""
     if is_quantised(found):
-        plain, bounds = without_quantisation(found)
+        largest = max(math.prod(tensor.dims) for tensor in stored_weights(exported.graph).values())
+        plain, bounds = without_quantisation(found, largest)
         return fold_norms(exported), plain, bounds
     if any(tensor.data_type == TensorProto.FLOAT16 for tensor in found.graph.initializer):
         return to_half(exported, source), found, {}
@@ -121,6 +127,7 @@ class _Graph:
         self.signature = signature_of(model, source)
         self.opsets = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
         self.producers: dict[str, tuple[int, int]] = {}
+        self._sources: dict[str, str] = {}
         stored = {tensor.name for tensor in model.graph.initializer}
         stored |= {tensor.values.name for tensor in model.graph.sparse_initializer}
         taken = {self.signature.input} | stored
@@ -135,11 +142,15 @@ class _Graph:
 
     def source(self, name: str) -> str:
         """The value that a name stands for, behind any number of `Identity`."""
-        for _ in range(len(self.nodes)):
+        passed: list[str] = []
+        while name not in self._sources and len(passed) <= len(self.nodes):
             node = self.nodes[self.producers[name][0]] if name in self.producers else None
+            passed.append(name)
             if node is None or node.op_type != "Identity" or len(node.input) != 1:
                 break
             name = node.input[0]
+        name = self._sources.get(name, name)
+        self._sources.update(dict.fromkeys(passed, name))
         return name
 
     def kind(self, name: str) -> str:
@@ -265,6 +276,11 @@ def _compare(
         f"{where} differs from the export{allowed} in {int(wrong.sum())} of {wrong.size} values, by up to "
         f"{float(errors[wrong].max()):.3g}"
     )
+
+
+def _is_float(tensor: TensorProto | SparseTensorProto) -> bool:
+    kind = tensor.values.data_type if isinstance(tensor, SparseTensorProto) else tensor.data_type
+    return kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
 def _close(values: NDArray[Any], known: NDArray[Any], bound: Bound | None) -> bool:

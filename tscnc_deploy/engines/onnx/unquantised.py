@@ -7,6 +7,7 @@ scales, the graph is that of the float32 network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,13 +33,14 @@ def is_quantised(model: ModelProto) -> bool:
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
 
 
-def without_quantisation(model: ModelProto) -> tuple[ModelProto, dict[str, Callable[[Values], Values]]]:
+def without_quantisation(model: ModelProto, largest: int) -> tuple[ModelProto, dict[str, Callable[[Values], Values]]]:
     """The float32 form of a quantised model, and for each of its dequantised constants how exact it is.
 
     What is not of the form that `int8.write_int8` writes is left as it is.
 
     Args:
         model: A model that `onnx.file` has read; not changed.
+        largest: Constants of more elements are left as they are, since float32 takes four times the memory.
 
     Returns:
         The model, and by the constant's name a function from the values that it should have to the largest absolute
@@ -47,7 +49,7 @@ def without_quantisation(model: ModelProto) -> tuple[ModelProto, dict[str, Calla
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    reader = _Reader(graph)
+    reader = _Reader(graph, largest)
     nodes = [NodeProto.FromString(reader.plain(node).SerializeToString()) for node in graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -58,7 +60,8 @@ def without_quantisation(model: ModelProto) -> tuple[ModelProto, dict[str, Calla
 
 
 class _Reader:
-    def __init__(self, graph: GraphProto) -> None:
+    def __init__(self, graph: GraphProto, largest: int) -> None:
+        self._largest = largest
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
         self._producers = {name: node for node in graph.node for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
@@ -78,6 +81,8 @@ class _Reader:
             axis = self._axis(node, tensor)
             scale = self._scale(node, tensor, axis)
             if scale is None or tensor.data_type not in _INTEGERS or len(self._readers[source]) != 1:
+                return node
+            if math.prod(tensor.dims) > self._largest:
                 return node
             is_bias = tensor.data_type == TensorProto.INT32
             bound = self._bound_of_bias(node, scale) if is_bias else _bound_of_weight(scale, axis)
