@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.result import CheckResult, Outcome
 from tscnc_deploy.errors import InputError, UnavailableError
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # The first has the twin's gradient, the second only the engine's answers, which no masked gradient can mislead.
 ATTACKS = ("twin-apgd-10", "square-50")
 TWIN_ATTACKS = ("apgd-ce-10", "square-50")
+# For an engine that was not shown to be its twin's export: searches where the two differ.
+_GAP = ("gap-20",)
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,38 @@ class Baseline:
     margin: float
 
 
-def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...], shown: Shown) -> Artifact:
-    """An engine on the shown images; the examples of its own bundle are replayed if they are of these images."""
+def more_attacks(name: str, unproved: Collection[str], scoreless: Collection[str]) -> tuple[str, ...]:
+    """The attacks that what was found about an engine calls for.
+
+    Args:
+        name: The engine.
+        unproved: Engines that were not shown to be their twin's export.
+        scoreless: Engines whose answers give no score.
+    """
+    from tscnc_deploy.robustness.scores import LABEL_ONLY
+
+    gap = _GAP if name in unproved else ()
+    return (*gap, *(LABEL_ONLY if name in scoreless else ()))
+
+
+def to_attack(
+    bundle: Bundle,
+    name: str,
+    policy: Policy,
+    attacks: tuple[str, ...],
+    shown: Shown,
+    added: tuple[str, ...] = (),
+) -> Artifact:
+    """An engine on the shown images; the examples of its own bundle are replayed if they are of these images.
+
+    Args:
+        bundle: Contains the engine.
+        name: The engine, or "twin".
+        policy: The recipe that applies.
+        attacks: Names of the attacks; empty takes the default ones.
+        shown: The images to attack.
+        added: Names of further attacks, see `more_attacks`.
+    """
     import torch
 
     from tscnc_deploy.check.images import first_of_each
@@ -55,18 +88,30 @@ def to_attack(bundle: Bundle, name: str, policy: Policy, attacks: tuple[str, ...
         index=own.index if fits else torch.arange(len(shown.labels)),
         classes=tuple(bundle.manifest.model.classes),
         examples=examples,
-        attacks=(*([] if examples is None else [REPLAY]), *chosen),
+        attacks=(*([] if examples is None else [REPLAY]), *chosen, *added),
     )
 
 
 def network_of(bundle: Bundle, name: str) -> str:
-    """What tells whether two engines compute the same: the digest of the ONNX file that they open, else the name."""
-    entry = bundle.manifest.engines.get(name)
-    file = entry and bundle.manifest.files.get(f"{entry.folder}/model.onnx")
-    return file.sha256 if file else name
+    """What tells whether two engines compute the same: digests of the ONNX file that they open and of their twin.
+
+    For an engine that opens another file, such as TensorRT's, it is the name.
+    """
+    if name == "twin" or bundle.target(name).engine not in ("onnxruntime", "sparse-cpu"):
+        return name
+    files, folder = bundle.manifest.files, bundle.entry(name).folder
+    twin = files.get(f"{folder}/{TWIN}", files[TWIN])
+    return f"{files[f'{folder}/model.onnx'].sha256} {twin.sha256}"
 
 
-def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, attacks: tuple[str, ...]) -> Artifact:
+def after_equal(
+    bundle: Bundle,
+    name: str,
+    equal: VerifyResult,
+    policy: Policy,
+    attacks: tuple[str, ...],
+    added: tuple[str, ...] = (),
+) -> Artifact:
     """An engine that opens a file which was attacked as another engine: it gets what was found there.
 
     Replayed are the other engine's successful examples, on other images its own stored ones. Searches that ask only the
@@ -78,6 +123,7 @@ def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, 
         equal: The result for the other engine.
         policy: What the bundle is checked against.
         attacks: The attacks that were asked for; empty for the default.
+        added: Names of further attacks, see `more_attacks`.
     """
     import torch
 
@@ -90,7 +136,8 @@ def after_equal(bundle: Bundle, name: str, equal: VerifyResult, policy: Policy, 
     if own is not None and equal.artifact.examples is not None:
         kept = equal.evaluation.robust_mask.view(-1, 1, 1, 1)
         found = torch.where(kept, own[equal.artifact.index], found)
-    searches = [attack.name for attack in parse_attacks(attacks or ATTACKS) if not attack.needs_gradient]
+    named = parse_attacks((*(attacks or ATTACKS), *added))
+    searches = [attack.name for attack in named if not attack.needs_gradient]
     return replace(equal.artifact, source=BundleSource(bundle.path, name), examples=found, attacks=(REPLAY, *searches))
 
 

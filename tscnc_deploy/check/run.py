@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,8 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
-    from tscnc_deploy.check.attack import Baseline, check_same_task
+    from tscnc_deploy.check.attack import Baseline, check_same_task, more_attacks
+    from tscnc_deploy.check.export import check_exports
     from tscnc_deploy.check.gates import check_engine_losses
     from tscnc_deploy.check.images import (
         check_images,
@@ -58,7 +59,7 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     )
     from tscnc_deploy.check.policy import choose_policy
     from tscnc_deploy.check.provenance import check_signature
-    from tscnc_deploy.check.replay import check_replay
+    from tscnc_deploy.check.replay import Replay
     from tscnc_deploy.check.reproduction import compare_rebuilt
 
     def collect(stage: str, make: Callable[[], Iterable[CheckResult]]) -> None:
@@ -85,6 +86,8 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     report.policy = policy.name
     for stage, make in checks_without_running(bundle, policy).items():
         collect(stage, make)
+    unproved: set[str] = set()
+    collect("export", lambda: check_exports(bundle, unproved))
     if (rebuild := request.rebuild) is not None:
         collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
     if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
@@ -97,11 +100,13 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
-    for name in names:
-        collect(f"{name}: replay", lambda name=name: check_replay(bundle, name))  # type: ignore[misc]
+    replay = Replay(bundle, policy, request.seed)
+    for name in dict.fromkeys(("twin", *names)):
+        collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
-    _attack(bundle, names, policy, baseline, shown, request, report, progress)
+    added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
+    _attack(bundle, names, policy, baseline, shown, request, report, progress, added)
 
 
 def checks_without_running(bundle: Bundle, policy: Policy) -> dict[str, Callable[[], Iterable[CheckResult]]]:
@@ -168,6 +173,7 @@ def _attack(
     request: CheckRequest,
     report: CheckReport,
     progress: Progress,
+    added: Mapping[str, tuple[str, ...]],
 ) -> None:
     from tscnc_deploy.check.attack import (
         after_equal,
@@ -198,7 +204,7 @@ def _attack(
         # Without a baseline, which is compared image by image, an engine of a file that was attacked already needs only
         # what is the engine's own.
         if baseline is None and (equal := attacked.get(network)):
-            artifact = after_equal(bundle, name, equal, policy, request.attacks)
+            artifact = after_equal(bundle, name, equal, policy, request.attacks, added[name])
             ours = _verify(bundle, artifact, replace(plan, masking=False), progress, position, names)
             report.engines[name] = ours.to_json()
             report.results += [check_signs(name, ours, equal), *gates_of(name, ours)]
@@ -215,7 +221,7 @@ def _attack(
             found = theirs.evaluation
             reference = Reference(found.robust_mask, theirs.measured.case.victim, found.adversarial)
             surrogate = ModelVictim(ready(baseline.bundle.twin, plan.device))
-        artifact = to_attack(bundle, name, policy, request.attacks, shown)
+        artifact = to_attack(bundle, name, policy, request.attacks, shown, added[name])
         ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
         attacked[network] = ours
         report.engines[name] = ours.to_json()

@@ -24,7 +24,6 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnxscript import optimizer
 from torch import nn
 
-from tscnc_deploy.engines.base import EngineSpec
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import write_onnx
 from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
@@ -64,9 +63,8 @@ def export_onnx(
         raise InputError(msg)
     path = Path(path)
     twin = copy.deepcopy(model).cpu().eval()
-    traced = _trace(twin, input_shape, batch_example)
-    reference = TwinEngine(twin, input_shape, _classes(traced, twin))
-    proto = _plain(traced, reference.spec)
+    proto, classes = _graph(twin, input_shape, batch_example)
+    reference = TwinEngine(twin, input_shape, classes)
     try:
         onnx.checker.check_model(proto, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -80,6 +78,21 @@ def export_onnx(
         raise
 
 
+def export_graph(model: nn.Module, *, input_shape: tuple[int, int, int]) -> ModelProto:
+    """The graph that `export_onnx` writes, neither checked nor run, to be compared with a file.
+
+    Args:
+        model: See `export_onnx`.
+        input_shape: (C, H, W).
+
+    Raises:
+        InputError: The model cannot be exported with a dynamic batch size. PyTorch's exporter may raise other types on
+            a model that no network of this package is.
+    """
+    # The size of the example does not change the graph.
+    return _graph(copy.deepcopy(model).cpu().eval(), input_shape, 2)[0]
+
+
 def write_dense(
     model: nn.Module, path: Path, target: Target, *, input_shape: tuple[int, int, int], aids: ExportAids
 ) -> None:
@@ -88,6 +101,13 @@ def write_dense(
         export_onnx(model, path, input_shape=input_shape, batch_example=target.batch_example)
     else:
         shutil.copyfile(aids.dense, path)
+
+
+def _graph(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> tuple[ModelProto, int]:
+    """The plain graph and its number of classes."""
+    traced = _trace(model, input_shape, batch_example)
+    classes = _classes(traced, model)
+    return _plain(traced, input_shape, classes), classes
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> ModelProto:
@@ -142,7 +162,7 @@ def _classes(traced: ModelProto, model: nn.Module) -> int:
     return int(shapes[0][1].dim_value)
 
 
-def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
+def _plain(traced: ModelProto, input_shape: tuple[int, int, int], classes: int) -> ModelProto:
     """The traced model, rebuilt from only what determines its logits.
 
     This drops stack traces, paths of this machine, producer names and symbolic shapes.
@@ -154,8 +174,8 @@ def _plain(traced: ModelProto, spec: EngineSpec) -> ModelProto:
     graph = helper.make_graph(
         [_plain_node(node) for node in nodes],
         "classifier",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *spec.input_shape])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", spec.classes])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *input_shape])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
         [_plain_tensor(tensor) for tensor in traced.graph.initializer if tensor.name in used],
     )
     opset = helper.make_opsetid("", OPSET)

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import AttributeProto, ModelProto, helper, numpy_helper
+
+from tests.check.forging import scramble
+from tests.engines.nets import random_images, small_net
+from tests.engines.tensorrt.conftest import SHAPE, pruned
+from tscnc_deploy.engines.onnx.equivalence import difference_from_export, difference_of_layers
+from tscnc_deploy.engines.onnx.export import export_graph, export_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
+from tscnc_deploy.engines.onnx.half import write_half
+from tscnc_deploy.engines.onnx.int8 import write_int8
+from tscnc_deploy.engines.onnx.sparse import write_sparse
+
+FILE = Path("model.onnx")
+
+
+@pytest.fixture(scope="module")
+def exported():
+    return export_graph(small_net(), input_shape=(1, 8, 8))
+
+
+@pytest.fixture
+def found(exported):
+    copied = ModelProto()
+    copied.CopyFrom(exported)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory):
+    """The graph of a ResNet-18, and its files in 8 bits for both runtimes."""
+    folder = tmp_path_factory.mktemp("forms")
+    export_onnx(pruned(), folder / "dense.onnx", input_shape=SHAPE)
+    for runtime in ("onnxruntime", "tensorrt"):
+        write_int8(folder / "dense.onnx", folder / f"{runtime}.onnx", random_images(40, SHAPE), runtime=runtime)
+    write_half(folder / "dense.onnx", folder / "half.onnx")
+    return folder
+
+
+def node(model, op_type, position=0):
+    return [each for each in model.graph.node if each.op_type == op_type][position]
+
+
+def rewrite(model, name, change):
+    (tensor,) = [each for each in model.graph.initializer if each.name == name]
+    values = numpy_helper.to_array(tensor).copy()
+    change(values)
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+
+
+def test_what_does_not_matter(exported, found):
+    names = {value: f"v{place}" for place, each in enumerate(found.graph.node) for value in each.output}
+    names.pop("logits")
+    for each in found.graph.node:
+        each.name = ""
+        each.input[:] = [names.get(name, name) for name in each.input]
+        each.output[:] = [names.get(name, name) for name in each.output]
+        for attribute in each.attribute:
+            attribute.doc_string = "said"
+    first = found.graph.node[0]
+    found.graph.node.append(helper.make_node("Relu", [first.output[0]], ["unused"]))
+    found.graph.node.append(helper.make_node("Identity", [node(found, "Gemm").input[0]], ["same"]))
+    node(found, "Gemm").input[0] = "same"
+    assert difference_from_export(exported, found, FILE) is None
+
+
+def test_a_sparse_file_is_the_dense_one(exported, tmp_path):
+    export_onnx(small_net(), tmp_path / "dense.onnx", input_shape=(1, 8, 8))
+    write_sparse(tmp_path / "dense.onnx", tmp_path / "sparse.onnx")
+    sparse = read_onnx(tmp_path / "sparse.onnx")
+    assert len(sparse.graph.sparse_initializer) == 3
+    assert difference_from_export(exported, sparse, FILE) is None
+    sparse.graph.sparse_initializer[0].values.float_data[0] += 1e-3
+    assert "in 1 of 144 values, by up to 0.001" in difference_from_export(exported, sparse, FILE)
+
+
+def test_the_exporters_bytes_are_the_graph(exported, tmp_path):
+    export_onnx(small_net(), tmp_path / "dense.onnx", input_shape=(1, 8, 8), batch_example=5)
+    assert read_onnx(tmp_path / "dense.onnx") == exported
+
+
+def test_a_weight_changed_by_a_thousandth(exported, found):
+    rewrite(found, "second.weight", lambda values: values.__setitem__((0, 0, 0, 0), values[0, 0, 0, 0] + 1e-3))
+    said = "the constant 'second.weight' differs from the export in 1 of 2304 values, by up to 0.001"
+    assert difference_from_export(exported, found, FILE) == said
+    assert difference_of_layers(exported, found, FILE) == said
+
+
+def test_an_attribute(exported, found):
+    (strides,) = [each for each in node(found, "Conv", 1).attribute if each.name == "strides"]
+    strides.ints[:] = [1, 1]
+    assert "it has Conv" in difference_from_export(exported, found, FILE)
+
+
+def test_an_attribute_that_is_added(exported, found):
+    norm = node(found, "BatchNormalization")
+    norm.attribute.append(helper.make_attribute("training_mode", 1))
+    assert "it has BatchNormalization" in difference_from_export(exported, found, FILE)
+
+
+def test_inputs_that_change_places(exported, found):
+    sub = node(found, "Sub")
+    sub.input[:] = [sub.input[1], sub.input[0]]
+    assert difference_from_export(exported, found, FILE) == (
+        f"it has the constant '{sub.input[0]}' where the export has the images"
+    ) or "the images where the export has the constant" in difference_from_export(exported, found, FILE)
+
+
+def test_a_node_in_between(exported, found):
+    gemm = node(found, "Gemm")
+    found.graph.node.append(helper.make_node("Relu", [gemm.output[0]], ["clipped"], name="clip"))
+    found.graph.output[0].name = "clipped"
+    said = difference_from_export(exported, found, FILE)
+    assert said.startswith("it has Relu 'clip' where the export has Gemm")
+    assert difference_of_layers(exported, found, FILE) == "it has 1 Relu more and none less than the export"
+
+
+def test_names_from_the_file_are_escaped(exported, found):
+    found.graph.node.append(helper.make_node("Relu", ["logits"], ["clipped"], name="\x1b[2J"))
+    found.graph.output[0].name = "clipped"
+    assert "'\\x1b[2J'" in difference_from_export(exported, found, FILE)
+
+
+def test_a_value_that_is_defined_twice(exported, found):
+    found.graph.node.append(helper.make_node("Relu", ["images"], ["logits"]))
+    assert difference_from_export(exported, found, FILE) == "model.onnx: the value 'logits' is defined twice"
+    found.graph.node.pop()
+    found.graph.node.append(helper.make_node("Relu", ["images"], ["second.weight"]))
+    assert difference_from_export(exported, found, FILE) == "model.onnx: the value 'second.weight' is defined twice"
+
+
+def test_a_circle_ends(exported, found):
+    gemm = node(found, "Gemm")
+    found.graph.node.append(helper.make_node("Identity", ["b"], ["a"]))
+    found.graph.node.append(helper.make_node("Identity", ["a"], ["b"]))
+    gemm.input[0] = "a"
+    assert "where the export has" in difference_from_export(exported, found, FILE)
+
+
+def test_a_long_chain_that_many_nodes_begin_at_takes_no_time(exported, found):
+    gemm = node(found, "Gemm")
+    chain = [helper.make_node("Identity", [f"i{place + 1}"], [f"i{place}"]) for place in range(8000)]
+    found.graph.node.extend([*chain, helper.make_node("Identity", [gemm.input[0]], ["i8000"])])
+    sums = [helper.make_node("Add", [f"s{place + 1}", f"i{place}"], [f"s{place}"]) for place in range(8000)]
+    found.graph.node.extend([*sums, helper.make_node("Identity", ["i0"], ["s8000"])])
+    gemm.input[0] = "s0"
+    started = time.process_time()
+    assert difference_of_layers(exported, found, FILE) == "it has 8000 Add more and none less than the export"
+    assert time.process_time() - started < 5
+
+
+def test_another_opset_or_another_shape(exported, found):
+    found.opset_import[0].version = 19
+    assert difference_from_export(exported, found, FILE) == "it is for opset 19, the export for 20"
+    found.opset_import[0].version = 20
+    found.opset_import.append(helper.make_opsetid("ai.onnx", 7))
+    assert difference_from_export(exported, found, FILE) == "it is for opset 20 and 7, the export for 20"
+    found.opset_import.pop()
+    found.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    assert "batch size" in difference_from_export(exported, found, FILE)
+
+
+def test_a_large_sparse_constant_is_not_expanded(exported, found):
+    place = next(place for place, each in enumerate(found.graph.initializer) if each.name == "second.weight")
+    del found.graph.initializer[place]
+    values = helper.make_tensor("second.weight", onnx.TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("at", onnx.TensorProto.INT64, [1], [0])
+    found.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1 << 40]))
+    assert "has the shape [1099511627776], in the export [32, 8, 3, 3]" in difference_from_export(exported, found, FILE)
+
+
+def test_layers_alone_ignore_how_a_graph_moves_values(exported, found):
+    gemm = node(found, "Gemm")
+    found.graph.initializer.append(numpy_helper.from_array(np.array([-1, 32]), "shape"))
+    found.graph.node.append(helper.make_node("Reshape", [gemm.input[0], "shape"], ["moved"]))
+    gemm.input[0] = "moved"
+    assert "it has Reshape" in difference_from_export(exported, found, FILE)
+    assert difference_of_layers(exported, found, FILE) is None
+
+
+def test_layers_alone_notice_a_value_that_chooses(exported, found):
+    """A white pixel is the index 1, any other 0."""
+    found.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "shape"))
+    found.graph.node.append(helper.make_node("Reshape", ["images", "shape"], ["pixels"]))
+    found.graph.node.append(helper.make_node("Cast", ["pixels"], ["index"], to=onnx.TensorProto.INT64))
+    found.graph.node.append(helper.make_node("Gather", ["logits", "index"], ["chosen"], axis=1))
+    found.graph.output[0].name = "chosen"
+    said = "it has 1 Cast, 1 Gather more and none less than the export"
+    assert difference_of_layers(exported, found, FILE) == said
+
+
+def test_layers_alone_notice_a_layer_and_a_constant(exported, found):
+    added = ModelProto()
+    added.CopyFrom(found)
+    added.graph.initializer.append(numpy_helper.from_array(np.eye(3, dtype=np.float32), "more"))
+    added.graph.node.append(helper.make_node("MatMul", ["logits", "more"], ["mixed"]))
+    added.graph.output[0].name = "mixed"
+    assert difference_of_layers(exported, added, FILE) == "1 layers occur in only one of the graphs: more"
+    rewrite(found, "norm.running_mean", lambda values: values.__iadd__(1e-3))
+    assert "'norm.running_mean' [16] does not occur" in difference_of_layers(exported, found, FILE)
+
+
+@pytest.mark.parametrize("file", ["half", "onnxruntime", "tensorrt"])
+def test_files_of_another_precision_are_the_networks(forms, file):
+    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / f"{file}.onnx")
+    assert difference_from_export(exported, found, FILE) is None
+    assert difference_of_layers(exported, found, FILE) is None
+    model = pruned()
+    scramble(model)
+    other = export_graph(model, input_shape=SHAPE)
+    assert "differs from the export" in difference_from_export(other, found, FILE)
+    assert "differs from the export" in difference_of_layers(other, found, FILE)
+
+
+def test_eight_bits_do_not_hide_another_weight(forms):
+    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
+    weights = [t for t in found.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
+    name = weights[3].name
+
+    def move(values):
+        place = tuple(axis[0] for axis in np.nonzero(values))
+        values[place] += 2 if values[place] < 0 else -2
+
+    rewrite(found, name, move)
+    assert "by more than half a quantisation step in 1 of " in difference_from_export(exported, found, FILE)
+
+
+def test_eight_bits_do_not_hide_a_weight_where_none_is(forms):
+    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
+    dense = {t.name: numpy_helper.to_array(t) for t in exported.graph.initializer}
+    tensor = [t for t in found.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4][3]
+    place = tuple(axis[0] for axis in np.nonzero(dense[tensor.name] == 0))
+    rewrite(found, tensor.name, lambda values: values.__setitem__(place, 1))
+    assert "in 1 of " in difference_from_export(exported, found, FILE)
+
+
+@pytest.mark.parametrize("what", ["weight", "bias", "activation", "zero"])
+def test_the_scales_of_eight_bits_belong_together(forms, what):
+    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
+    kinds = {t.name: t.data_type for t in found.graph.initializer}
+    stored = {"weight": onnx.TensorProto.INT8, "bias": onnx.TensorProto.INT32}
+    for each in found.graph.node:
+        if each.op_type != "DequantizeLinear":
+            continue
+        kind = kinds.get(each.input[0])
+        if what in stored and kind == stored[what]:
+            rewrite(found, each.input[1], lambda values: values.__imul__(1000))
+            break
+        if what == "activation" and kind is None:
+            # The pair no longer gives back what it was given.
+            found.graph.initializer.append(numpy_helper.from_array(np.array(7, np.float32), "scale"))
+            each.input[1] = "scale"
+            break
+        if what == "zero" and kind == stored["weight"]:
+            rewrite(found, each.input[2], lambda values: values.__iadd__(1))
+            break
+    assert difference_from_export(exported, found, FILE) is not None
+
+
+def test_attributes_are_compared_whatever_their_order(exported, found):
+    conv = node(found, "Conv")
+    turned = [AttributeProto.FromString(each.SerializeToString()) for each in reversed(conv.attribute)]
+    del conv.attribute[:]
+    conv.attribute.extend(turned)
+    assert difference_from_export(exported, found, FILE) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arch", "width"),
+    [("resnet50", 0.125), ("vgg16", 0.125), ("wrn28-10", 0.1), ("mobilenetv2", 0.25), ("vit-tiny", 0.34)],
+)
+def test_every_architecture_in_every_precision(tmp_path, arch, width):
+    model = pruned(arch, width)
+    export_onnx(model, tmp_path / "dense.onnx", input_shape=SHAPE, batch_example=3)
+    exported = export_graph(model, input_shape=SHAPE)
+    assert read_onnx(tmp_path / "dense.onnx") == exported
+    for runtime in ("onnxruntime", "tensorrt"):
+        write_int8(tmp_path / "dense.onnx", tmp_path / f"{runtime}.onnx", random_images(8, SHAPE), runtime=runtime)
+        found = read_onnx(tmp_path / f"{runtime}.onnx")
+        assert difference_from_export(exported, found, FILE) is None
+        assert difference_of_layers(exported, found, FILE) is None
+    write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
+    assert difference_from_export(exported, read_onnx(tmp_path / "half.onnx"), FILE) is None
