@@ -46,6 +46,7 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task
+    from tscnc_deploy.check.batches import check_batches
     from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record, check_schema
     from tscnc_deploy.check.images import images_missing, lacks_images, supply_images
     from tscnc_deploy.check.policy import choose_policy, compare_policy
@@ -90,6 +91,14 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
+    dependent = set()
+    for name in names:
+        collect(f"{name}: batches", lambda name=name: [check_batches(bundle, name, request.seed)])  # type: ignore[misc]
+        if report.results[-1].outcome == "failed":
+            dependent.add(name)
+    # What another batch would change is not worth measuring.
+    if not (names := [name for name in names if name not in dependent]):
+        return
     for name in names:
         collect(f"{name}: replay", lambda name=name: check_replay(bundle, name))  # type: ignore[misc]
     _attack(bundle, names, policy, baseline, request, report, progress)
@@ -188,6 +197,7 @@ def _plan(policy: Policy, request: CheckRequest, victims: int) -> Plan:
         device=request.device,
         budget=part,
         stronger=True,
+        batches=False,  # `check_batches` did
     )
 
 

@@ -1,0 +1,1 @@
+from tests.check.conftest import bundle, robust_build  # noqa: F401
