@@ -89,9 +89,7 @@ def test_a_bundle_whose_engine_answers_a_batch_of_one_differently(bundle):
     document = check(bundle, status=2)
     last = document["results"][-1]
     assert (last["name"], last["outcome"]) == ("engines", "error")
-    named = (
-        "node 'the Where' (Where) computes with 'alone', a number made of the batch's size, so the answer to an image "
-    )
+    named = "(Where) computes with 'alone', a number made of the batch's size, so the answer to an image "
     assert named + DEPENDS in last["message"]
     result = invoke("verify", bundle, "--engine", "onnx-cpu", "--attack", "replay")
     assert result.exit_code == 2

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
-from tscnc_deploy.check.result import CheckResult, pass_or_fail
-from tscnc_deploy.engines.onnx.structure import Structure, full_structure_of
+from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
+from tscnc_deploy.engines.onnx.structure import full_structure_of
+from tscnc_deploy.text import escaped
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.policy import Policy
 
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
 def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
     """Counts the weights of the twin and of every ONNX file of every engine.
 
-    The counts must match the manifest, and at least as many weights must be zero as the policy requires.
+    The counts must match the manifest, at least as many weights must be zero as the policy requires, and no other
+    constants may act as weights.
     """
     from tscnc_deploy.tscnc.layers import prunable_weights
 
@@ -34,7 +38,8 @@ def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
     yield pass_or_fail("twin: network matches the manifest", network == (facts.arch, facts.parameters), message)
     for name, entry in sorted(bundle.manifest.engines.items()):
         files = [path for path in bundle.manifest.files if path.startswith(f"{entry.folder}/")]
-        counted = {path: _count(bundle, path) for path in files if path.endswith(".onnx")}
+        models = {path: _parse(bundle, path) for path in files if path.endswith(".onnx")}
+        counted = {path: full_structure_of(model) for path, model in models.items()}
         if not counted:
             yield CheckResult(f"{name}: zeros counted", "skipped", "it has no ONNX file whose weights can be counted")
         for path, structure in counted.items():
@@ -54,17 +59,37 @@ def check_structure(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
                 f"{policy.name} requires {wanted} ({policy.recipe.prune.sparsity:.2%})"
             )
             yield pass_or_fail(f"{path}: as sparse as required", zeros >= wanted, message, zeros, wanted)
+            yield _check_hidden(models[path], path)
         if opened := counted.get(f"{entry.folder}/model.onnx"):
             message = f"its weights are {opened.precision}, the manifest says {entry.precision}"
             same = opened.precision == entry.precision
             yield pass_or_fail(f"{name}: precision matches the manifest", same, message)
 
 
-def _count(bundle: Bundle, path: str) -> Structure:
+def _parse(bundle: Bundle, path: str) -> ModelProto:
     from tscnc_deploy.engines.onnx.file import parse_onnx
 
     # From the bytes whose digest was compared: the file at the path may have changed since.
-    return full_structure_of(parse_onnx(bundle.read(path), path))
+    return parse_onnx(bundle.read(path), path)
+
+
+def _check_hidden(model: ModelProto, path: str) -> CheckResult:
+    """Whether weights hide from the count; a few values are only worth a note."""
+    from tscnc_deploy.engines.onnx.hidden import hidden_weights, shown
+
+    title, hidden = f"{path}: no weights outside of layers", hidden_weights(model, path)
+    if hidden.idle:
+        names = ", ".join(escaped(name) for name in hidden.idle[:5])
+        message = f"the layers of {len(hidden.idle)} weights do not reach the output, their zeros save nothing: {names}"
+        return CheckResult(title, "failed", message)
+    if not hidden.found:
+        return CheckResult(title, "passed")
+    message = (
+        f"{hidden.values} values act as weights that sparsity does not count, {hidden.limit} may: as many as the "
+        f"widest layer has output channels; {shown(hidden.found)}"
+    )
+    outcome: Outcome = "failed" if hidden.values > hidden.limit else "note"
+    return CheckResult(title, outcome, message, hidden.values, hidden.limit)
 
 
 def _check_weights(bundle: Bundle, what: str, nonzero: int, total: int, *, exact: bool = True) -> CheckResult:
