@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from tscnc_deploy.engines.base import Array
-from tscnc_deploy.engines.batches import DEPENDS, batch_dependence, tolerance_for
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models import Classifier
 from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim
+
+if TYPE_CHECKING:
+    from tscnc_deploy.engines.base import Array
 
 # Engines that take any number of images are not asked about more at once.
 _LARGEST = 1024
@@ -31,6 +34,9 @@ def require_independent_images(victim: Victim, images: Tensor, *, batch_size: in
     Raises:
         InputError: It depends on the batch; the message says how.
     """
+    # Attacks on modules need no engines, which take a while to import.
+    from tscnc_deploy.engines.batches import DEPENDS, batch_dependence, tolerance_for
+
     if isinstance(victim, EngineVictim | BlackBoxVictim):
         spec = victim.engine.spec
         name, largest, tolerance = f"the engine {spec.name}", spec.batch_max, tolerance_for(spec.precision)
