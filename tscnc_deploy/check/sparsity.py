@@ -80,7 +80,7 @@ def _check_hidden(model: ModelProto, path: str) -> CheckResult:
     title, hidden = f"{path}: no weights outside of layers", hidden_weights(model, path)
     if hidden.idle:
         names = ", ".join(escaped(name) for name in hidden.idle[:5])
-        message = f"the layers of {len(hidden.idle)} weights do not reach the output, their zeros save nothing: {names}"
+        message = f"{len(hidden.idle)} counted weights are not between images and output, so do nothing: {names}"
         return CheckResult(title, "failed", message)
     if not hidden.found:
         return CheckResult(title, "passed")

@@ -55,11 +55,6 @@ HIDING_PLACES = {
         [floats("v", 4, 4), floats("u", 4, 4)],
         ("MatMul", "w", 16),
     ),
-    "a weight computed by MatMul of two factors": (
-        [node("MatMul", "left right", "w"), node("MatMul", "x w", "y")],
-        [floats("left", 4, 2), floats("right", 2, 4)],
-        ("MatMul", "w", 16),
-    ),
     "zeros of a counted weight that become others": (
         [node("Exp", "w", "dense"), node("MatMul", "x dense", "y")],
         [SQUARE],
@@ -205,6 +200,14 @@ def test_what_is_not_a_weight_is_not_found(kind):
     nodes, stored = KNOWN[kind]
     found = searched(nodes, *stored)
     assert (found.found, found.values) == ((), 0)
+
+
+def test_a_weight_computed_by_a_layer_of_two_factors():
+    """The factors count as weights, but they meet no images."""
+    nodes = [node("MatMul", "left right", "w"), helper.make_node("MatMul", ["x", "w"], ["y"], "second")]
+    found = searched(nodes, floats("left", 4, 2), floats("right", 2, 4))
+    assert found.found == (HiddenWeight("second", "MatMul", "w", 16),)
+    assert found.idle == ("left", "right")
 
 
 def test_layers_that_do_not_reach_the_output_are_named():

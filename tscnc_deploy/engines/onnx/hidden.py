@@ -85,7 +85,8 @@ class HiddenWeights:
         values: Number of values of all of them; a stored tensor counts once.
         limit: Largest number of values that may be overlooked: the output channels of the widest layer, as many as the
             largest bias has.
-        idle: Names of counted weights whose layers do not reach the output.
+        idle: Names of counted weights that meet nothing computed from the images, or whose layers do not reach the
+            output.
     """
 
     found: tuple[HiddenWeight, ...]
@@ -119,7 +120,8 @@ class _Search:
         self._live = _reaching(graph.node, signature.output)
         uses = list(weight_uses(graph))
         self._counted = {(place, position) for place, position, _ in uses}
-        self._idle = {name for _, _, name in uses} - {name for place, _, name in uses if place in self._live}
+        working = {place for place in self._live if self._images.intersection(graph.node[place].output)}
+        self._idle = {name for _, _, name in uses} - {name for place, _, name in uses if place in working}
         dims = {name: tuple(tensor.dims) for name, tensor in stored_weights(graph).items()}
         channels = {name: _channels(graph.node[place], dims[name]) for place, _, name in uses}
         self._limit = max(channels.values(), default=0)
