@@ -4,8 +4,10 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
 from tests.bundle.folders import contents
 from tests.serving.bundles import expected, write_served
@@ -41,6 +43,23 @@ def test_the_repository_parses_and_its_model_runs(served_bundle, tmp_path):
     assert config.dynamic_batching.max_queue_delay_microseconds == 5000
     assert [warm.batch_size for warm in config.model_warmup] == [1, 16]
     assert config.version_policy.latest.num_versions == 1
+
+
+def test_dynamic_quantisation_gets_one_image_at_a_time(served_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(served_bundle, folder)
+    path = folder / "engines" / "onnx-cpu" / "model.onnx"
+    model = onnx.load(path)
+    quantise = helper.make_node("DynamicQuantizeLinear", ["flat"], ["q", "scale", "zero"])
+    back = helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["back"])
+    model.graph.node[1].input[0] = "back"
+    model.graph.node.insert(1, quantise)
+    model.graph.node.insert(2, back)
+    onnx.save(model, path)
+    seal(folder, contents("onnx-cpu", "onnx-cuda"))
+    export(folder, tmp_path / "repository", "--engine", "onnx-cpu")
+    config = parsed(tmp_path / "repository" / "tiny" / "config.pbtxt")
+    assert (config.max_batch_size, [warm.batch_size for warm in config.model_warmup]) == (1, [1])
 
 
 def test_a_tensorrt_engine_is_a_plan_for_its_gpus(served_bundle, tmp_path):

@@ -47,6 +47,7 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task, more_attacks
+    from tscnc_deploy.check.batches import check_batches
     from tscnc_deploy.check.export import check_exports
     from tscnc_deploy.check.gates import check_engine_losses
     from tscnc_deploy.check.images import (
@@ -100,6 +101,14 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     names = list(dict.fromkeys(request.engines))
     if not names:
         collect("engines", lambda: _choose(bundle, names))
+    dependent = set()
+    for name in names:
+        collect(f"{name}: batches", lambda name=name: [check_batches(bundle, name, request.seed)])  # type: ignore[misc]
+        if report.results[-1].outcome == "failed":
+            dependent.add(name)
+    # What another batch would change is not worth measuring.
+    if not (names := [name for name in names if name not in dependent]):
+        return
     replay = Replay(bundle, policy, request.seed)
     for name in dict.fromkeys(("twin", *names)):
         collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
@@ -125,7 +134,7 @@ def checks_without_running(bundle: Bundle, policy: Policy) -> dict[str, Callable
     def structure() -> Iterable[CheckResult]:
         counted = count_files(bundle)
         yield from check_structure(bundle, policy, counted)
-        yield from check_counted(bundle, counted)
+        yield from check_counted(bundle, {path: file.structure for path, file in counted.items()})
 
     return {
         "stored": lambda: check_stored(bundle),
@@ -250,6 +259,7 @@ def _plan(policy: Policy, request: CheckRequest, victims: int) -> Plan:
         device=request.device,
         budget=part,
         stronger=True,
+        batches=False,  # `check_batches` did
     )
 
 

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
-from tscnc_deploy.check.result import CheckResult, pass_or_fail
-from tscnc_deploy.engines.onnx.structure import Structure, full_structure_of
+from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
+from tscnc_deploy.engines.onnx.structure import full_structure_of
+from tscnc_deploy.text import escaped
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.policy import Policy
+    from tscnc_deploy.engines.onnx.hidden import HiddenWeights
+    from tscnc_deploy.engines.onnx.structure import Structure
 
 
-def count_files(bundle: Bundle) -> dict[str, Structure]:
-    """The weights of every ONNX file of every engine, by the file's path; equal files are read once.
+@dataclass(frozen=True)
+class CountedFile:
+    """What was counted in an ONNX file: its weights, and other constants that act as weights."""
+
+    structure: Structure
+    hidden: HiddenWeights
+
+
+def count_files(bundle: Bundle) -> dict[str, CountedFile]:
+    """What is counted in every ONNX file of every engine, by the file's path; equal files are read once.
 
     Raises:
         BundleError: A file is damaged.
     """
     folders = tuple(f"{entry.folder}/" for entry in bundle.manifest.engines.values())
-    known: dict[str, Structure] = {}
+    known: dict[str, CountedFile] = {}
     counted = {}
     for path, file in sorted(bundle.manifest.files.items()):
         if path.startswith(folders) and path.endswith(".onnx"):
@@ -31,15 +43,16 @@ def count_files(bundle: Bundle) -> dict[str, Structure]:
     return counted
 
 
-def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, Structure]) -> Iterator[CheckResult]:
+def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, CountedFile]) -> Iterator[CheckResult]:
     """Compares the weights of the twin and of every ONNX file of every engine with the manifest and the policy.
 
-    The counts must match the manifest, and at least as many weights must be zero as the policy requires.
+    The counts must match the manifest, at least as many weights must be zero as the policy requires, and no other
+    constants may act as weights.
 
     Args:
         bundle: The bundle.
         policy: What it must meet.
-        files: The weights of its files, see `count_files`.
+        files: What was counted in its files, see `count_files`.
     """
     from tscnc_deploy.tscnc.layers import prunable_weights
 
@@ -55,10 +68,11 @@ def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, Structur
     )
     yield pass_or_fail("twin: network matches the manifest", network == (facts.arch, facts.parameters), message)
     for name, entry in sorted(bundle.manifest.engines.items()):
-        counted = {path: structure for path, structure in files.items() if path.startswith(f"{entry.folder}/")}
+        counted = {path: file for path, file in files.items() if path.startswith(f"{entry.folder}/")}
         if not counted:
             yield CheckResult(f"{name}: zeros counted", "skipped", "it has no ONNX file whose weights can be counted")
-        for path, structure in counted.items():
+        for path, file in counted.items():
+            structure = file.structure
             # Rounding to fewer bits and completing to 2:4 may add zeros, but never remove one.
             exact = structure.precision == "fp32" and f"{entry.folder}/{TWIN}" not in bundle.manifest.files
             yield _check_weights(bundle, path, structure.nonzero, structure.prunable, exact=exact)
@@ -75,17 +89,40 @@ def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, Structur
                 f"{policy.name} requires {wanted} ({policy.recipe.prune.sparsity:.2%})"
             )
             yield pass_or_fail(f"{path}: as sparse as required", zeros >= wanted, message, zeros, wanted)
+            yield _check_hidden(file.hidden, path)
         if opened := counted.get(f"{entry.folder}/model.onnx"):
-            message = f"its weights are {opened.precision}, the manifest says {entry.precision}"
-            same = opened.precision == entry.precision
+            precision = opened.structure.precision
+            message = f"its weights are {precision}, the manifest says {entry.precision}"
+            same = precision == entry.precision
             yield pass_or_fail(f"{name}: precision matches the manifest", same, message)
 
 
-def _count(bundle: Bundle, path: str) -> Structure:
+def _count(bundle: Bundle, path: str) -> CountedFile:
     from tscnc_deploy.engines.onnx.file import parse_onnx
+    from tscnc_deploy.engines.onnx.hidden import hidden_weights
 
     # From the bytes whose digest was compared: the file at the path may have changed since.
-    return full_structure_of(parse_onnx(bundle.read(path), path))
+    model = parse_onnx(bundle.read(path), path)
+    return CountedFile(full_structure_of(model), hidden_weights(model, path))
+
+
+def _check_hidden(hidden: HiddenWeights, path: str) -> CheckResult:
+    """Whether weights hide from the count; a few values are only worth a note."""
+    from tscnc_deploy.engines.onnx.hidden import shown
+
+    title = f"{path}: no weights outside of layers"
+    if hidden.idle:
+        names = ", ".join(escaped(name) for name in hidden.idle[:5])
+        message = f"{len(hidden.idle)} counted weights are not between images and output, so do nothing: {names}"
+        return CheckResult(title, "failed", message)
+    if not hidden.found:
+        return CheckResult(title, "passed")
+    message = (
+        f"{hidden.values} values act as weights that sparsity does not count, {hidden.limit} may: as many as the "
+        f"widest layer has output channels; {shown(hidden.found)}"
+    )
+    outcome: Outcome = "failed" if hidden.values > hidden.limit else "note"
+    return CheckResult(title, outcome, message, hidden.values, hidden.limit)
 
 
 def _check_weights(bundle: Bundle, what: str, nonzero: int, total: int, *, exact: bool = True) -> CheckResult:

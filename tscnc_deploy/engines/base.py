@@ -32,6 +32,7 @@ class EngineSpec:
         provider: The device or execution provider that actually runs it, such as "CPUExecutionProvider".
         batch_min: Smallest batch the artefact accepts.
         batch_max: Largest batch given to the artefact in one call; longer inputs are split.
+        single_images: Whether it is 1 because the artefact quantises dynamically, with scales of the whole batch.
     """
 
     name: str
@@ -42,6 +43,7 @@ class EngineSpec:
     provider: str
     batch_min: int = 1
     batch_max: int = 1024
+    single_images: bool = False
 
 
 @runtime_checkable

@@ -14,7 +14,10 @@ from tscnc_deploy.data.sampling import stratified
 from tscnc_deploy.devices import deterministic
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.record import Comparison, MaskingWarning, Measure, Parity
+from tscnc_deploy.robustness import checks
 from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.batches import require_independent_images
+from tscnc_deploy.robustness.eot import check_repeatable
 from tscnc_deploy.robustness.evaluation import Evaluation
 from tscnc_deploy.robustness.gates import at_least
 from tscnc_deploy.robustness.masking import check_masking, masking_queries
@@ -35,6 +38,8 @@ Share = Literal["clean", "robust"]
 
 # A few images are enough to see signs of masking, and the search costs about as much as a strong attack.
 MASKING_IMAGES = 128
+# Number of images for detecting a randomised victim.
+_ASKED_TWICE = 16
 # Used even if little of the budget is left, so that slow models cannot avoid the search.
 _LEAST_MASKING_IMAGES = 16
 _LEAST_STRONGER_IMAGES = 32
@@ -76,6 +81,7 @@ class EvalCase:
         measures: Names of additional measures, see `MEASURES`.
         tolerance: Largest allowed difference between a logit of an engine and of its twin; None does not compare them.
         reference: A classifier to compare the victim with.
+        batches: Whether to refuse a victim whose answer to an image depends on its batch; False if the caller did.
     """
 
     victim: Victim
@@ -93,6 +99,7 @@ class EvalCase:
     measures: Sequence[str] = ()
     tolerance: float | None = None
     reference: Reference | None = None
+    batches: bool = True
 
     def select(self, rows: Tensor) -> EvalCase:
         """The case with some of its images, given an int64 index; tensors of attacks and reference are not reduced."""
@@ -214,7 +221,8 @@ def evaluate_case(
         progress: See `ShardProgress`.
 
     Raises:
-        InputError: The input would give a wrong result, see `evaluate`, or there is a tolerance without a twin.
+        InputError: The input would give a wrong result, see `evaluate`; the victim's answer to an image depends on its
+            batch; or there is a tolerance without a twin.
     """
     if case.tolerance is not None and not isinstance(case.victim, EngineVictim):
         msg = f"a tolerance of {case.tolerance:g} needs an engine with its twin, not {type(case.victim).__name__}"
@@ -244,6 +252,11 @@ def evaluate_case(
         )
 
     with deterministic(tf32=False):
+        if case.batches:
+            checks.check_images(case.images, case.labels)
+            checks.check_attacks(case.attacks, case.victim)
+            check_repeatable(case.victim, case.images[:_ASKED_TWICE])
+            require_independent_images(case.victim, case.images, batch_size=case.batch_size, seed=case.seed)
         evaluation = attack(case, case.attacks, cascade=case.cascade, until=stop)
         if evaluation.clean.total < total:
             case = case.select(torch.arange(evaluation.clean.total))

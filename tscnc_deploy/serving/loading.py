@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tscnc_deploy.engines.base import Engine
+from tscnc_deploy.engines.base import Array, Engine
+from tscnc_deploy.engines.batches import require_independent, sample_images
 from tscnc_deploy.errors import BundleError, GateFailedError, UnavailableError
 from tscnc_deploy.serving.model import Model
 
@@ -46,7 +47,7 @@ def open_model(
         BundleError: The engine does not exist or is damaged, the bundle lacks the required signature, or its parts
             disagree about the threat model.
         GateFailedError: The bundle or the engine did not pass.
-        InputError: The key cannot be read.
+        InputError: The key cannot be read, or the engine's answer to an image depends on the other images of the batch.
         UnavailableError: This machine cannot run the engine, or cannot verify the signature: a package is missing or
             Sigstore cannot be reached.
     """
@@ -54,6 +55,8 @@ def open_model(
     signed = None if signer is None else _signed(bundle, signer, allow_unsigned)
     names = choose_engines(bundle, engine, allow_failed=allow_failed)
     opened = _first_that_runs(bundle, fastest_first(bundle, names), threads)
+    # A client's answer must not depend on the other clients' images.
+    require_independent(opened, _images(bundle, opened))
     name = opened.spec.name
     copies = [bundle.engine(name, threads=threads) for _ in range(instances - 1)]
     model = Model(
@@ -135,6 +138,15 @@ def _first_that_runs(bundle: Bundle, names: list[str], threads: int | None) -> E
         except UnavailableError as error:
             reasons.append(f"{name}: {error}")
     raise UnavailableError("\n".join(reasons))
+
+
+def _images(bundle: Bundle, engine: Engine) -> Array:
+    """Images to try an engine with: those of the evidence, or noise if the bundle withholds them."""
+    try:
+        images = bundle.evidence.images
+    except BundleError:  # serving does not need them otherwise
+        return sample_images(engine.spec.input_shape)
+    return images if len(images) else sample_images(engine.spec.input_shape)
 
 
 def _facts(bundle: Bundle, engine: str) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class _Artefact:
     file: str
     backend: str
     capabilities: tuple[str, ...] = ()
+    single_images: bool = False
 
 
 def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options) -> Path:
@@ -75,6 +76,7 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
     target = bundle.target(engine)
     artefact = _artefact(bundle, engine, target)
     name, model = bundle.manifest.name, bundle.manifest.model
+    most = 1 if artefact.single_images else target.batch_max
     labels = "".join(" ".join(label.split()) + "\n" for label in model.classes)
     config = fill(
         "triton_config.pbtxt.j2",
@@ -85,7 +87,7 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
         backend=artefact.backend,
         file=artefact.file,
         capabilities=artefact.capabilities,
-        max_batch=target.batch_max,
+        max_batch=most,
         input=INPUT,
         input_shape=list(model.input_shape),
         output=OUTPUT,
@@ -93,7 +95,7 @@ def write_triton(bundle: Bundle, engine: str, repository: Path, options: Options
         instances=options.instances,
         delay=round(options.max_delay * 1e6),
         max_queue=4 * target.batch_max,
-        warm_up=sorted({target.batch_min, target.batch_max}),
+        warm_up=sorted({min(target.batch_min, most), most}),
     )
     with finished_folder(repository / name) as folder:
         (folder / "config.pbtxt").write_text(config, "utf-8")
@@ -150,7 +152,8 @@ def _needs_gpu(target: Target) -> bool:
 def _artefact(bundle: Bundle, engine: str, target: Target) -> _Artefact:
     inside = f"engines/{engine}/"
     if bundle.entry(engine).kind == "onnxruntime":
-        return _Artefact(_onnx(bundle, inside), "model.onnx", "onnxruntime")
+        source, single_images = _onnx(bundle, inside)
+        return _Artefact(source, "model.onnx", "onnxruntime", single_images=single_images)
     if bundle.entry(engine).kind == "tensorrt":
         capabilities = _capabilities(bundle, f"{inside}engine.json")
         return _Artefact(f"{inside}model.engine", "model.plan", "tensorrt", capabilities)
@@ -174,9 +177,15 @@ def _capabilities(bundle: Bundle, path: str) -> tuple[str, ...]:
     return found
 
 
-def _onnx(bundle: Bundle, inside: str) -> str:
-    """The ONNX file; the dense one if the other has sparse initializers, which some execution providers lack."""
+def _onnx(bundle: Bundle, inside: str) -> tuple[str, bool]:
+    """The ONNX file; the dense one if the other has sparse initializers, which some execution providers lack.
+
+    Returns:
+        Its path, and whether it must be given one image at a time.
+    """
+    from tscnc_deploy.engines.onnx.batch import needs_single_images, require_independent_images
     from tscnc_deploy.engines.onnx.file import parse_onnx
+    from tscnc_deploy.engines.onnx.signature import signature_of
 
     source = f"{inside}model.onnx"
     model = parse_onnx(bundle.read(source), source)
@@ -190,4 +199,7 @@ def _onnx(bundle: Bundle, inside: str) -> str:
             f"{RUNTIME} supports at most {MAX_OPSET} and {MAX_IR}; export the engine again"
         )
         raise InputError(msg)
-    return source
+    path = bundle.path / source
+    signature = signature_of(model, path)
+    require_independent_images(model, signature, path)
+    return source, needs_single_images(model, signature, path)

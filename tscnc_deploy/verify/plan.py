@@ -33,6 +33,7 @@ class Plan:
         masking: Whether to check for signs of gradient masking.
         stronger: Whether such signs lead to a stronger attack; half of the budget is reserved for it and the check.
         measures: Names of additional measures, see `MEASURES`.
+        batches: Whether to refuse engines whose answer to an image depends on its batch; False if the caller did.
         store: Folder for finished shards; None uses the user's cache until all are finished.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     masking: bool = True
     stronger: bool = False
     measures: tuple[str, ...] = ()
+    batches: bool = True
     store: Path | None = None
 
     @property

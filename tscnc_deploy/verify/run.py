@@ -23,6 +23,7 @@ from tscnc_deploy.robustness import (
     evaluate_case,
     parse_attacks,
 )
+from tscnc_deploy.robustness.batches import takes_single_images
 from tscnc_deploy.robustness.eot import REPEATABLE, randomness
 from tscnc_deploy.robustness.sharding.work import ShardProgress
 from tscnc_deploy.robustness.sharding.workers import Workers
@@ -64,7 +65,7 @@ class VerifyResult:
         return self.measured.passed
 
     def to_json(self) -> dict[str, Any]:
-        """All figures, without the outcomes per image."""
+        """All figures, without the outcomes per image; "single_images" if the engine is given one at a time."""
         warnings = self.measured.warnings
         document = {
             **self.evaluation.record.to_json(),
@@ -74,7 +75,11 @@ class VerifyResult:
             "gradient": self.gradient,
         }
         measures = {name: measured.to_json() for name, measured in self.measured.measures.items()}
-        optional = {"measures": measures, "stopped": self.measured.stopped}
+        optional = {
+            "measures": measures,
+            "stopped": self.measured.stopped,
+            "single_images": takes_single_images(self.measured.case.victim),
+        }
         return document | {key: value for key, value in optional.items() if value}
 
 
@@ -124,6 +129,7 @@ def verify_artifact(
         surrogate=surrogate,
         measures=plan.measures,
         reference=reference,
+        batches=plan.batches,
     )
     _check(case, artifact.source.name, plan)
     with shard_store(artifact.source, plan, leads=workers.leads) as store:

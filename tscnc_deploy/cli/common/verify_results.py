@@ -27,6 +27,7 @@ def show(found: Mapping[str, VerifyResult]) -> None:
 
 def _show_one(name: str, result: VerifyResult) -> None:
     from tscnc_deploy.report.wording import precision_note
+    from tscnc_deploy.robustness.batches import takes_single_images
 
     evaluation = result.evaluation
     rows = {"clean": evaluation.clean, **evaluation.attacks, "worst case": evaluation.robust}
@@ -40,6 +41,8 @@ def _show_one(name: str, result: VerifyResult) -> None:
     notes = [f"worst case: {precision_note(evaluation.robust)}"]
     if result.measured.stopped:
         notes.append("ended after {images} of {of} images: {reason}".format(**result.measured.stopped))
+    if takes_single_images(result.measured.case.victim):
+        notes.append("given one image at a time: its dynamic quantisation takes its scales from the whole batch")
     if not result.gradient:
         notes.append("attacked as a black box; with its PyTorch model (--twin), attacks may be stronger")
     for warning in result.measured.warnings or []:

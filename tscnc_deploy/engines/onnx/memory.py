@@ -58,7 +58,7 @@ def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
 def _sizes(model: ModelProto, signature: Signature, path: Path) -> Iterator[tuple[str, int]]:
     """Number of elements of every computed value whose shape is known."""
     try:
-        inferred = shape_inference.infer_shapes(_outline(model, signature), data_prop=True)
+        inferred = shape_inference.infer_shapes(outline(model, signature), data_prop=True)
     except Exception as error:  # it raises many unrelated types, including C++ errors
         msg = f"{path}: shape inference failed: {' '.join(str(error).split())}"
         raise InputError(msg) from error
@@ -68,13 +68,19 @@ def _sizes(model: ModelProto, signature: Signature, path: Path) -> Iterator[tupl
             yield value.name, math.prod(max(dim.dim_value, 0) for dim in tensor.shape.dim)
 
 
-def _outline(model: ModelProto, signature: Signature) -> ModelProto:
-    """The graph for one batch, without the shapes that the file declares, with long constants replaced by shapes."""
-    outline = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    graph = outline.graph
+def outline(model: ModelProto, signature: Signature, batch: int = 1) -> ModelProto:
+    """The graph for one batch, without the shapes that the file declares, with long constants replaced by shapes.
+
+    Args:
+        model: A model that `onnx.file` has read.
+        signature: Its input and output.
+        batch: Number of images, unless the file has a fixed one.
+    """
+    result = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph = result.graph
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
-    shape = [signature.batch or 1, *signature.input_shape]
+    shape = [signature.batch or batch, *signature.input_shape]
     graph.input.append(helper.make_tensor_value_info(signature.input, TensorProto.FLOAT, shape))
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) <= _SHORT:
@@ -84,7 +90,7 @@ def _outline(model: ModelProto, signature: Signature) -> ModelProto:
     for sparse in model.graph.sparse_initializer:
         graph.input.append(helper.make_tensor_value_info(sparse.values.name, TensorProto.FLOAT, list(sparse.dims)))
     graph.output.append(helper.make_empty_tensor_value_info(signature.output))
-    return outline
+    return result
 
 
 def _alive(model: ModelProto, sizes: dict[str, int]) -> Iterator[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
+from tscnc_deploy.engines.onnx.batch import needs_single_images, require_independent_images
 from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
 from tscnc_deploy.engines.onnx.memory import largest_batch
 from tscnc_deploy.engines.onnx.session import CPU, one_line, open_session
@@ -26,11 +27,12 @@ class OnnxRuntimeEngine(CheckedEngine):
         threads: Threads of one call; None uses `threads.thread_count`.
         batch_min: Shorter batches are padded to this many images.
         batch_max: Longer batches are split, and shorter ones too if they would need too much memory, see `onnx.memory`.
-            A file with a fixed batch size overrides both.
+            A file with a fixed batch size overrides both. A dynamically quantised file is given one image at a time.
         read: Returns the file's content.
 
     Raises:
-        InputError: The file is missing, truncated, malicious or not an ONNX file, or has other inputs or outputs.
+        InputError: The file is missing, truncated, malicious or not an ONNX file, has other inputs or outputs, or
+            gives an image an answer that depends on the other images of the batch, see `onnx.batch`.
         UnavailableError: The provider does not work on this machine; the message says what to install.
     """
 
@@ -51,6 +53,10 @@ class OnnxRuntimeEngine(CheckedEngine):
         self._signature = signature_of(model, self._path)
         fits = largest_batch(model, self._signature, self._path)
         self._session = open_session(data, self._path, provider, threads)
+        require_independent_images(model, self._signature, self._path)
+        single = needs_single_images(model, self._signature, self._path)
+        if single:
+            batch_min = fits = 1
         batch = self._signature.batch
         super().__init__(
             EngineSpec(
@@ -62,6 +68,7 @@ class OnnxRuntimeEngine(CheckedEngine):
                 provider=provider,
                 batch_min=batch or batch_min,
                 batch_max=min(batch or batch_max, fits),
+                single_images=single,
             )
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
+from tscnc_deploy.engines.onnx.batch import require_independent_images
 from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
 from tscnc_deploy.engines.onnx.memory import largest_batch
 from tscnc_deploy.engines.onnx.signature import signature_of
@@ -58,6 +59,7 @@ class SparseCpuEngine(CheckedEngine):
         signature = signature_of(model, self._path)
         fits = largest_batch(model, signature, self._path)
         program = write_program(lower(model, self._path))
+        require_independent_images(model, signature, self._path)
         try:
             self._core = Core(program, instructions, threads or thread_count())
         except InputError as error:

@@ -15,6 +15,7 @@ from onnx import ModelProto
 
 from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.engines.kind import ExportAids
+from tscnc_deploy.engines.onnx.batch import require_independent_images
 from tscnc_deploy.engines.onnx.file import MAX_BYTES, array_of, parse_onnx
 from tscnc_deploy.engines.onnx.signature import Signature, signature_of
 from tscnc_deploy.engines.onnx.structure import input_channel_axis, stored_weights, weighted_nodes
@@ -58,6 +59,7 @@ def build(graph: Path, target: Target, aids: ExportAids, read: Read = read_file)
     data = read(graph, MAX_BYTES)
     model = parse_onnx(data, graph)
     signature = signature_of(model, graph)
+    require_independent_images(model, signature, graph)
     log = new_logger(lib)
     builder = lib.Builder(log)
     network = builder.create_network(_flags(lib))
