@@ -40,9 +40,6 @@ def _passes(use: Callable[[], Any]) -> bool:
 
 
 def _uses(bundle: Bundle) -> list[Callable[[], Any]]:
-    from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record
-    from tscnc_deploy.check.policy import choose_policy, compare_policy
-    from tscnc_deploy.check.sparsity import check_structure
     from tscnc_deploy.report.html import render_report
     from tscnc_deploy.serving.loading import open_model
     from tscnc_deploy.serving.triton import describe
@@ -50,17 +47,27 @@ def _uses(bundle: Bundle) -> list[Callable[[], Any]]:
 
     return [
         lambda: render_report(bundle.record),
-        lambda: check_environment(bundle),
-        lambda: list(check_record(bundle)),
-        lambda: list(check_evidence(bundle)),
-        lambda: list(compare_policy(bundle, choose_policy(bundle))),
-        lambda: list(check_structure(bundle, choose_policy(bundle))),
+        *(lambda stage=stage: _check(bundle, stage) for stage in _stages(bundle)),
         lambda: _answers(bundle.twin, bundle),
         *(lambda name=name: BundleSource(bundle.path, name, threads=1).open("cpu") for name in bundle.engines),
         *(lambda name=name: describe(bundle, name) for name in bundle.engines),
         *(lambda name=name: _run(bundle, name) for name in bundle.engines),
         lambda: open_model(bundle, threads=1).warm_up(16),
     ]
+
+
+def _stages(bundle: Bundle) -> list[str]:
+    from tscnc_deploy.check.run import checks_without_running
+
+    policy: Any = None  # used by the checks, which do not run yet
+    return list(checks_without_running(bundle, policy))
+
+
+def _check(bundle: Bundle, stage: str) -> None:
+    from tscnc_deploy.check.policy import choose_policy
+    from tscnc_deploy.check.run import checks_without_running
+
+    list(checks_without_running(bundle, choose_policy(bundle))[stage]())
 
 
 def _answers(model: Any, bundle: Bundle) -> None:

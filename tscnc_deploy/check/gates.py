@@ -150,6 +150,11 @@ def fresh_engine_loss(name: str, twin: VerifyResult, engine: VerifyResult, limit
 
     places = {image: row for row, image in enumerate(twin.artifact.index.tolist())}
     rows = [(places[image], row) for row, image in enumerate(engine.artifact.index.tolist()) if image in places]
+    if not rows:
+        yield CheckResult(
+            _title(name), "not checked", "the budget ended before twin and engine met one image in common"
+        )
+        return
     own = [torch.tensor(column, dtype=torch.int64) for column in zip(*rows, strict=True)]
     both = (twin, engine)
     labels = engine.artifact.labels[own[1]].cpu()
