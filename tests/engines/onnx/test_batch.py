@@ -17,7 +17,7 @@ PATH = Path("model.onnx")
 
 
 def node(op, inputs, outputs, **attributes):
-    return helper.make_node(op, inputs.split(), outputs.split(), name=f"the {op}", **attributes)
+    return helper.make_node(op, inputs.split(" ") if inputs else [], outputs.split(), name=f"the {op}", **attributes)
 
 
 def ints(name, *values):
@@ -126,6 +126,24 @@ DEPENDENT = {
         "the TopK' .TopK. works along axis 0",
     ),
     "a running sum": ([node("CumSum", "x zero", "y")], [ZERO], "the CumSum' .CumSum. works along axis 0"),
+    "frequencies over the batch": (
+        [
+            node("Unsqueeze", "x last", "complex"),
+            node("DFT", "complex  zero", "f"),
+            node("ReduceSum", "f last", "y", keepdims=0),
+        ],
+        [ZERO, ints("last", 2)],
+        "the DFT' .DFT. works along axis 0",
+    ),
+    "a loss, which is a mean over the batch": (
+        [
+            node("ArgMax", "x", "labels", axis=1, keepdims=0),
+            node("SoftmaxCrossEntropyLoss", "x labels", "loss"),
+            node("Mul", "x loss", "y"),
+        ],
+        [],
+        "the SoftmaxCrossEntropyLoss' .SoftmaxCrossEntropyLoss. works along axis 0 of 'x'",
+    ),
     "the first image's features": (
         [node("Gather", "x zero", "first", axis=0), node("Sub", "x first", "y")],
         [ZERO],

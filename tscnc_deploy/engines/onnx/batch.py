@@ -240,8 +240,7 @@ class _Graph:
         attributes, output = attributes_of(node), node.output[0]
         sizes = self._axes_of(node.input[0])
         if sizes is None:
-            if node.input[0] in self._images:
-                self._sized.add(output)
+            self._sized.add(output)
         elif node.op_type == "Size":
             self._numbers[output] = (product(sizes),)
         else:

@@ -19,8 +19,15 @@ _POOLS = {
     *("MaxPool", "MaxUnpool"),
 }
 # Of each image, or of each region of one, but over channels too.
-_ALL_BUT_FIRST = {"Col2Im", "DepthToSpace", "GroupNormalization", "GridSample", "LRN", "SpaceToDepth"}
-_EVERY = {"Compress", "EyeLike", "MaxRoiPool", "NonZero", "RoiAlign"}
+_ALL_BUT_FIRST = {
+    *("CausalConvWithState", "Col2Im", "DepthToSpace", "GroupNormalization", "GridSample", "LinearAttention", "LRN"),
+    *("SpaceToDepth", "STFT"),
+}
+_EVERY = {
+    *("Compress", "EyeLike", "MaxRoiPool", "NegativeLogLikelihoodLoss", "NonMaxSuppression", "NonZero", "RoiAlign"),
+    *("SequenceConstruct", "SequenceInsert", "SequenceMap", "SoftmaxCrossEntropyLoss", "SplitToSequence"),
+    "TensorScatter",
+}
 # The axis, and the default where the attribute is absent.
 _ONE_AXIS = {
     "ArgMax": 0,
@@ -42,8 +49,8 @@ _RECURRENT = ("GRU", "LSTM", "RNN")
 def mixed_axes(node: NodeProto, opset: int, rank: Ranks, constants: Constants) -> Iterator[tuple[int, set[int]]]:
     """For each operand, the axes that the operator mixes.
 
-    Operators that are missing here, such as elementwise ones, mix none; that sizes change along an axis is not seen
-    here either.
+    Of the operators of ONNX 1.23, those that are missing here, such as elementwise ones, mix none. That sizes change
+    along an axis is not seen here either.
 
     Args:
         node: The node.
@@ -87,8 +94,13 @@ def _axes(
         yield 0, every[2:]
     elif op in _EVERY:
         yield 0, every
-    elif op == "Trilu":
+    elif op in ("Det", "Trilu"):
         yield 0, (-2, -1)
+    elif op == "DFT":
+        given = len(node.input) > 2 and node.input[2]
+        yield 0, _constants(node, 2, constants, every) if given else (-2 if opset >= 20 else attributes.get("axis", 1),)
+    elif op == "CenterCropPad":
+        yield 0, attributes.get("axes", every)
     elif op == "Attention":
         yield from ((place, every[1:]) for place in range(3))
     elif op in ("MatMul", "MatMulInteger", "QLinearMatMul"):
@@ -102,7 +114,7 @@ def _axes(
         yield 0, attributes.get("axes", (0, 2, 3))
     elif op == "Unique":
         yield 0, every if axis is None else (axis,)
-    elif op == "CumSum":
+    elif op in ("CumProd", "CumSum"):
         yield 0, _constants(node, 1, constants, every)
     elif op in ("GatherND", "ScatterND"):
         yield 0, every[attributes.get("batch_dims", 0) :]
