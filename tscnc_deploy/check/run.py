@@ -83,8 +83,6 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     collect("gates", lambda: compare_policy(bundle, policy))
     collect("evidence", lambda: check_evidence(bundle))
     collect("structure", lambda: check_structure(bundle, policy))
-    unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, unproved))
     if (rebuild := request.rebuild) is not None:
         collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
     if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
@@ -96,6 +94,8 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     replay = Replay(bundle, policy, request.seed)
     for name in dict.fromkeys(("twin", *names)):
         collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
+    unproved: set[str] = set()
+    collect("export", lambda: check_exports(bundle, unproved))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
     _attack(bundle, names, policy, baseline, request, report, progress, added)
 
