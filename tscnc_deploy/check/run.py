@@ -87,8 +87,6 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     report.policy = policy.name
     for stage, make in checks_without_running(bundle, policy).items():
         collect(stage, make)
-    unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, unproved))
     if (rebuild := request.rebuild) is not None:
         collect("reproduced", lambda: compare_rebuilt(bundle, rebuild(bundle)))
     if missing := [each for each in (bundle, reference) if each and lacks_images(each)]:
@@ -112,6 +110,8 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     replay = Replay(bundle, policy, request.seed)
     for name in dict.fromkeys(("twin", *names)):
         collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
+    unproved: set[str] = set()
+    collect("export", lambda: check_exports(bundle, unproved))
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -146,3 +147,26 @@ def test_a_model_that_has_diverged_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"model\.onnx: initializer '2\.bias' contains values that are not finite"):
         export_onnx(model, tmp_path / "model.onnx", input_shape=(1, 2, 2))
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_an_export_needs_no_folder_to_write_to(tmp_path):
+    """In a read-only container there is none, not even for temporary files."""
+    code = """
+import os, sys, tempfile, onnx, torch, onnxruntime
+from tests.engines.nets import small_net
+from tscnc_deploy.engines.onnx.export import export_graph
+
+def watch(event, arguments):
+    if event == "open" and (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        raise PermissionError(30, "Read-only file system")
+    if event == "os.mkdir" and not os.path.isdir(arguments[0]):
+        raise PermissionError(30, "Read-only file system")
+
+sys.addaudithook(watch)
+sys.dont_write_bytecode = True
+export_graph(small_net(), input_shape=(1, 8, 8))
+print(tempfile.tempdir, os.environ.get("TORCHINDUCTOR_CACHE_DIR"))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "TORCHINDUCTOR_CACHE_DIR"}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "None None\n"), ran.stderr

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +113,7 @@ def _graph(model: nn.Module, input_shape: tuple[int, int, int], batch_example: i
 
 
 def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> ModelProto:
-    with _quiet(), torch.no_grad():
+    with _quiet(), _no_cache_folder(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 model,
@@ -151,6 +153,30 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _no_cache_folder() -> Iterator[None]:
+    """Lets the exporter be imported where nothing can be written, such as in a read-only container.
+
+    Its modules make a folder for compiled code, which an export never writes to, and ask for a folder for temporary
+    files. Here both exist already.
+    """
+    key, before = "TORCHINDUCTOR_CACHE_DIR", os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    temporary = tempfile.tempdir
+    try:
+        existing = tempfile.gettempdir()
+    except FileNotFoundError:
+        existing = tempfile.tempdir = os.sep
+    os.environ[key] = existing
+    try:
+        yield
+    finally:
+        tempfile.tempdir = temporary
+        if before is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = before
 
 
 def _classes(traced: ModelProto, model: nn.Module) -> int:
