@@ -68,7 +68,7 @@ class InputValidator:
     def _values(self) -> int:
         return self.max_images * prod(self.input_shape)
 
-    def check_json(self, body: bytes, length: int, limit: int | None = None) -> None:
+    def check_json(self, body: bytes | bytearray, length: int, limit: int | None = None) -> None:
         """Rejects JSON whose values would take much more memory than those of the largest request; parses nothing.
 
         A number takes at most 32 bytes as a Python object in a list, but an empty object 72 and a string 50 and more,

@@ -23,7 +23,7 @@ from tscnc_deploy.serving.validation import InputValidator, shown
 
 
 def parse_body(
-    body: bytes, header_length: str | None, validator: InputValidator, max_json: int | None = None
+    body: bytes | bytearray, header_length: str | None, validator: InputValidator, max_json: int | None = None
 ) -> InferRequest:
     """Reads the body of a request.
 
@@ -75,7 +75,7 @@ def write_body(response: InferResponse) -> tuple[bytes, int | None]:
     return (text + data, len(text)) if response.output.binary else (text, None)
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[memoryview, memoryview]:
+def _split(body: bytes | bytearray, header_length: str | None) -> tuple[memoryview, memoryview]:
     view = memoryview(body)
     if header_length is None:
         return view, view[len(view) :]

@@ -61,7 +61,7 @@ class HttpInfer:
         parameters = scope["path_params"]
         return self._service.find(parameters["name"], parameters.get("version", ""))
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, max_bytes: int) -> bytes | bytearray:
         """Reads the body, keeping at most `max_bytes` in memory.
 
         Raises:
@@ -74,7 +74,8 @@ class HttpInfer:
         if int(headers.get(b"content-length", b"0")) > max_bytes:
             raise RequestError(too_large, Reason.TOO_LARGE)
         seconds = self._service.limits.body_timeout
-        chunks, length, more = [], 0, True
+        # Grown in place, as pieces of many bodies would leave holes between them.
+        body, more = bytearray(), True
         try:
             async with asyncio.timeout(seconds) as arriving:
                 with self._bodies.counted(arriving):
@@ -84,15 +85,20 @@ class HttpInfer:
                             msg = "the body ended before its Content-Length"
                             raise RequestError(msg)
                         chunk, more = message.get("body", b""), message.get("more_body", False)
-                        length += len(chunk)
-                        if length > max_bytes:
+                        if len(body) + len(chunk) > max_bytes:
+                            more = True
                             raise RequestError(too_large, Reason.TOO_LARGE)
-                        chunks.append(chunk)
+                        if not (body or more):
+                            return chunk
+                        body += chunk
                         self._bodies.add(arriving, len(chunk), max(_MAX_ARRIVING, 4 * max_bytes))
         except TimeoutError:
             msg = f"the body did not arrive within {seconds:g} seconds, or before newer ones took its memory"
             raise RequestError(msg, Reason.TOO_SLOW) from None
-        return b"".join(chunks)
+        finally:
+            if more:  # the error refers to this frame, and would keep the body until the next garbage collection
+                body.clear()
+        return body
 
 
 _HEADER_LENGTH = HEADER_LENGTH.lower().encode()
