@@ -289,3 +289,44 @@ def test_every_architecture_in_every_precision(tmp_path, arch, width):
         assert difference_of_layers(exported, found, FILE) is None
     write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
     assert difference_from_export(exported, read_onnx(tmp_path / "half.onnx"), FILE) is None
+
+
+def pair(source, output, scale, axes=(None, None)):
+    """Nodes that round a value, and the constants that they need."""
+    scales = np.array(scale, np.float32)
+    constants = [
+        numpy_helper.from_array(scales, f"{output}.scale"),
+        numpy_helper.from_array(np.zeros(scales.shape, np.int8), f"{output}.zero"),
+    ]
+    given = [{} if axis is None else {"axis": axis} for axis in axes]
+    inputs = [f"{output}.scale", f"{output}.zero"]
+    return constants, [
+        helper.make_node("QuantizeLinear", [source, *inputs], [f"{output}.q"], name=f"{output}.q", **given[0]),
+        helper.make_node("DequantizeLinear", [f"{output}.q", *inputs], [output], name=output, **given[1]),
+    ]
+
+
+def test_logits_that_are_rounded_are_not_the_networks(forms):
+    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
+    for each in found.graph.node:
+        each.output[:] = ["inner" if name == "logits" else name for name in each.output]
+    constants, nodes = pair("inner", "logits", 1.0)
+    found.graph.initializer.extend(constants)
+    found.graph.node.extend(nodes)
+    assert difference_from_export(exported, found, FILE) is not None
+
+
+@pytest.mark.parametrize("what", ["another axis", "coarsely"])
+def test_images_that_are_rounded_otherwise_are_not_the_networks(forms, what):
+    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
+    if what == "coarsely":
+        constants, nodes = pair("images", "rounded", 0.5)
+    else:
+        constants, nodes = pair("images", "rounded", np.linspace(0.01, 0.1, SHAPE[1]), axes=(2, 3))
+    for each in found.graph.node:
+        each.input[:] = ["rounded" if name == "images" else name for name in each.input]
+    rest = list(found.graph.node)
+    del found.graph.node[:]
+    found.graph.node.extend([*nodes, *rest])
+    found.graph.initializer.extend(constants)
+    assert difference_from_export(exported, found, FILE) is not None

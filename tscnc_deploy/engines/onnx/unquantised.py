@@ -63,6 +63,8 @@ class _Reader:
     def __init__(self, graph: GraphProto, largest: int) -> None:
         self._largest = largest
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
+        self._inputs = {value.name for value in graph.input}
+        self._outputs = {value.name for value in graph.output}
         self._producers = {name: node for node in graph.node for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
         for node in graph.node:
@@ -94,6 +96,14 @@ class _Reader:
             return helper.make_node("Identity", [source], [output], name=node.name)
         quantising = self._producers.get(source)
         if quantising is None or quantising.op_type != "QuantizeLinear" or not self._same_range(quantising, node):
+            return node
+        # Our own quantisation leaves images and logits alone and rounds nothing twice.
+        before = self._producers.get(quantising.input[0])
+        if (
+            output in self._outputs
+            or quantising.input[0] in self._inputs
+            or (before is not None and before.op_type == "DequantizeLinear")
+        ):
             return node
         return helper.make_node("Identity", [quantising.input[0]], [output], name=node.name)
 
@@ -138,9 +148,16 @@ class _Reader:
         return product.size in (1, scale.size) and bool((np.abs(scale - product) <= _ROUNDING * product).all())
 
     def _same_range(self, quantising: NodeProto, node: NodeProto) -> bool:
+        """Whether both have the same single scale; with an axis or another attribute they may undo something else."""
+        if quantising.attribute or node.attribute:
+            return False
         pairs = [(self._constant(quantising, place), self._constant(node, place)) for place in (1, 2)]
         return all(
-            one is not None and other is not None and one.dtype == other.dtype and np.array_equal(one, other)
+            one is not None
+            and other is not None
+            and one.size == 1
+            and one.dtype == other.dtype
+            and np.array_equal(one, other)
             for one, other in pairs
         )
 
