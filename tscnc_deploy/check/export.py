@@ -176,6 +176,7 @@ def _check_completion(bundle: Bundle, name: str, target: Target, unproved: set[s
         yield CheckResult(title, "failed", f"it is another network than {TWIN}")
         return
     if target.complete_epochs:
+        unproved.add(name)
         message = (
             "not proved: it was trained further after the completion; it is attacked as a network of its own, with its "
             "own gradients"

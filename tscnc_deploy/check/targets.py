@@ -23,8 +23,8 @@ def checkers_target(policy: Policy, theirs: Target) -> Target:
         theirs: The target that the bundle contains; only its name, engine and precision are used.
 
     Returns:
-        The recipe's target of that name; without one, the shipped target of that name if it has the same engine and
-        precision; otherwise the shipped target with the largest tolerance of those that have.
+        The recipe's target of that name, else the shipped one, if it has the same engine and precision; otherwise the
+        shipped target with the largest tolerance of those that have.
 
     Raises:
         RecipeError: The recipe's target cannot be read.
@@ -32,7 +32,10 @@ def checkers_target(policy: Policy, theirs: Target) -> Target:
     if policy.source == "recipe":
         for name in policy.recipe.export.targets:
             if Path(name).stem == theirs.name:
-                return load_target(name)
+                target = load_target(name)
+                # A target of that name for something else allows what does not apply here.
+                if (target.engine, target.precision) == (theirs.engine, theirs.precision):
+                    return target
     alike = [each for each in list_targets() if (each.engine, each.precision) == (theirs.engine, theirs.precision)]
     named = [each for each in alike if each.name == theirs.name]
     # Without any, the default tolerance is that of float32.
