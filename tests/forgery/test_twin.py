@@ -200,6 +200,8 @@ def test_completions(tiny_build, tmp_path):
     own = "its own twin completes the bundle's"
     assert f"dropped: {own}" in outcomes(document, "passed")
     assert f"regrown: {own}" in outcomes(document, "note")
+    assert list(document["engines"]["regrown"]["attacks"])[-1] == "gap-20"
+    assert "gap-20" not in document["engines"]["dropped"]["attacks"]
     files = [f"engines/{name}/{file}" for name in ("dropped", "regrown") for file in ("model.onnx", "model.dense.onnx")]
     assert {f"{file}: the twin's export" for file in files} <= set(outcomes(document, "passed"))
 
