@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ import pytest
 from tests.conftest import invoke
 from tests.serving.bundles import SHAPE, WEIGHTS, expected, write_served
 from tests.serving.clients import get, tensor
-from tests.serving.servers import serving, started
+from tests.serving.servers import peak_memory, serving, started
 from tests.serving.wire import binary
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
@@ -185,9 +188,9 @@ def test_sighup_serves_the_new_bundle_without_losing_a_request(served_bundle, tm
         assert server.process.wait(20) == 0
 
 
-def test_tls(served_bundle, tmp_path):
-    import ssl
-
+@pytest.fixture
+def pair(tmp_path):
+    """A certificate for 127.0.0.1 and its key."""
     openssl = shutil.which("openssl") or pytest.skip("needs the program openssl")
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
@@ -195,12 +198,42 @@ def test_tls(served_bundle, tmp_path):
          "-keyout", key, "-out", certificate, "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
         check=True, capture_output=True,
     )  # fmt: skip
+    return certificate, key
+
+
+def test_tls(served_bundle, pair):
+    certificate, key = pair
     with serving(served_bundle, "--tls-key", key, "--tls-cert", certificate) as server:
         assert server.document["http"].startswith("https://")
         trusting = ssl.create_default_context(cafile=certificate)
         assert json.loads(get(server.http, "/v2", scheme="https", context=trusting))["name"] == "tscnc-deploy"
         client = tritonclient.grpc.InferenceServerClient(server.grpc, ssl=True, root_certificates=str(certificate))
         assert client.is_model_ready("tiny")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+
+
+def test_handshakes_that_never_end_keep_nobody_out_and_take_little_memory(served_bundle, pair):
+    """Each takes 60 kB for ten seconds, and once there was no limit to their number."""
+    certificate, key = pair
+    trusting = ssl.create_default_context(cafile=certificate)
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < 4000:
+        pytest.skip("may open fewer than 4000 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4000), most))
+    with serving(served_bundle, "--tls-key", key, "--tls-cert", certificate) as server, ExitStack() as open_ones:
+        get(server.http, "/v2", scheme="https", context=trusting)
+        before, (host, port) = peak_memory(server), server.http.split(":")
+        for count in range(3000):
+            silent = open_ones.enter_context(socket.create_connection((host, int(port))))
+            if count % 2:
+                silent.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a handshake
+        started = time.monotonic()
+        assert json.loads(get(server.http, "/v2", scheme="https", context=trusting))["name"] == "tscnc-deploy"
+        assert time.monotonic() - started < 5
+        assert peak_memory(server) - before < 40 << 20
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
 
 
 @pytest.mark.parametrize("wrong", ["another key", "an encrypted key", "no key", "no file"])

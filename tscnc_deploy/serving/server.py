@@ -24,19 +24,18 @@ from tscnc_deploy.serving.http.application import http_application
 from tscnc_deploy.serving.http.connection import Connection
 from tscnc_deploy.serving.http.connections import Connections
 from tscnc_deploy.serving.http.hosts import AllowedHosts
+from tscnc_deploy.serving.http.listening import BACKLOG, Listening
 from tscnc_deploy.serving.metrics import Metrics
 from tscnc_deploy.serving.model import Model
 from tscnc_deploy.serving.service import Limits, Service
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 2048
 # How long an engine thread may wait for the GIL while the event loop is busy. Python's default of 5 ms is as long as a
 # whole batch takes.
 _SWITCH_SECONDS = 1e-4
 # File descriptors for anything but connections: libraries, engines, pipes.
 _OTHER_FILES = 128
-_HANDSHAKE_SECONDS = 10.0
 # How long an engine may run on after the last request has ended.
 _ENGINE_SECONDS = 0.5
 
@@ -124,13 +123,8 @@ async def _serve(
         grpc_port = _bind(rpc, address, credentials)
         await rpc.start()
     connections = Connections(service.limits.max_connections, service.limits.idle_timeout)
-    http = await asyncio.get_running_loop().create_server(
-        lambda: Connection(application, connections),
-        sock=listener,
-        backlog=_BACKLOG,
-        ssl=context,
-        ssl_handshake_timeout=_HANDSHAKE_SECONDS if context else None,
-    )
+    http = Listening(listener, lambda: Connection(application, connections), context)
+    await http.start()
     stopped = asyncio.Event()
 
     def stop() -> None:
@@ -178,7 +172,7 @@ async def _serve(
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         msg = f"--host {host} --port {port}: cannot listen: {getattr(error, 'strerror', None) or error}"
         raise InputError(msg) from error
