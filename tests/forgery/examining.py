@@ -9,10 +9,10 @@ from tscnc_deploy.check import CheckResult, choose_policy, exit_status
 from tscnc_deploy.check.run import checks_without_running
 
 
-def examine(folder: Path, *overrides: str) -> list[CheckResult]:
+def examine(folder: Path, *overrides: str, recipe: Path | None = None) -> list[CheckResult]:
     """The results of all checks that run no engine, in order; overrides change the recipe's limits."""
     bundle = open_bundle(folder)
-    policy = choose_policy(bundle, overrides=overrides)
+    policy = choose_policy(bundle, recipe=None if recipe is None else str(recipe), overrides=overrides)
     return [result for make in checks_without_running(bundle, policy).values() for result in make()]
 
 

@@ -63,6 +63,17 @@ def show_clean_images(folder: Path) -> None:
     )
 
 
+def first_of(evidence: Any, count: int) -> Any:
+    """The evidence of the first images only."""
+    return replace(
+        evidence,
+        images=evidence.images[:count],
+        labels=evidence.labels[:count],
+        adversarial={name: images[:count] for name, images in evidence.adversarial.items()},
+        outcomes={name: right[:count] for name, right in evidence.outcomes.items()},
+    )
+
+
 def rename(folder: Path, name: str, **target: object) -> None:
     """Gives the only engine another name and its target other values."""
     (engine,) = (folder / "engines").iterdir()

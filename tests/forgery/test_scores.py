@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from tests.check import forging
 from tests.check.forging import check, outcomes
 from tests.forgery import graphs
 from tscnc_deploy import open_bundle
+from tscnc_deploy.check.images import Shown, evidence_images
 from tscnc_deploy.check.policy import choose_policy
 from tscnc_deploy.check.replay import Replay
 
@@ -51,7 +53,9 @@ def test_hard_labels_are_a_finding_and_attacked_by_a_search_that_needs_no_more(b
     assert "onnx-cpu: answers give a score" in outcomes(document)
     # The attack on labels is beside those that were asked for; square-2000 follows signs of masking.
     attacks = list(document["engines"]["onnx-cpu"]["attacks"])
-    assert attacks == ["replay", "twin-apgd-2", "square-5", "gap-20", "hopskipjump-500", "square-2000"]
+    assert attacks == [
+        *("replay", "twin-apgd-2", "square-5", "gap-20", "hopskipjump-500", "float64-apgd", "square-2000"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ def test_hard_labels_are_a_finding_and_attacked_by_a_search_that_needs_no_more(b
 def test_answers_without_a_score_are_a_finding(bundle, change, said):
     graphs.change_graphs(bundle, change)
     opened = open_bundle(bundle)
-    replay = Replay(opened, choose_policy(opened))
+    replay = Replay(opened, choose_policy(opened), evidence_images(opened))
     findings = {result.name: result for result in replay.check("onnx-cpu")}
     found = findings["onnx-cpu: answers give a score"]
     assert found.outcome == "failed"
@@ -76,6 +80,46 @@ def test_answers_without_a_score_are_a_finding(bundle, change, said):
 
 def test_logits_give_a_score(bundle):
     opened = open_bundle(bundle)
-    replay = Replay(opened, choose_policy(opened))
+    replay = Replay(opened, choose_policy(opened), evidence_images(opened))
     assert {result.outcome for result in replay.check("onnx-cpu")} == {"passed"}
     assert replay.scoreless == set()
+
+
+def test_too_few_images_to_tell_are_no_pass(bundle):
+    """The bundle's recipe says how much evidence there is."""
+    forging.rewrite_evidence(bundle, lambda evidence: graphs.first_of(evidence, 10))
+    opened = open_bundle(bundle)
+    shown = evidence_images(opened)
+    replay = Replay(opened, choose_policy(opened), shown)
+    (found,) = [each for each in replay.check("onnx-cpu") if each.name == "onnx-cpu: answers give a score"]
+    assert found.outcome == "not checked"
+    assert found.message.endswith("it is also attacked by hopskipjump-500")
+    assert replay.scoreless == {"onnx-cpu"}
+
+
+def test_drawn_images_tell(bundle):
+    whole = evidence_images(open_bundle(bundle))
+    forging.rewrite_evidence(bundle, lambda evidence: graphs.first_of(evidence, 10))
+    opened = open_bundle(bundle)
+    for drawn, outcome in ((whole.images, "passed"), ((whole.images > 0.5).float(), "passed")):
+        replay = Replay(opened, choose_policy(opened), Shown(drawn, whole.labels, drawn=True))
+        (found,) = [each for each in replay.check("onnx-cpu") if each.name == "onnx-cpu: answers give a score"]
+        assert found.outcome == outcome
+    graphs.change_graphs(bundle, graphs.answer_labels_only)
+    opened = open_bundle(bundle)
+    replay = Replay(opened, choose_policy(opened), Shown(whole.images, whole.labels, drawn=True))
+    (found,) = [each for each in replay.check("onnx-cpu") if each.name == "onnx-cpu: answers give a score"]
+    assert found.outcome == "failed"
+
+
+def test_drawn_images_are_compared_with_the_twins_answers(bundle):
+    """An engine that differs on images of another kind than the evidence only."""
+    graphs.change_graphs(bundle, graphs.add_backdoor)
+    opened = open_bundle(bundle)
+    whole = evidence_images(opened)
+    drawn = whole.images.clone()
+    drawn[:, :, 0, 0] = 1
+    replay = Replay(opened, choose_policy(opened), Shown(drawn, whole.labels, drawn=True))
+    (found,) = [each for each in replay.check("onnx-cpu") if "other images" in each.name]
+    assert found.outcome == "failed"
+    assert " on drawn" in found.message

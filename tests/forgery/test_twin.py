@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,33 @@ def test_another_network_in_the_dense_file(bundle):
     assert outcomes(check(bundle, status=1)) == BOTH[:1]
 
 
+def test_what_was_only_compared_in_parts_does_not_meet_a_policy_of_ones_own(bundle):
+    graphs.change_graphs(bundle, graphs.flatten_by_reshape)
+    graphs.say_built_with(bundle, torch="2.11.0")
+    document = check(bundle, "--recipe", bundle / "recipe.toml")
+    assert outcomes(document, "not checked") == BOTH
+
+
+def test_a_network_scaled_by_powers_of_two_is_attacked_as_it_is(bundle):
+    """Its logits and gradients are too small for float32, and its classes the same."""
+
+    def attacked():
+        document = check(bundle)
+        found = {each["name"]: each for each in document["results"]}
+        return found, document["engines"]["onnx-cpu"]
+
+    honest = attacked()[1]
+    model = load_model(bundle / "twin.safetensors")
+    with torch.no_grad():
+        *_, last = [each for each in model.modules() if isinstance(each, torch.nn.Linear)]
+        last.weight *= 2.0**-135
+        last.bias *= 2.0**-135
+    forging.exchange_network(bundle, model)
+    found, scaled = attacked()
+    assert scaled["robust"]["correct"] <= honest["robust"]["correct"] + 2
+    assert found["onnx-cpu: largest difference of a logit from the twin"]["limit"] < 1e-38
+
+
 @pytest.mark.parametrize("other", [{}, {"torch": "2.11.0"}])
 def test_one_weight_changed_by_a_thousandth(bundle, other):
     """Whatever the maker says about the versions of the build."""
@@ -211,6 +239,44 @@ def test_completions(tiny_build, tmp_path):
     forging.reseal(bundle)
     failed = outcomes(check(bundle, status=1))
     assert {f"dropped: {own}", "engines/dropped/model.onnx: the twin's export"} <= set(failed)
+
+
+def test_a_completion_that_keeps_more_than_2_of_4(bundle):
+    """Nor is the limit on condition numbers for the bundle's twin alone."""
+    graphs.rename(bundle, "half", complete="2:4", complete_channels=8, complete_epochs=1)
+    (bundle / "engines" / "half" / "twin.safetensors").write_bytes((bundle / "twin.safetensors").read_bytes())
+    forging.reseal(bundle)
+    found = messages(check(bundle, "--set", "gates.median_kappa=1.5", status=1))
+    said = found["half: its own twin completes the bundle's"]
+    assert "layers keep more than 2 of 4 input channels, such as " in said
+    assert "gates.median_kappa: median condition number of the twin of half's layers" in found
+
+
+def test_a_target_that_the_checker_knows_completes_what_it_says(bundle):
+    """The bundle's own copy of it says otherwise."""
+    model = load_model(bundle / "twin.safetensors")
+    save_model(model, bundle / "engines" / "onnx-cpu" / "twin.safetensors")
+    target = bundle / "engines" / "onnx-cpu" / "target.json"
+    target.write_text(json.dumps(json.loads(target.read_text()) | {"complete": "2:4", "complete_epochs": 3}))
+    forging.reseal(bundle)
+    found = messages(check(bundle, status=1))
+    assert "its target completes nothing" in found["onnx-cpu: its own twin completes the bundle's"]
+
+
+def test_a_plan_without_the_file_that_it_was_built_from(bundle):
+    forging.add_sparse_cpu(bundle)
+    folder = bundle / "engines" / "onnx-cpu"
+    target = json.loads((folder / "target.json").read_text())
+    (folder / "target.json").write_text(json.dumps(target | {"engine": "tensorrt-rtx"}))
+    (folder / "model.onnx").rename(folder / "model.trt")
+    (folder / "model.dense.onnx").unlink()
+
+    def kind(contents):
+        contents["engines"]["onnx-cpu"]["kind"] = "tensorrt-rtx"
+
+    forging.reseal(bundle, kind)
+    found = outcomes(check(bundle, "--engine", "sparse-cpu", status=1))
+    assert "onnx-cpu: the twin's export" in found
 
 
 def test_a_twin_of_an_engine_that_completes_nothing(bundle):

@@ -17,6 +17,7 @@ from tscnc_deploy.robustness import (
     BlackBoxVictim,
     EngineVictim,
     EvalCase,
+    HopSkipJump,
     ModelVictim,
     Reference,
     Square,
@@ -118,9 +119,9 @@ def test_a_sign_of_masking_leads_to_a_longer_search_that_counts():
     result = evaluate_case(case)
     assert weak.passed
     assert not result.passed
-    assert result.stronger == ("square-2000",)
+    assert result.stronger == ("float64-apgd", "square-2000", "hopskipjump-500")
     found = result.evaluation
-    assert found.robust.correct == found.attacks["square-2000"].correct < weak.evaluation.robust.correct
+    assert found.robust.correct == found.attacks["hopskipjump-500"].correct < weak.evaluation.robust.correct
     assert found.attacks["apgd-ce-5"] == weak.evaluation.attacks["apgd-ce-5"]
     assert found.robust_mask[1.05 * THREAT.epsilon < DISTANCES].all()
     # Its examples are in the ball and are what the model gets wrong.
@@ -133,9 +134,9 @@ def test_a_sign_of_masking_leads_to_a_longer_search_that_counts():
 
 def test_a_long_search_is_not_repeated():
     masked = ModelVictim(Quantised(MODEL, levels=1000))
-    result = evaluate_case(plain(masked, [APGDCE(5), Square(3000)], stronger=True))
+    result = evaluate_case(plain(masked, [APGDCE(5), Square(3000), HopSkipJump(500)], stronger=True))
     assert result.warnings
-    assert result.stronger == ()
+    assert result.stronger == ("float64-apgd",)
 
 
 def test_without_signs_nothing_stronger_runs():
@@ -156,7 +157,7 @@ def test_another_models_examples_are_tried_and_count():
     result = evaluate_case(plain(masked, [APGDCE(5)], stronger=True, surrogate=open_model, batch_size=25))
     assert max(open_model.sizes) == 25
     assert "transfer-stronger" in [sign.name for sign in result.warnings]
-    assert result.stronger == ("square-2000", "transfer")
+    assert result.stronger == ("float64-apgd", "transfer", "square-2000", "hopskipjump-500")
     assert not result.evaluation.robust_mask[0.8 * THREAT.epsilon > DISTANCES].any()
 
 
@@ -166,9 +167,10 @@ def test_the_search_on_another_model_has_the_seed_that_is_given():
     signs, tried = ["transfer-stronger"], [Square(2000)]
 
     def examples(seed):
-        return stronger_attacks(signs, tried, IMAGES, LABELS, THREAT, surrogate, seed=seed)[0].examples
+        found = stronger_attacks(signs, tried, ModelVictim(MODEL), IMAGES, LABELS, THREAT, surrogate, seed=seed)
+        return found[1].examples
 
-    expected = evaluate(surrogate, IMAGES, LABELS, THREAT, [APGDCE(50), APGDT(50)], seed=3).adversarial
+    expected = evaluate(surrogate, IMAGES, LABELS, THREAT, [APGDCE(50), APGDT(50)], seed=3, cascade=True).adversarial
     assert torch.equal(examples(3), expected)
     assert not torch.equal(examples(0), expected)
 

@@ -19,7 +19,7 @@ def test_logits_give_a_score():
 def test_labels_give_none():
     hard = torch.nn.functional.one_hot(logits().argmax(1), 10).float()
     assert missing_score(hard) == "its 640 logits on 64 different images take only 2 different values"
-    assert missing_score(hard[:15]) is None
+    assert missing_score(hard[:0]) is None
 
 
 def test_rounded_and_saturated_logits_give_none():

@@ -10,14 +10,16 @@ from tscnc_deploy.check.result import CheckResult, pass_or_fail
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.engines.base import Array
 
 
-def check_batches(bundle: Bundle, name: str, seed: int) -> CheckResult:
-    """Asks an engine about images of the evidence and noise, alone and in batches; see `engines.batches`.
+def check_batches(bundle: Bundle, name: str, images: Array, seed: int) -> CheckResult:
+    """Asks an engine about images and noise, alone and in batches; see `engines.batches`.
 
     Args:
-        bundle: The bundle with the evidence.
+        bundle: The bundle.
         name: "twin", or an engine that this machine can run.
+        images: float32 [N, C, H, W] in [0, 1], those that will be attacked.
         seed: Chooses images, sizes and orders.
 
     Raises:
@@ -34,7 +36,7 @@ def check_batches(bundle: Bundle, name: str, seed: int) -> CheckResult:
     if spec.single_images:
         message = "it is given one image at a time: its dynamic quantisation takes its scales from the whole batch"
         return CheckResult(title, "note", message)
-    images = np.concatenate([bundle.evidence.images[: spec.batch_max], sample_images(spec.input_shape, seed=seed)])
+    images = np.concatenate([images[: spec.batch_max], sample_images(spec.input_shape, seed=seed)])
     found = batch_dependence(
         engine.logits, images, largest=spec.batch_max, tolerance=tolerance_for(spec.precision), seed=seed
     )

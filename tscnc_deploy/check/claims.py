@@ -30,6 +30,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "record.evaluations.engines.*.completion.*",
     ),
     "which labels an engine flips": ("record.evaluations.engines.*.parity.flips_*",),
+    # Never used: a bundle must not choose the folder that is read on this machine.
+    "the folder of the data": ("recipe.data.root",),
     # A change of recipe or record alone shows; only a change of both does not.
     "how the network was trained": (),
 }

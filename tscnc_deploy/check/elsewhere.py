@@ -12,25 +12,29 @@ if TYPE_CHECKING:
     from tscnc_deploy.robustness import Noise
 
 IMAGES = 32
-"""Images of each kind, at most."""
+"""Images of each kind that is made here."""
+DRAWN = "drawn"
+"""The kind of the images that the check drew."""
 _CORRUPTIONS = ("impulse_noise", "defocus_blur", "contrast", "elastic_transform")
 _SEVERITY = 3
 # Blurs and displacements need room.
 _SMALLEST = 8
 
 
-def images_elsewhere(bundle: Bundle, seed: int) -> dict[str, Tensor]:
-    """Random, corrupted and interpolated images, float32 [N, C, H, W] in [0, 1], by kind.
+def images_elsewhere(bundle: Bundle, seed: int, drawn: Tensor | None = None) -> dict[str, Tensor]:
+    """Random, corrupted, interpolated and drawn images, float32 [N, C, H, W] in [0, 1], by kind.
 
     They depend on the bundle's digest, so that no file in the bundle can have been made for them.
 
     Args:
         bundle: With its evidence images.
         seed: Seed of the random numbers.
+        drawn: Images that the check drew from a data set, which it then also corrupts and interpolates; None takes the
+            evidence images for that.
     """
     from tscnc_deploy.robustness import Noise, corrupt
 
-    evidence = torch.from_numpy(bundle.evidence.images)
+    evidence = torch.from_numpy(bundle.evidence.images) if drawn is None else drawn
     noise = Noise(seed, torch.arange(IMAGES), f"elsewhere/{bundle.digest}")
     first = noise.integers(0, torch.tensor([len(evidence), len(evidence)]))
     share = noise.uniform(1, (1, 1, 1))
@@ -46,7 +50,7 @@ def images_elsewhere(bundle: Bundle, seed: int) -> dict[str, Tensor]:
         kinds["corrupted"] = torch.cat(
             [corrupt(part, name, _SEVERITY, seed=seed) for part, name in zip(parts, _CORRUPTIONS, strict=True)]
         )
-    return kinds
+    return kinds if drawn is None else kinds | {DRAWN: drawn}
 
 
 def _cells(noise: Noise, counter: int, shape: tuple[int, ...], cell: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.result import CheckResult
+from tscnc_deploy.check.targets import named_target
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
 from tscnc_deploy.versions import installed_version
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.bundle.manifest import EngineEntry
+    from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.engines.target import Target
     from tscnc_deploy.models import Classifier
 
@@ -34,20 +36,25 @@ _KEPT = 2
 _FACTS, _GRAPHS = "engine.json", ("model.graph.onnx", "model.dense.onnx")
 
 
-def check_exports(bundle: Bundle, unproved: set[str]) -> Iterator[CheckResult]:
+def check_exports(bundle: Bundle, policy: Policy, unproved: set[str]) -> Iterator[CheckResult]:
     """Compares every ONNX file of every engine with the graph that its twin gives here.
+
+    What cannot be compared because of what the maker says of the build is a note, but "not checked" if the user's own
+    policy applies.
 
     Args:
         bundle: The bundle; its engines need not run on this machine.
+        policy: What the bundle is checked against.
         unproved: Receives the names of the engines that were not shown to be their twin's export.
     """
-    exports = _Exports(bundle)
+    exports = _Exports(bundle, policy)
     for name, entry in sorted(bundle.manifest.engines.items()):
         target = bundle.target(name)
         own = f"{entry.folder}/{TWIN}"
         twin = own if own in bundle.manifest.files else TWIN
         if twin == own:
-            yield from _check_completion(bundle, name, target, unproved)
+            # The target of a name that the checker does not know is its maker's word.
+            yield from _check_completion(bundle, name, named_target(policy, target) or target, unproved)
         paths = [path for path in sorted(bundle.manifest.files) if _is_graph(path, entry)]
         for path in paths:
             result = exports.compared(path, twin)
@@ -57,16 +64,18 @@ def check_exports(bundle: Bundle, unproved: set[str]) -> Iterator[CheckResult]:
         if target.engine in ("tensorrt", "tensorrt-rtx"):
             unproved.add(name)
             yield from _check_plan(bundle, name, entry, target, paths)
-        elif not paths:
+        if not paths:
             unproved.add(name)
-            yield CheckResult(f"{name}: the twin's export", "note", "not proved: it has no ONNX file to compare")
+            message = "it has no ONNX file to compare, which every build writes"
+            yield CheckResult(f"{name}: the twin's export", "failed", message)
 
 
 class _Exports:
     """The twins' graphs and the comparisons with them; each is made once."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, policy: Policy) -> None:
         self._bundle = bundle
+        self._policy = policy
         self._found: dict[tuple[str, str], tuple[str | None, str | None]] = {}
 
     def compared(self, path: str, twin: str) -> CheckResult:
@@ -92,7 +101,9 @@ class _Exports:
             f"not proved: according to its maker it was exported with {versions}, which write another graph ({exact}); "
             "the same layers, weights and operators were found, but not how they are wired"
         )
-        return CheckResult(title, "note", message)
+        if self._policy.source == "bundle":
+            return CheckResult(title, "note", message)
+        return CheckResult(title, "not checked", f"{message}; check with those versions")
 
     def _compare(self, graph: ModelProto, path: str) -> tuple[str | None, str | None]:
         from tscnc_deploy.engines.onnx.equivalence import difference_from_export, difference_of_layers
@@ -160,6 +171,7 @@ def _check_completion(bundle: Bundle, name: str, target: Target, unproved: set[s
     """A twin of the engine's own must be a 2:4 completion of the bundle's."""
     import torch
 
+    from tscnc_deploy.tscnc import Masks, complete_2_4, magnitude
     from tscnc_deploy.tscnc.layers import prunable_weights
 
     title = f"{name}: its own twin completes the bundle's"
@@ -175,6 +187,13 @@ def _check_completion(bundle: Bundle, name: str, target: Target, unproved: set[s
         unproved.add(name)
         yield CheckResult(title, "failed", f"it is another network than {TWIN}")
         return
+    masks = Masks.of(own).state_dict()
+    completed, _ = complete_2_4(masks, magnitude(own), least_channels=target.complete_channels)
+    if excess := [key for key, mask in masks.items() if not torch.equal(mask, completed[key])]:
+        unproved.add(name)
+        message = f"{len(excess)} layers keep more than 2 of 4 input channels, such as {escaped(excess[0])}"
+        yield CheckResult(title, "failed", message)
+        return
     if target.complete_epochs:
         unproved.add(name)
         message = (
@@ -183,10 +202,10 @@ def _check_completion(bundle: Bundle, name: str, target: Target, unproved: set[s
         )
         yield CheckResult(title, "note", message)
         return
-    prunable, completed = prunable_weights(twin), own.state_dict()
+    prunable, weights = prunable_weights(twin), own.state_dict()
     changed = []
     for key, value in twin.state_dict().items():
-        theirs = completed[key]
+        theirs = weights[key]
         kept = theirs != 0 if key in prunable else torch.ones_like(value, dtype=torch.bool)
         if not torch.equal(theirs[kept], value[kept]):
             changed.append(key)

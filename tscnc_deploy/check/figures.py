@@ -1,4 +1,4 @@
-"""Recomputes the figures of a record: intervals from counts, bounds of counts from the evidence, gates from both."""
+"""Recomputes the figures of a record from the outcomes in the evidence: intervals, bounds of counts, losses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from tscnc_deploy.bundle.manifest import MANIFEST, RECIPE, TWIN
+from tscnc_deploy.bundle.manifest import MANIFEST, RECIPE
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.record import Accuracy, Comparison, EngineEvaluation, Evaluation
@@ -19,8 +19,7 @@ from tscnc_deploy.text import escaped, quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
-    from tscnc_deploy.engines.onnx.structure import Structure
-    from tscnc_deploy.record import BuildRecord, Gate
+    from tscnc_deploy.record import BuildRecord
 
 Outcomes = Mapping[str, Mapping[str, NDArray[np.bool_]]]
 """Whether each evidence image was classified correctly, by network and attack."""
@@ -29,8 +28,6 @@ Outcomes = Mapping[str, Mapping[str, NDArray[np.bool_]]]
 _CHANCE = 1e-6
 # Another version of a library may compute the last digits differently.
 _ROUNDING = 1e-6
-# Condition numbers near the limit of float32 depend on the rounding of a library's eigenvalues.
-_KAPPA_ROUNDING = 0.05
 
 
 def check_figures(bundle: Bundle) -> Iterator[CheckResult]:
@@ -40,30 +37,17 @@ def check_figures(bundle: Bundle) -> Iterator[CheckResult]:
     all images is at least that of the evidence, and at most that plus the number of other images.
     """
     record, outcomes = bundle.record, outcomes_of(bundle)
-    yield _result("record: intervals follow from the counts", _intervals(record))
-    yield _result("record: counts agree with the evidence", _counts(record, outcomes))
-    yield _result("record: losses follow from the counts", _losses(record, outcomes))
-    yield _result("record: attacked as the recipe says", _attacks(bundle))
-    yield _result("record: engines are those of the manifest", _engines(bundle))
+    yield result_of("record: intervals follow from the counts", _intervals(record))
+    yield result_of("record: counts agree with the evidence", _counts(record, outcomes))
+    yield result_of("record: losses follow from the counts", _losses(record, outcomes))
+    yield result_of("record: attacked as the recipe says", _attacks(bundle))
+    yield result_of("record: engines are those of the manifest", _engines(bundle))
 
 
 def contradictions(bundle: Bundle) -> list[str]:
     """Where shares, intervals and losses contradict each other or the outcomes in the evidence."""
     record, outcomes = bundle.record, outcomes_of(bundle)
     return [*_intervals(record), *_counts(record, outcomes), *_losses(record, outcomes)]
-
-
-def check_counted(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[CheckResult]:
-    """Whether the figures of network, layers, sizes and gates follow from the files and from the other figures.
-
-    Args:
-        bundle: The bundle.
-        counted: The weights of its ONNX files, by path.
-    """
-    yield _result("manifest: network as in the record and the files", _network(bundle, counted))
-    yield _result("record: layers are the twin's", _layers(bundle, counted))
-    yield _result("record: sizes are those of the files", _sizes(bundle))
-    yield _result("record: gates follow from the figures", _gates(bundle, counted))
 
 
 def outcomes_of(bundle: Bundle) -> Outcomes:
@@ -81,13 +65,15 @@ def robust_mask(outcomes: Mapping[str, NDArray[np.bool_]]) -> NDArray[np.bool_]:
     return mask
 
 
-def _result(name: str, problems: Iterable[str]) -> CheckResult:
+def result_of(name: str, problems: Iterable[str]) -> CheckResult:
+    """Passed if there are no problems; the message has the first three."""
     found = list(problems)
     shown = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
     return pass_or_fail(name, not found, shown)
 
 
-def _same(one: float | None, other: float | None, rounding: float = _ROUNDING) -> bool:
+def same(one: float | None, other: float | None, rounding: float = _ROUNDING) -> bool:
+    """Whether two figures are equal up to rounding, or both missing."""
     if one is None or other is None:
         return one is other
     return math.isclose(one, other, rel_tol=rounding, abs_tol=1e-9)
@@ -101,7 +87,7 @@ def _intervals(record: BuildRecord) -> Iterator[str]:
             yield f"{place}: {error}"
             continue
         told = (share.accuracy, share.low, share.high)
-        if not all(map(_same, told, expected)):
+        if not all(map(same, told, expected)):
             yield (
                 f"{place} is {_percents(told)}, but {share.correct} of {share.total} images are {_percents(expected)}"
             )
@@ -213,7 +199,7 @@ def _statistics(what: str, told: Comparison) -> Iterator[str]:
     except InputError as error:
         yield f"{what}: {error}"
         return
-    if not all(map(_same, (told.difference, told.upper_bound, told.mcnemar_p), expected)):
+    if not all(map(same, (told.difference, told.upper_bound, told.mcnemar_p), expected)):
         yield (
             f"{what}: {told.lost} images lost and {told.gained} gained of {told.total} are a loss of "
             f"{expected[0]:.2%}, at most {expected[1]:.2%} (p = {expected[2]:.3g}), not of {told.difference:.2%}, at "
@@ -293,133 +279,11 @@ def _parity(name: str, engine: EngineEvaluation, tolerance: float) -> Iterator[s
         yield f"{name}: the record does not compare it with the twin"
         return
     largest = parity.max_abs_diff
-    if not _same(parity.tolerance, tolerance):
+    if not same(parity.tolerance, tolerance):
         yield f"{name}: the record allows a logit to differ by {parity.tolerance}, its target {tolerance}"
     right = largest is not None and parity.tolerance is not None and largest <= parity.tolerance
     smallest = parity.smallest_tolerance
     rounded = largest is None or (smallest is not None and largest * (1 - 1e-9) <= smallest <= largest * 1.1)
     flips = len(parity.flips_clean) + len(parity.flips_adversarial)
-    if parity.passed != right or not rounded or not _same(engine.max_abs_diff, largest) or engine.flips != flips:
+    if parity.passed != right or not rounded or not same(engine.max_abs_diff, largest) or engine.flips != flips:
         yield f"{name}: the parts of its comparison with the twin disagree"
-
-
-def _network(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[str]:
-    manifest, record = bundle.manifest, bundle.record
-    if manifest.name != record.name:
-        yield f"{MANIFEST} calls the bundle {manifest.name}, the record {quoted(record.name)}"
-    stated, told = manifest.model, record.model
-    for key in type(stated).model_fields:
-        if (have := getattr(stated, key)) != getattr(told, key):
-            yield f"{key} is {_short(have)} in {MANIFEST}, {_short(getattr(told, key))} in the record"
-    if not _same(stated.sparsity, 1 - stated.nonzero / stated.prunable if stated.prunable else 0.0):
-        yield f"sparsity is {stated.sparsity:.4%}, but {stated.nonzero} of {stated.prunable} weights are not zero"
-    macs = (stated.multiply_adds, stated.multiply_adds_left, stated.multiply_add_sparsity)
-    if macs != (None, None, None):
-        found = _multiply_adds(bundle, counted)
-        total, left = (sum(pair[which] for pair in found.values()) for which in (0, 1))
-        expected = (total, left, 1 - left / total if total else 0.0)
-        if not all(map(_same, macs, expected)):
-            yield f"{macs[1]} of {macs[0]} MACs are said to remain, {left} of {total} in the files"
-
-
-def _multiply_adds(bundle: Bundle, counted: Mapping[str, Structure]) -> dict[str, tuple[int, int]]:
-    """MACs of every layer of the twin with all weights, and with those that are not zero; by name."""
-    from tscnc_deploy.tscnc.layers import prunable_weights
-
-    applied = {layer.name: layer.applied for structure in counted.values() for layer in structure.layers}
-    return {
-        name: ((applied.get(name) or 0) * weight.numel(), (applied.get(name) or 0) * int(weight.count_nonzero()))
-        for name, weight in prunable_weights(bundle.twin).items()
-    }
-
-
-def _layers(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[str]:
-    from tscnc_deploy.tscnc import conditions
-
-    found = {layer.name: layer.to_json() for layer in conditions(bundle.twin)}
-    macs = _multiply_adds(bundle, counted)
-    told = {layer.name: layer for layer in bundle.record.layers}
-    if list(found) != list(told) or len(told) != len(bundle.record.layers):
-        yield f"the twin has {len(found)} layers, the record others"
-        return
-    for name, layer in told.items():
-        expected = found[name]
-        for key in ("shape", "parameters", "nonzero", "sparsity", "filters", "dead_filters", "full_rank"):
-            have, want = getattr(layer, key), expected[key]
-            if not (list(have) == want if key == "shape" else _same(have, want)):
-                yield f"{escaped(name)}: {key} is {want}, the record says {have}"
-        for key, rounding in (("kappa", _KAPPA_ROUNDING), ("spectral_norm", 1e-4), ("rank", _KAPPA_ROUNDING)):
-            if not _same(getattr(layer, key), expected[key], rounding):
-                yield f"{escaped(name)}: {key} is {expected[key]}, the record says {getattr(layer, key)}"
-        told_macs = (layer.multiply_adds, layer.multiply_adds_left)
-        if told_macs not in ((None, None), macs[name]):
-            yield f"{escaped(name)}: {macs[name][1]} of {macs[name][0]} MACs remain, the record says {told_macs[1]}"
-
-
-def _sizes(bundle: Bundle) -> Iterator[str]:
-    rows = {size.name: size for size in bundle.record.sizes}
-    files = {entry.bytes for path, entry in bundle.manifest.files.items() if path.startswith("engines/")}
-    dense = rows.get("dense file")
-    for name, size in rows.items():
-        if name in ("dense file", "sparse file", "engine file") and size.bytes not in files:
-            yield f"the {name} is said to have {size.bytes} bytes; no engine has such a file"
-        if dense and dense.bytes and size.bytes and not _same(size.ratio, dense.bytes / size.bytes):
-            yield f"{quoted(name)} is {dense.bytes / size.bytes:.2f} times smaller, the record says {size.ratio}"
-
-
-def _gates(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[str]:
-    try:
-        expected = {gate.name: gate for gate in _expected_gates(bundle, counted)}
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        yield f"a figure that a gate needs is missing: {quoted(str(error).splitlines()[0])}"
-        return
-    told = {gate.name: gate for gate in bundle.record.gates}
-    for name in sorted({*expected, *told}):
-        if name not in told:
-            yield f"the record lacks the gate {quoted(name)}, which {RECIPE} sets"
-        elif name not in expected:
-            yield f"{quoted(name)} is not a gate of {RECIPE}"
-        elif not _equal(told[name], expected[name]):
-            yield f"{quoted(name)} is {_told(expected[name])}, the record says {_told(told[name])}"
-    if len(told) != len(bundle.record.gates):
-        yield "the record has a gate twice"
-
-
-def _expected_gates(bundle: Bundle, counted: Mapping[str, Structure]) -> list[Gate]:
-    from tscnc_deploy.pipeline.gates import build_gates
-
-    document = bundle.record.to_json()
-    structure = {}
-    for name, entry in bundle.manifest.engines.items():
-        graphs = (f"{entry.folder}/model.graph.onnx", f"{entry.folder}/model.onnx")
-        graph = next((counted[path] for path in graphs if path in counted), None)
-        if graph is not None:
-            completed = f"{entry.folder}/{TWIN}" in bundle.manifest.files
-            structure[name] = {
-                "prunable": graph.prunable,
-                "nonzero": graph.nonzero,
-                "precision": graph.precision,
-                **({"completion": True} if completed else {}),
-            }
-    engines = {
-        name: {key: value for key, value in engine.items() if key != "unavailable" or value is not None}
-        for name, engine in document["evaluations"]["engines"].items()
-    }
-    verified = {"twin": document["evaluations"]["twin"], "comparison": document["pruning"]}
-    return build_gates(bundle.load_recipe(), structure, verified, engines, document["layers"])
-
-
-def _equal(one: Gate, other: Gate) -> bool:
-    same = _same(one.value, other.value) and _same(one.limit, other.limit)
-    return same and (one.passed, one.inconclusive) == (other.passed, other.inconclusive)
-
-
-def _told(gate: Gate) -> str:
-    limit = "none" if gate.limit is None else f"{gate.limit:.6g}"
-    value = "none" if gate.value is None else f"{gate.value:.6g}"
-    return f"{value} with the limit {limit}, {'passed' if gate.passed else 'failed'}"
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return quoted(text if len(text) <= 60 else text[:57] + "...")

@@ -24,22 +24,28 @@ def check_gates(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
     """The limits that need no engine: on condition numbers, on the pattern of zeros, on what pruning cost."""
     limits = policy.recipe.gates
     if limits.median_kappa is not None:
-        yield _median_kappa(bundle, limits.median_kappa)
+        yield from _median_kappa(bundle, limits.median_kappa)
     if policy.recipe.prune.pattern != "unstructured":
         yield from _pattern(bundle, policy.recipe.prune.pattern)
     if limits.pruning_loss is not None:
         yield from _pruning_loss(bundle, limits.pruning_loss)
 
 
-def _median_kappa(bundle: Bundle, limit: float) -> CheckResult:
+def _median_kappa(bundle: Bundle, limit: float) -> Iterator[CheckResult]:
+    """Of the twin, and of the twins that completed engines have for themselves."""
+    from tscnc_deploy.bundle.manifest import TWIN
     from tscnc_deploy.tscnc import conditions
 
-    name = "gates.median_kappa: median condition number of the twin's layers"
-    kappas = [found for layer in conditions(bundle.twin) if (found := layer.to_json()["kappa"]) is not None]
-    if not kappas:
-        return CheckResult(name, "not checked", "no layer of the twin has a condition number")
-    value = statistics.median(kappas)
-    return pass_or_fail(name, value <= limit, f"it is {value:.4g}, {limit:g} is allowed", value, limit)
+    own = [name for name, entry in bundle.manifest.engines.items() if f"{entry.folder}/{TWIN}" in bundle.manifest.files]
+    twins = {"the twin": bundle.twin} | {f"the twin of {name}": bundle.twin_of(name) for name in sorted(own)}
+    for which, twin in twins.items():
+        name = f"gates.median_kappa: median condition number of {which}'s layers"
+        kappas = [found for layer in conditions(twin) if (found := layer.to_json()["kappa"]) is not None]
+        if not kappas:
+            yield CheckResult(name, "not checked", f"no layer of {which} has a condition number")
+            continue
+        value = statistics.median(kappas)
+        yield pass_or_fail(name, value <= limit, f"it is {value:.4g}, {limit:g} is allowed", value, limit)
 
 
 def _pattern(bundle: Bundle, pattern: str) -> Iterator[CheckResult]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.recipe.file import load_recipe
+from tscnc_deploy.text import escaped
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -87,3 +90,15 @@ def compare_policy(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
         if have < want
     ]
     yield pass_or_fail("gates: as strict as required", not lowered, "; ".join(lowered))
+    yield _compare_engines(bundle, policy)
+
+
+def _compare_engines(bundle: Bundle, policy: Policy) -> CheckResult:
+    """Whether the bundle has the policy's engines, and of a recipe no others, which somebody may serve."""
+    wanted, found = {Path(target).stem for target in policy.recipe.export.targets}, set(bundle.engines)
+    missing, others = sorted(wanted - found), sorted(found - wanted) if policy.source == "recipe" else []
+    said = [f"{policy.name} requires {', '.join(missing)}"] * bool(missing)
+    said += [f"{policy.name} does not name {', '.join(escaped(name) for name in others)}"] * bool(others)
+    listed = json.dumps(sorted(bundle.engines))
+    message = f"{'; '.join(said)}; if the bundle's engines are right, use --set 'export.targets={escaped(listed, 300)}'"
+    return pass_or_fail("engines: those required", not said, message)

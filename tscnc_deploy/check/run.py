@@ -98,20 +98,20 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     collect("images", lambda: check_images(images, shown, reference, request))
     names = list(dict.fromkeys(request.engines))
     if not names:
-        collect("engines", lambda: _choose(bundle, names))
-    dependent = set()
+        collect("engines", lambda: _choose(bundle, policy, names))
+    dependent, pixels = set(), shown.images.numpy()
     for name in names:
-        collect(f"{name}: batches", lambda name=name: [check_batches(bundle, name, request.seed)])  # type: ignore[misc]
+        collect(f"{name}: batches", lambda name=name: [check_batches(bundle, name, pixels, request.seed)])  # type: ignore[misc]
         if report.results[-1].outcome == "failed":
             dependent.add(name)
     # What another batch would change is not worth measuring.
     if not (names := [name for name in names if name not in dependent]):
         return
-    replay = Replay(bundle, policy, request.seed)
+    replay = Replay(bundle, policy, shown, request.seed)
     for name in dict.fromkeys(("twin", *names)):
         collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
     unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, unproved))
+    collect("export", lambda: check_exports(bundle, policy, unproved))
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
@@ -122,7 +122,8 @@ def checks_without_running(bundle: Bundle, policy: Policy) -> dict[str, Callable
     """The checks that run no engine and attack nothing, by the name of their stage, in order."""
     from tscnc_deploy.check.claims import check_claims
     from tscnc_deploy.check.consistency import check_environment, check_evidence, check_record, check_schema
-    from tscnc_deploy.check.figures import check_counted, check_figures
+    from tscnc_deploy.check.counted import check_counted
+    from tscnc_deploy.check.figures import check_figures
     from tscnc_deploy.check.gates import check_gates
     from tscnc_deploy.check.policy import compare_policy
     from tscnc_deploy.check.provenance import check_provenance
@@ -156,8 +157,11 @@ def _timed(result: CheckResult, seconds: float) -> CheckResult:
     return replace(result, seconds=seconds)
 
 
-def _choose(bundle: Bundle, names: list[str]) -> Iterable[CheckResult]:
-    """Adds the engines that this machine can run to `names`; reports the others, as skipped if there is one to run."""
+def _choose(bundle: Bundle, policy: Policy, names: list[str]) -> Iterable[CheckResult]:
+    """Adds the engines that this machine can run to `names`; reports the others.
+
+    If there is one to run, they are skipped; but a policy of the user's own is not met by what was not run.
+    """
     reasons = {}
     for name in bundle.engines:
         try:
@@ -167,7 +171,11 @@ def _choose(bundle: Bundle, names: list[str]) -> Iterable[CheckResult]:
         else:
             names.append(name)
     for name, reason in reasons.items():
-        yield CheckResult(f"{name}: runs here", "skipped" if names else "unavailable", reason)
+        if names and policy.source != "bundle":
+            reason = f"{reason}; to leave it out, name the engines to check with --engine"
+            yield CheckResult(f"{name}: runs here", "not checked", reason)
+        else:
+            yield CheckResult(f"{name}: runs here", "skipped" if names else "unavailable", reason)
     if not bundle.engines:
         msg = f"{bundle.path}: contains no engine"
         raise InputError(msg)

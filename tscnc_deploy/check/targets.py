@@ -15,16 +15,12 @@ if TYPE_CHECKING:
 _FLIPS = {"fp32": 0.01, "fp16": 0.05, "int8": 0.15}
 
 
-def checkers_target(policy: Policy, theirs: Target) -> Target:
-    """The target whose tolerance applies to an engine.
+def named_target(policy: Policy, theirs: Target) -> Target | None:
+    """The recipe's target of an engine's name, else the shipped one, if it has the same engine and precision.
 
     Args:
-        policy: With the user's own recipe, its target of the same name counts.
+        policy: With the user's own recipe, its targets count.
         theirs: The target that the bundle contains; only its name, engine and precision are used.
-
-    Returns:
-        The recipe's target of that name, else the shipped one, if it has the same engine and precision; otherwise the
-        shipped target with the largest tolerance of those that have.
 
     Raises:
         RecipeError: The recipe's target cannot be read.
@@ -34,12 +30,28 @@ def checkers_target(policy: Policy, theirs: Target) -> Target:
             if Path(name).stem == theirs.name:
                 target = load_target(name)
                 # A target of that name for something else allows what does not apply here.
-                if (target.engine, target.precision) == (theirs.engine, theirs.precision):
+                if _alike(target, theirs):
                     return target
-    alike = [each for each in list_targets() if (each.engine, each.precision) == (theirs.engine, theirs.precision)]
-    named = [each for each in alike if each.name == theirs.name]
+    return next((each for each in list_targets() if each.name == theirs.name and _alike(each, theirs)), None)
+
+
+def checkers_target(policy: Policy, theirs: Target) -> Target:
+    """The target whose tolerance applies to an engine.
+
+    Args and Raises: See `named_target`.
+
+    Returns:
+        That of `named_target`, else the shipped target with the largest tolerance of those with the same engine and
+        precision.
+    """
+    alike = [each for each in list_targets() if _alike(each, theirs)]
     # Without any, the default tolerance is that of float32.
-    return max(named or alike, key=lambda each: each.tolerance, default=Target(name=theirs.name))
+    largest = max(alike, key=lambda each: each.tolerance, default=Target(name=theirs.name))
+    return named_target(policy, theirs) or largest
+
+
+def _alike(one: Target, other: Target) -> bool:
+    return (one.engine, one.precision) == (other.engine, other.precision)
 
 
 def allowed_flips(target: Target) -> float:

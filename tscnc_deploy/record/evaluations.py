@@ -19,8 +19,8 @@ class MaskingWarning(Part):
     """A sign that robust accuracy is overstated, see `robustness.check_masking`.
 
     Attributes:
-        name: The check that found it: "random-logits", "zero-gradients", "gradient-free-stronger", "epsilon-doubled",
-            "epsilon-whole" or "transfer-stronger".
+        name: The check that found it: "random-logits", "zero-gradients", "no-gradients", "gradient-free-stronger",
+            "epsilon-doubled", "epsilon-whole" or "transfer-stronger".
         figure: The measured value; None if it is not finite.
         limit: The largest value that is not a sign.
         message: What it means, with the value.

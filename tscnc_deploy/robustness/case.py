@@ -274,6 +274,7 @@ def evaluate_case(
                 stronger = stronger_attacks(
                     signs,
                     part.attacks,
+                    part.victim,
                     part.images,
                     part.labels,
                     part.threat,

@@ -12,8 +12,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 # With fewer classes, the difference of logits ratio would divide by its own numerator.
 DLR_CLASSES = 4
-# Keeps the ratio finite if all logits are equal.
-_TINY = 1e-12
+# Keeps the ratio finite if all logits are equal, and leaves it what it is for logits of any other scale.
+_TINY = 1e-30
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

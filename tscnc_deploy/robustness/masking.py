@@ -19,6 +19,7 @@ from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.eot import REPEATABLE, EOTVictim, randomness
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
 from tscnc_deploy.robustness.losses import cross_entropy
+from tscnc_deploy.robustness.precise import precise
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
@@ -27,6 +28,7 @@ _SHORT = 5
 # Share of the correctly classified images that may show a sign by chance; a single image is always allowed.
 _LIMITS = {
     "zero-gradients": 0.01,
+    "no-gradients": 0.01,
     "gradient-free-stronger": 0.02,
     "epsilon-doubled": 0.05,
     "epsilon-whole": 0.01,
@@ -100,6 +102,8 @@ def check_masking(
     run = partial(evaluate, victim, images, labels, seed=seed, batch_size=batch_size)
     near = run(threat, [cheap])
     signs = {"zero-gradients": near.correct & _without_gradient(victim, images, labels, batch_size)}
+    if signs["zero-gradients"].any() and (finer := precise(victim, images[:batch_size])) is not None:
+        signs["no-gradients"] = signs["zero-gradients"] & _without_gradient(finer, images, labels, batch_size)
 
     by_gradients, freely = _misclassified(evaluation) if evaluation is not None else (None, None)
     if by_gradients is None:
@@ -138,6 +142,7 @@ def masking_queries(evaluation: Evaluation, steps: int = 20, queries: int = 500)
 
 _MEANINGS = {
     "zero-gradients": "the gradient of the loss is zero or not finite, so gradient attacks cannot work",
+    "no-gradients": "the gradient is zero or not finite in float64, with rescaled logits, too: no attack can follow it",
     "gradient-free-stronger": "a search without gradients succeeded where no gradient attack did",
     "epsilon-doubled": "the loss was not higher at twice the epsilon",
     "epsilon-whole": "the gradient attack failed although every image was within epsilon",

@@ -12,9 +12,9 @@ from torch import Tensor
 LABEL_ONLY = ("hopskipjump-500",)
 """Names of the attacks for a classifier whose answers give no score."""
 
-# Fewer answers say nothing about the others; of fewer than the second number, none may be close to another class.
-_LEAST_IMAGES = 16
-_LEAST_FOR_GAP = 48
+LEAST_IMAGES = 48
+"""Different images that are needed to tell; fewer say nothing about the others."""
+
 # Float32 logits of different images hardly ever coincide.
 _DISTINCT = 0.5
 _TIES = 0.05
@@ -28,13 +28,12 @@ def missing_score(logits: Tensor) -> str | None:
     They give none if the logits take fewer different values than half their number; if the two largest logits are equal
     on more than 5% of the images; or if the smallest difference between the two largest logits is more than half the
     median difference, which means that no answer is close to changing.
-    The last rule needs 48 images.
 
     Args:
-        logits: float32 [N, K] on N different images, clean and adversarial; for N below 16 the result is None.
+        logits: float32 [N, K] on N different images, clean and adversarial. N should be at least `LEAST_IMAGES`.
     """
     count, classes = logits.shape
-    if count < _LEAST_IMAGES or classes < 2:
+    if not count or classes < 2:
         return None
     distinct = len(torch.unique(logits))
     if distinct < _DISTINCT * logits.numel():
@@ -45,7 +44,7 @@ def missing_score(logits: Tensor) -> str | None:
     if ties > _TIES * count:
         return f"the two largest logits are equal on {ties} of {count} different images"
     smallest, median = float(margins.min()), float(margins.median())
-    if count >= _LEAST_FOR_GAP and smallest > _CLOSEST * median:
+    if smallest > _CLOSEST * median:
         return (
             f"the two largest logits differ by at least {smallest:.3g} on all of {count} different images, by "
             f"{median:.3g} in the median: no answer is close to another class"

@@ -11,15 +11,19 @@ from torch import Tensor
 
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack, per_image
+from tscnc_deploy.robustness.attacks.hop_skip_jump import HopSkipJump
 from tscnc_deploy.robustness.attacks.replay import Replay
 from tscnc_deploy.robustness.attacks.square import Square
 from tscnc_deploy.robustness.evaluation import Evaluation, evaluate
+from tscnc_deploy.robustness.precise import precise
 from tscnc_deploy.robustness.threat import Threat
 from tscnc_deploy.robustness.victims import Victim
 
 Number = TypeVar("Number", int, float)
 
-STRONGER_QUERIES = 2000
+_SQUARE_QUERIES, _LABEL_QUERIES = 2000, 500
+STRONGER_QUERIES = _SQUARE_QUERIES + _LABEL_QUERIES
+"""Queries per image of the searches that signs of masking lead to."""
 _TRANSFER_STEPS = 50
 
 
@@ -30,9 +34,17 @@ class Transfer(Replay):
     name: ClassVar[str] = "transfer"
 
 
+@dataclass(frozen=True, eq=False)
+class PreciseTransfer(Replay):
+    """Replays adversarial examples that the victim's own network has in float64, see `PreciseVictim`."""
+
+    name: ClassVar[str] = "float64-apgd"
+
+
 def stronger_attacks(
     signs: Collection[str],
     attacks: Sequence[Attack],
+    victim: Victim,
     images: Tensor,
     labels: Tensor,
     threat: Threat,
@@ -41,26 +53,37 @@ def stronger_attacks(
     seed: int = 0,
     batch_size: int = 256,
 ) -> list[Attack]:
-    """Attacks that may succeed where gradients mislead: a long gradient-free search, and another model's examples.
+    """Attacks that may succeed where gradients mislead, the cheapest first.
+
+    Examples that the victim's own network has in float64, another model's examples, a long search that needs only
+    scores, and one that needs only labels.
 
     Args:
         signs: Names of `MaskingWarning`s.
         attacks: The attacks so far, which are not repeated.
+        victim: The victim.
         images: The images that are still robust, float32 [N, C, H, W] in [0, 1].
         labels: int64 [N].
         threat: How far images may be moved.
         surrogate: The other model of the sign "transfer-stronger".
-        seed: Seed of the search on the surrogate.
-        batch_size: Images per forward pass of that search.
+        seed: Seed of the searches on other networks than the victim.
+        batch_size: Images per forward pass of those searches.
     """
+    searches: list[Attack] = [APGDCE(_TRANSFER_STEPS), APGDT(_TRANSFER_STEPS)]
+
+    def examples(other: Victim) -> Tensor:
+        found = evaluate(other, images, labels, threat, searches, seed=seed, batch_size=batch_size, cascade=True)
+        return found.adversarial
+
     stronger: list[Attack] = []
-    longest = max((attack.queries for attack in attacks if isinstance(attack, Square)), default=0)
-    if longest < STRONGER_QUERIES:
-        stronger.append(Square(STRONGER_QUERIES))
+    if (own := precise(victim, images[:batch_size])) is not None:
+        stronger.append(PreciseTransfer(examples(own)))
     if surrogate is not None and "transfer-stronger" in signs:
-        searches: list[Attack] = [APGDCE(_TRANSFER_STEPS), APGDT(_TRANSFER_STEPS)]
-        found = evaluate(surrogate, images, labels, threat, searches, seed=seed, batch_size=batch_size)
-        stronger.append(Transfer(found.adversarial))
+        stronger.append(Transfer(examples(surrogate)))
+    for search in (Square(_SQUARE_QUERIES), HopSkipJump(_LABEL_QUERIES)):
+        longest = max((each.queries for each in attacks if isinstance(each, type(search))), default=0)
+        if longest < search.queries:
+            stronger.append(search)
     return stronger
 
 

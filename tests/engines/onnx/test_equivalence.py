@@ -192,8 +192,35 @@ def test_layers_alone_notice_a_value_that_chooses(exported, found):
     found.graph.node.append(helper.make_node("Cast", ["pixels"], ["index"], to=onnx.TensorProto.INT64))
     found.graph.node.append(helper.make_node("Gather", ["logits", "index"], ["chosen"], axis=1))
     found.graph.output[0].name = "chosen"
-    said = "it has 1 Cast, 1 Gather more and none less than the export"
+    said = "it has 1 Cast(to=7), 1 Gather(axis=1) more and none less than the export"
     assert difference_of_layers(exported, found, FILE) == said
+
+
+def test_layers_alone_notice_an_attribute(exported, found):
+    """Padding on one side only moves what a layer sees."""
+    padded = next(each for each in found.graph.node if each.op_type == "Conv" and "pads" in str(each))
+    (pads,) = [each for each in padded.attribute if each.name == "pads"]
+    pads.ints[:] = [0, 0, 2, 2]
+    said = difference_of_layers(exported, found, FILE)
+    assert "pads=[0, 0, 2, 2]" in said
+    assert "pads=[1, 1, 1, 1]" in said
+
+
+def test_layers_alone_ignore_attributes_that_are_left_out_or_at_their_defaults(exported, found):
+    for each in found.graph.node:
+        if each.op_type == "Conv":
+            kept = [attribute for attribute in each.attribute if attribute.name not in ("kernel_shape", "dilations")]
+            written = {attribute.name for attribute in kept}
+            usual = {"auto_pad": "NOTSET", "group": 1, "strides": [1, 1]}
+            del each.attribute[:]
+            each.attribute.extend(kept)
+            each.attribute.extend(
+                helper.make_attribute(key, value) for key, value in usual.items() if key not in written
+            )
+        if each.op_type == "BatchNormalization":
+            each.attribute.append(helper.make_attribute("momentum", 0.5))
+    assert difference_from_export(exported, found, FILE) is not None
+    assert difference_of_layers(exported, found, FILE) is None
 
 
 def test_layers_alone_notice_a_layer_and_a_constant(exported, found):

@@ -7,6 +7,7 @@ whether a constant is stored dense, sparse or in a `Constant` node.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper
 
 from tscnc_deploy.engines.onnx.file import array_of, indices_of
 from tscnc_deploy.engines.onnx.fold_norms import fold_norms
@@ -36,6 +38,12 @@ _ROUNDING = 1e-6
 _MOVING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Constant", "Shape"}
 # Operators that different versions of the exporter write for the same mean.
 _MEANS = {"GlobalAveragePool": "mean", "ReduceMean": "mean"}
+_WINDOW = {"dilations": {1}, "strides": {1}, "pads": {0}}
+# Values that lists of attributes have when they are left out, which the operators' schemas do not tell.
+_USUAL = dict.fromkeys(("Conv", "MaxPool", "AveragePool", "ConvTranspose"), _WINDOW)
+_PLAIN = {getattr(AttributeProto, kind) for kind in ("INT", "INTS", "FLOAT", "FLOATS", "STRING", "STRINGS")}
+# Attributes that follow from the weights, or that training alone uses.
+_IMPLIED = {("Conv", "kernel_shape"), ("BatchNormalization", "momentum")}
 
 
 def difference_from_export(exported: ModelProto, found: ModelProto, source: Path) -> str | None:
@@ -66,8 +74,8 @@ def difference_of_layers(exported: ModelProto, found: ModelProto, source: Path) 
     """A weaker comparison, for graphs that different versions of the exporter wrote.
 
     Convolutions and linear layers must have the same names and weights, every other floating-point constant must occur
-    in the exported graph up to rounding, and every operator that computes must occur as often. How they are wired is
-    not compared.
+    in the exported graph up to rounding, and every operator that computes must occur as often with the same attributes,
+    but for those that have their default value. How they are wired is not compared.
 
     Args and Returns: See `difference_from_export`.
     """
@@ -193,9 +201,8 @@ class _Graph:
         return {name for node in self.used() for each in node.input if (name := self.source(each)) in self.constants}
 
     def operators(self) -> Counter[str]:
-        """How often each operator that computes occurs."""
-        names = [_MEANS.get(node.op_type, node.op_type) for node in self.used()]
-        return Counter(name for name in names if name not in _MOVING)
+        """How often each operator that computes occurs, described with the attributes that have no default value."""
+        return Counter(_described(node) for node in self.used() if node.op_type not in _MOVING)
 
 
 def _difference(one: _Graph, other: _Graph, bounds: Mapping[str, Bound]) -> str | None:
@@ -252,6 +259,26 @@ def _attributes(node: NodeProto) -> list[bytes]:
     return sorted(plain)
 
 
+def _described(node: NodeProto) -> str:
+    """The operator with its attributes, such as "Conv(group=2, strides=[2, 2])"."""
+    if node.op_type in _MEANS:
+        return _MEANS[node.op_type]
+    usual = _USUAL.get(node.op_type, {})
+    schema = onnx.defs.get_schema(node.op_type).attributes if onnx.defs.has(node.op_type) else {}
+    told = {}
+    for attribute in node.attribute:
+        value = helper.get_attribute_value(attribute)
+        if attribute.type not in _PLAIN:
+            value = hashlib.sha256(attribute.SerializeToString(deterministic=True)).hexdigest()
+        default = schema[attribute.name].default_value if attribute.name in schema else None
+        usually = helper.get_attribute_value(default) if default is not None and default.name else None
+        alike = value == usually or (isinstance(value, list) and set(value) <= usual.get(attribute.name, set()))
+        if not alike and (node.op_type, attribute.name) not in _IMPLIED:
+            told[attribute.name] = value
+    listed = ", ".join(f"{key}={value}" for key, value in sorted(told.items()))
+    return f"{node.op_type}({listed})" if listed else node.op_type
+
+
 def _compare(
     name: str,
     expected: TensorProto | SparseTensorProto,
@@ -304,4 +331,4 @@ def _listed(opsets: list[int]) -> str:
 
 
 def _counted(operators: Counter[str]) -> str:
-    return ", ".join(f"{count} {escaped(name)}" for name, count in sorted(operators.items())[:5])
+    return ", ".join(f"{count} {escaped(name, 200)}" for name, count in sorted(operators.items())[:5])
