@@ -36,6 +36,12 @@ def test_garbage_is_an_invalid_argument_and_no_traceback(served_bundle, tmp_path
     assert (tmp_path / "log").read_text() == ""
 
 
+def test_small_fields_that_would_fill_the_memory_are_an_invalid_argument(served_bundle, tmp_path):
+    with serving(served_bundle, log=tmp_path / "log") as server:
+        assert call(server.grpc, "ModelInfer", b"\x2a\x00" * 40_000) == "INVALID_ARGUMENT"
+    assert (tmp_path / "log").read_text() == ""
+
+
 def test_unknown_calls_need_the_token_too(served_bundle):
     with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
         assert call(server.grpc, "RepositoryIndex", b"") == "UNAUTHENTICATED"

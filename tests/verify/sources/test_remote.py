@@ -31,6 +31,14 @@ def url(server, scheme="http"):
     return f"{server.document[scheme]}/v2/models/{server.document['model']}"
 
 
+def test_an_empty_token_is_an_error(tiny_build, server, monkeypatch):
+    """As after a failed `$(cat FILE)`; the server refuses it too."""
+    monkeypatch.setenv("TSCNC_SERVE_TOKEN", "")
+    done = invoke("verify", url(server), "--bundle", tiny_build.bundle)
+    assert done.exit_code == 2
+    assert "TSCNC_SERVE_TOKEN is set, but empty; " in done.stderr
+
+
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_the_live_server_stands_what_the_engine_stood(tiny_build, server, scheme):
     done = invoke("verify", url(server, scheme), "--bundle", tiny_build.bundle, "--json")

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from tscnc_deploy.open_inference import messages
 from tscnc_deploy.serving.errors import NO_MEMORY, Reason, RequestError
 from tscnc_deploy.serving.grpc.codec import parse_message, write_message
+from tscnc_deploy.serving.grpc.wire import check_infer_request
 from tscnc_deploy.serving.service import Service
 
 _log = logging.getLogger(__name__)
@@ -135,6 +136,8 @@ def _wrapped(name: str, call: _Call, service: Service) -> _Call:
         started = time.perf_counter()
         status = "CANCELLED"
         try:
+            if name == "ModelInfer":
+                check_infer_request(data)
             try:
                 request = parse(data)
             except DecodeError:

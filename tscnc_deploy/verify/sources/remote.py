@@ -46,7 +46,10 @@ class RemoteSource:
         """The served model; raises what `open` does."""
         from tscnc_deploy.engines.remote.engine import RemoteEngine
 
-        token = os.environ.get(TOKEN_VARIABLE) or None
+        token = os.environ.get(TOKEN_VARIABLE)
+        if token == "":
+            msg = f"{TOKEN_VARIABLE} is set, but empty; unset it, or set it to the server's token"
+            raise InputError(msg)
         return RemoteEngine(self.url, token=token, rate=self.rate, max_queries=self.max_queries)
 
     def form(self) -> IOSpec:
