@@ -19,7 +19,7 @@ from tests.check.forging import check, outcomes
 from tests.conftest import invoke, tiny_options
 from tests.forgery import graphs
 from tscnc_deploy import open_bundle
-from tscnc_deploy.check.export import export_again
+from tscnc_deploy.check.exporting import export_again
 from tscnc_deploy.engines.onnx.int8 import write_int8
 from tscnc_deploy.models import load_model, save_model
 

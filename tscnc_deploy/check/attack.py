@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # The first has the twin's gradient, the second only the engine's answers, which no masked gradient can mislead.
 ATTACKS = ("twin-apgd-10", "square-50")
 TWIN_ATTACKS = ("apgd-ce-10", "square-50")
+# For an engine that opens a file which another engine opened: all that was found for that one is replayed on it first.
+_OWN_SEARCH = ("square-10",)
 # For an engine that was not shown to be its twin's export: searches where the two differ.
 _GAP = ("gap-20",)
 
@@ -114,15 +116,15 @@ def after_equal(
 ) -> Artifact:
     """An engine that opens a file which was attacked as another engine: it gets what was found there.
 
-    Replayed are the other engine's successful examples, on other images its own stored ones. Searches that ask only the
-    engine run again, as the two compute the same file with different code.
+    Replayed are the other engine's successful examples, on other images its own stored ones. A short search asks this
+    engine, as the two compute the same file with different code.
 
     Args:
         bundle: The bundle.
         name: The engine.
         equal: The result for the other engine.
         policy: What the bundle is checked against.
-        attacks: The attacks that were asked for; empty for the default.
+        attacks: The attacks that were asked for, of which those without gradients run again; empty for the default.
         added: Names of further attacks, see `more_attacks`.
     """
     import torch
@@ -136,7 +138,7 @@ def after_equal(
     if own is not None and equal.artifact.examples is not None:
         kept = equal.evaluation.robust_mask.view(-1, 1, 1, 1)
         found = torch.where(kept, own[equal.artifact.index], found)
-    named = parse_attacks((*(attacks or ATTACKS), *added))
+    named = parse_attacks((*(attacks or _OWN_SEARCH), *added))
     searches = [attack.name for attack in named if not attack.needs_gradient]
     return replace(equal.artifact, source=BundleSource(bundle.path, name), examples=found, attacks=(REPLAY, *searches))
 

@@ -7,12 +7,12 @@ engine is the network whose gradients are attacked.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
+from tscnc_deploy.check.exporting import open_twin
 from tscnc_deploy.check.result import CheckResult
 from tscnc_deploy.check.targets import named_target
 from tscnc_deploy.errors import InputError
@@ -24,19 +24,16 @@ if TYPE_CHECKING:
 
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.bundle.manifest import EngineEntry
+    from tscnc_deploy.check.exporting import TwinGraphs
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.engines.target import Target
-    from tscnc_deploy.models import Classifier
 
 # What decides the graph that is written, besides this package.
 _EXPORTERS = ("torch", "onnx", "onnxscript")
-# Graphs of the twins that were exported last, by the digest of the twin's file. An export takes seconds.
-_exported: dict[str, ModelProto] = {}
-_KEPT = 2
 _FACTS, _GRAPHS = "engine.json", ("model.graph.onnx", "model.dense.onnx")
 
 
-def check_exports(bundle: Bundle, policy: Policy, unproved: set[str]) -> Iterator[CheckResult]:
+def check_exports(bundle: Bundle, policy: Policy, graphs: TwinGraphs, unproved: set[str]) -> Iterator[CheckResult]:
     """Compares every ONNX file of every engine with the graph that its twin gives here.
 
     What cannot be compared because of what the maker says of the build is a note, but "not checked" if the user's own
@@ -45,9 +42,10 @@ def check_exports(bundle: Bundle, policy: Policy, unproved: set[str]) -> Iterato
     Args:
         bundle: The bundle; its engines need not run on this machine.
         policy: What the bundle is checked against.
+        graphs: Exports its twins.
         unproved: Receives the names of the engines that were not shown to be their twin's export.
     """
-    exports = _Exports(bundle, policy)
+    exports = _Exports(bundle, policy, graphs)
     for name, entry in sorted(bundle.manifest.engines.items()):
         target = bundle.target(name)
         own = f"{entry.folder}/{TWIN}"
@@ -73,9 +71,10 @@ def check_exports(bundle: Bundle, policy: Policy, unproved: set[str]) -> Iterato
 class _Exports:
     """The twins' graphs and the comparisons with them; each is made once."""
 
-    def __init__(self, bundle: Bundle, policy: Policy) -> None:
+    def __init__(self, bundle: Bundle, policy: Policy, graphs: TwinGraphs) -> None:
         self._bundle = bundle
         self._policy = policy
+        self._graphs = graphs
         self._found: dict[tuple[str, str], tuple[str | None, str | None]] = {}
 
     def compared(self, path: str, twin: str) -> CheckResult:
@@ -83,7 +82,7 @@ class _Exports:
         files = self._bundle.manifest.files
         key = (files[path].sha256, files[twin].sha256)
         title = f"{path}: the twin's export"
-        graph = self._graph(twin)
+        graph = self._graphs.graph(twin)
         if isinstance(graph, str):
             return CheckResult(title, "failed", graph)
         if key not in self._found:
@@ -116,45 +115,6 @@ class _Exports:
         except InputError as error:
             return str(error), str(error)
 
-    def _graph(self, twin: str) -> ModelProto | str:
-        """The graph, or why there is none."""
-        digest = self._bundle.manifest.files[twin].sha256
-        if digest not in _exported:
-            graph = export_again(_open_twin(self._bundle, twin), twin)
-            if isinstance(graph, str):
-                return graph
-            while len(_exported) >= _KEPT:
-                _exported.pop(next(iter(_exported)))
-            _exported[digest] = graph
-        return _exported[digest]
-
-
-def export_again(model: Classifier, path: str) -> ModelProto | str:
-    """The graph of a twin, or why it cannot be exported; nothing that the twin does is an exception here.
-
-    Args:
-        model: The twin.
-        path: Its file, for the message.
-    """
-    from tscnc_deploy.engines.onnx.export import export_graph
-    from tscnc_deploy.engines.onnx.memory import MAX_ALIVE
-
-    if math.prod(model.config.input_shape) > MAX_ALIVE:
-        return f"{path} is for images {list(model.config.input_shape)}, which no engine takes"
-    try:
-        return export_graph(model, input_shape=model.config.input_shape)
-    except Exception as error:  # PyTorch's exporter has no base class for its errors
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"{path} cannot be exported again: {escaped(cause, 300)}"
-
-
-def _open_twin(bundle: Bundle, twin: str) -> Classifier:
-    from tscnc_deploy.models import load_model
-
-    if twin == TWIN:
-        return bundle.twin  # type: ignore[return-value]
-    return load_model(bundle.path / twin, lambda path, limit: bundle.read(twin, limit))
-
 
 def _is_graph(path: str, entry: EngineEntry) -> bool:
     return path.startswith(f"{entry.folder}/") and path.endswith(".onnx")
@@ -182,7 +142,7 @@ def _check_completion(bundle: Bundle, name: str, target: Target, unproved: set[s
         )
         yield CheckResult(title, "failed", message)
         return
-    own, twin = _open_twin(bundle, f"{bundle.entry(name).folder}/{TWIN}"), _open_twin(bundle, TWIN)
+    own, twin = open_twin(bundle, f"{bundle.entry(name).folder}/{TWIN}"), open_twin(bundle, TWIN)
     if own.config != twin.config:
         unproved.add(name)
         yield CheckResult(title, "failed", f"it is another network than {TWIN}")

@@ -14,6 +14,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.attack import Baseline
+    from tscnc_deploy.check.exporting import TwinGraphs
     from tscnc_deploy.check.images import Shown
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.progress import Progress
@@ -46,6 +47,21 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
+    from tscnc_deploy.check.exporting import TwinGraphs
+    from tscnc_deploy.threads import thread_count
+
+    started = time.monotonic()
+    bundle = open_bundle(request.bundle)
+    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
+    # While the twin is exported, the checks before that use one core.
+    with TwinGraphs(bundle, ahead=thread_count() > 1) as graphs:
+        _check_opened(bundle, graphs, request, report, progress)
+
+
+def _check_opened(
+    bundle: Bundle, graphs: TwinGraphs, request: CheckRequest, report: CheckReport, progress: Progress
+) -> None:
+    from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task, more_attacks
     from tscnc_deploy.check.batches import check_batches
     from tscnc_deploy.check.export import check_exports
@@ -69,9 +85,6 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
             spent, before = time.monotonic() - before, time.monotonic()
             report.results.append(result if result.seconds else _timed(result, spent))
 
-    started = time.monotonic()
-    bundle = open_bundle(request.bundle)
-    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
     collect("signature", lambda: [check_signature(bundle, request)])
     report.stage = "baseline"
     baseline = None
@@ -110,10 +123,10 @@ def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> No
     replay = Replay(bundle, policy, shown, request.seed)
     for name in dict.fromkeys(("twin", *names)):
         collect(f"{name}: replay", lambda name=name: replay.check(name))  # type: ignore[misc]
-    unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, policy, unproved))
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
+    unproved: set[str] = set()
+    collect("export", lambda: check_exports(bundle, policy, graphs, unproved))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
     _attack(bundle, names, policy, baseline, shown, request, report, progress, added)
 
@@ -272,6 +285,7 @@ def _plan(policy: Policy, request: CheckRequest, victims: int) -> Plan:
         batch_size=policy.recipe.verify.batch_size,
         device=request.device,
         budget=part,
+        masking_steps=10,  # as many as the fresh attack has
         stronger=True,
         batches=False,  # `check_batches` did
     )

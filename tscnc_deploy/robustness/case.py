@@ -76,6 +76,7 @@ class EvalCase:
         seed: Seed of all random numbers.
         batch_size: Images per forward pass.
         masking: Whether to check for signs of gradient masking, on at most `MASKING_IMAGES` images.
+        masking_steps: Steps of APGD in that check.
         stronger: Whether signs of masking lead to a stronger attack, which then counts like the others.
         surrogate: Another model with gradients, whose adversarial examples are also tried in that check.
         measures: Names of additional measures, see `MEASURES`.
@@ -94,6 +95,7 @@ class EvalCase:
     seed: int = 0
     batch_size: int = 256
     masking: bool = True
+    masking_steps: int = 20
     stronger: bool = False
     surrogate: Victim | None = None
     measures: Sequence[str] = ()
@@ -306,7 +308,7 @@ def _signs_of_masking(
 ) -> tuple[list[MaskingWarning], int]:
     """The signs, and about how many queries the search for them took."""
     count = min(len(case.labels), MASKING_IMAGES)
-    queries = masking_queries(evaluation)
+    queries = masking_queries(evaluation, case.masking_steps)
     affordable = stop.affords(evaluation, queries) if stop else None
     if affordable is not None:
         count = min(count, max(affordable, _LEAST_MASKING_IMAGES))
@@ -320,6 +322,7 @@ def _signs_of_masking(
         case.threat,
         evaluation.select(rows),
         surrogate=case.surrogate,
+        steps=case.masking_steps,
         seed=case.seed,
         batch_size=case.batch_size,
     )

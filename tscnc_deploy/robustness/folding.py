@@ -7,6 +7,7 @@ as much as the convolutions. Points found with the folded network are judged by 
 from __future__ import annotations
 
 import logging
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from tscnc_deploy.robustness.victims import EngineVictim, ModelVictim, Victim
 _log = logging.getLogger(__name__)
 # Relative to the largest logit (or to 1): folding only reorders sums; a larger difference means another function.
 _AGREES = 1e-4
+# The copy of each network that was folded last, with what it was made from: an evaluation in shards folds it often.
+_copies: WeakKeyDictionary[nn.Module, tuple[object, FoldedCopy]] = WeakKeyDictionary()
 
 
 def folded(victim: Victim, images: Tensor) -> Victim:
@@ -39,7 +42,7 @@ def folded(victim: Victim, images: Tensor) -> Victim:
 
 def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
     try:
-        twin = FoldedCopy(victim.module, input_shape=(images.shape[1], images.shape[2], images.shape[3]))
+        twin = _copy(victim.module, images)
         if twin.folds == 0:
             return None
         module = twin.refreshed()
@@ -52,3 +55,15 @@ def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
     difference = (logits - expected).abs().max() / expected.abs().max().clamp(min=1)
     # Also false for NaN.
     return module if bool(difference <= _AGREES) else None
+
+
+def _copy(module: nn.Module, images: Tensor) -> FoldedCopy:
+    """A copy that shares the module's tensors as they are now, and whose folded layers may be out of date."""
+    parts = [(name, type(part)) for name, part in module.named_modules()]
+    tensors = [(name, tensor.data_ptr()) for name, tensor in module.state_dict(keep_vars=True).items()]
+    made_from = (parts, tensors, images.shape[1:])
+    known = _copies.get(module)
+    if known is None or known[0] != made_from:
+        known = (made_from, FoldedCopy(module, input_shape=(images.shape[1], images.shape[2], images.shape[3])))
+        _copies[module] = known
+    return known[1]

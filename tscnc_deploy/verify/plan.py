@@ -31,6 +31,7 @@ class Plan:
         until_decided: Whether to end as soon as all gates are decided.
         eot: Number of calls whose logits are averaged, for a randomised model; None for a single call.
         masking: Whether to check for signs of gradient masking.
+        masking_steps: Steps of APGD in that check.
         stronger: Whether such signs lead to a stronger attack; half of the budget is reserved for it and the check.
         measures: Names of additional measures, see `MEASURES`.
         batches: Whether to refuse engines whose answer to an image depends on its batch; False if the caller did.
@@ -49,6 +50,7 @@ class Plan:
     until_decided: bool = False
     eot: int | None = None
     masking: bool = True
+    masking_steps: int = 20
     stronger: bool = False
     measures: tuple[str, ...] = ()
     batches: bool = True

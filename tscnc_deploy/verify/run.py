@@ -125,6 +125,7 @@ def verify_artifact(
         seed=plan.seed,
         batch_size=plan.batch_size,
         masking=plan.masking,
+        masking_steps=plan.masking_steps,
         stronger=plan.stronger,
         surrogate=surrogate,
         measures=plan.measures,

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from tscnc_deploy.robustness import Victim
     from tscnc_deploy.robustness.sharding.workers import Workers
 
-# Small shards, if an evaluation may end after any of them.
-_SHARD_TO_STOP = 32
+# Small shards, if gates may be decided after any of them. A budget needs none, and larger batches take less time.
+_SHARD_TO_DECIDE = 32
+_SHARD_IN_BUDGET = 128
 # Distributions that compute logits and gradients; the two of ONNX Runtime install the same module.
 _COMPUTING = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
@@ -121,6 +122,8 @@ def chosen_workers(source: Source, plan: Plan) -> Workers:
 
 def shard_size(total: int, plan: Plan, workers: int) -> int:
     """Whole batches, but at least one shard per worker, and small shards if any may be the last."""
+    if plan.until_decided:
+        return min(_SHARD_TO_DECIDE, plan.batch_size)
     if plan.may_stop:
-        return min(_SHARD_TO_STOP, plan.batch_size)
+        return min(_SHARD_IN_BUDGET, plan.batch_size)
     return max(min(plan.batch_size, -(-total // workers)), 1)

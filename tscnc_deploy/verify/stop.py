@@ -15,15 +15,18 @@ from tscnc_deploy.verify.budget import Budget
 CONFIDENCE = 0.95
 # How fast the parts of the first round grow: slowly, because an image may cost much more than those before it.
 _GROWTH = 4
+# Fewer images than this are no round of their own, unless they are all that is left.
+_LEAST = 32
 
 
 class Stopping:
     """Ends an evaluation when its budget does not allow more images, or when all gates are decided; see `Stop`.
 
-    A round starts only if it fits into the budget at the cost of the most expensive round so far, and only whole rounds
-    count. Nothing is known of the cost before the first image, so with a budget the first round is divided: one image,
-    which always runs, and then four times as many images as before, or as many as fit at the cost of the part before,
-    until it is complete. This depends on how long images take, and hardly on their outcomes.
+    A round starts only if it fits into the budget at the cost of the most expensive round so far; the last one has as
+    many images as fit, if they are worth a round. Nothing is known of the cost before the first image, so with a budget
+    the first round is divided: one image, which always runs, and then four times as many images as before, or as many
+    as fit at the cost of the part before, until it is complete. This depends on how long images take, and hardly on
+    their outcomes.
 
     Gates are decided by group-sequential tests (`GateTest`), which look after `first`, twice `first`, ... and all
     images; all other intervals must then hold at every look, so each look gets its share of the 5% (Bonferroni).
@@ -57,8 +60,8 @@ class Stopping:
         self._started = time.monotonic()
         # Images, queries and seconds so far; queries and seconds per image of the most expensive round.
         self._seen, self._dearest = (0, 0, 0.0), (0.0, 0.0)
-        # Images of the next part of the first round.
-        self._part = 1
+        # Images of the next part of a round; None is the whole of it.
+        self._part: int | None = 1
         self._tests: dict[Share, GateTest] = {}
         self.decisions: dict[Share, GateDecision] = {}
         self.reason: str | None = None
@@ -100,7 +103,7 @@ class Stopping:
             return None
         if known is None:
             return 1
-        return self._part if self._seen[0] < self._round else None
+        return self._part
 
     def _is_spent(self, known: Evaluation) -> bool:
         queries, seconds = sum(known.queries.values()), sum(known.seconds.values()) / self._workers
@@ -130,7 +133,9 @@ class Stopping:
             upcoming = min(_GROWTH * images, self._round, self._total) - images
             self._part = int(min(fits, upcoming))
             return fits < 1
-        return fits < min(self._round, self._total - images)
+        upcoming = min(self._round, self._total - images)
+        self._part = int(fits) if fits < upcoming else None
+        return fits < min(_LEAST, upcoming)
 
     def affords(self, known: Evaluation, queries: int, besides: int = 0) -> int | None:
         """Number of images for which the rest of the budget, including the reserve, is enough; None means no limit.
