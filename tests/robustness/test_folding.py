@@ -89,3 +89,24 @@ def test_the_network_itself_is_the_judge():
     result = evaluate(victim, images, labels, Threat(epsilon=0.1), [PGD(5)])
     assert torch.equal(result.robust_mask, victim.logits(result.adversarial).argmax(1) == labels)
     assert result.queries == {"clean": 20, "pgd-5": 20 + 20 * 6}
+
+
+def test_a_network_that_changes_is_not_attacked_as_it_was():
+    """Its copy is kept between evaluations, which are often in many parts."""
+    model = trained_statistics(
+        models.build("resnet18", classes=4, input_shape=(1, 8, 8), mean=(0.5,), std=(0.5,), width=0.125)
+    )
+    images = torch.rand(8, 1, 8, 8)
+    first = folded(ModelVictim(model), images)
+    assert folded(ModelVictim(model), images).module is first.module
+    with torch.no_grad():
+        for norm in (part for part in model.modules() if isinstance(part, nn.BatchNorm2d)):
+            norm.running_mean += 1
+    changed = folded(ModelVictim(model), images)
+    assert changed.module is not model
+    assert torch.allclose(changed.logits(images), ModelVictim(model).logits(images), atol=1e-4)
+    last = next(part for part in model.modules() if isinstance(part, nn.Linear))
+    last.weight = nn.Parameter(-last.weight.detach())
+    other = folded(ModelVictim(model), images)
+    assert other.module is not first.module
+    assert torch.allclose(other.logits(images), ModelVictim(model).logits(images), atol=1e-4)
