@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import signal
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +80,16 @@ def pytest_runtest_setup(item):
         pytest.skip("torch sees no NVIDIA GPU")
     if item.get_closest_marker("browser") and (problem := browser_problem()):
         pytest.skip(problem)
+
+
+@contextmanager
+def ctrl_c_reaches_children():
+    """For the start of a process that gets SIGINT: a shell ignores that in its background, and children inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def tiny_options(**changes):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.conftest import tiny_options
+from tests.conftest import ctrl_c_reaches_children, tiny_options
 
 # Checkpoints so often that kills meet some.
 SCRIPT = """
@@ -21,15 +21,14 @@ COMMAND = [sys.executable, "-c", SCRIPT, "build"]
 
 
 def start(folder):
-    return subprocess.Popen(
-        [*COMMAND, *tiny_options(), "--out", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        # Where the tests run in a shell's background, SIGINT is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    with ctrl_c_reaches_children():
+        return subprocess.Popen(
+            [*COMMAND, *tiny_options(), "--out", str(folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
 
 
 def weights(folder):
@@ -46,7 +45,8 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     started = time.monotonic()
     process = start(folder)
-    assert process.wait() == 0, process.stderr.read()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
     return weights(folder), time.monotonic() - started
 
 

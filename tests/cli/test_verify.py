@@ -171,7 +171,8 @@ def test_every_image_is_listed(tiny_build, tmp_path):
     table = tmp_path / "images.csv"
     options = ("--engine", "twin", "--engine", "onnx-cpu", "--attack", "pgd-5", "--samples", "20")
     found = document(tiny_build.bundle, *options, "--per-image", table)
-    rows = list(csv.DictReader(table.open()))
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
     assert len(rows) == 40
     for engine, result in found["engines"].items():
         own = [row for row in rows if row["engine"] == engine]
