@@ -121,10 +121,33 @@ def own_cache(tmp_path_factory):
         yield
 
 
+def shared_by_workers(tmp_path_factory):
+    """The folder that all workers of the run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def architectures(tmp_path_factory):
+    """Exported networks of every architecture; see `tests.engines.architectures`."""
+    from tests.engines.architectures import Exported
+
+    folder = shared_by_workers(tmp_path_factory) / "exported"
+    folder.mkdir(exist_ok=True)
+
+    def made_once(name, write):
+        path = folder / name
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                write(path)
+        return path
+
+    return Exported(made_once)
+
+
 def build_once(tmp_path_factory, name, options):
     """A finished build that all workers of the run share; whoever asks first builds it, the others wait."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = shared_by_workers(tmp_path_factory)
     folder, summary = shared / name / "run", shared / name / "summary.json"
     with FileLock(shared / f"{name}.lock"):
         if not summary.exists():
