@@ -66,6 +66,7 @@ def test_kills_at_random_moments_change_no_byte(uninterrupted, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_signal_is_a_message_and_its_exit_status(number, status, tmp_path):
     process = start(tmp_path / "run")
     line = process.stderr.readline()

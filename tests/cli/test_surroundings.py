@@ -90,6 +90,7 @@ def test_a_recipe_that_changes_meanwhile_changes_nothing(unpacked, tmp_path):
     assert "mine.toml" in refused.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_a_build_at_once(tmp_path):
     process = child(*tiny_options(), "--out", tmp_path / "run")
     line = process.stderr.readline()
