@@ -1,12 +1,23 @@
 import json
 import os
 import shutil
+import signal
+import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 # One thread per process: tests run in as many processes as there are cores. Read when torch is loaded, so set before.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where no bytecode may be written beside sources, as in containers, every process would compile torch and torchvision
+# again, which takes twice as long as everything else in its imports. This process and its children share a folder.
+if sys.dont_write_bytecode and not sys.pycache_prefix:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tscnc-deploy-tests")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 import pytest
 from click.testing import CliRunner
@@ -80,6 +91,16 @@ def pytest_runtest_setup(item):
         pytest.skip(problem)
 
 
+@contextmanager
+def ctrl_c_reaches_children():
+    """For the start of a process that gets SIGINT: a shell ignores that in its background, and children inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def tiny_options(**changes):
     settings = TINY | {key.replace("__", "."): value for key, value in changes.items()}
     return [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -100,10 +121,33 @@ def own_cache(tmp_path_factory):
         yield
 
 
+def shared_by_workers(tmp_path_factory):
+    """The folder that all workers of the run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def architectures(tmp_path_factory):
+    """Exported networks of every architecture; see `tests.engines.architectures`."""
+    from tests.engines.architectures import Exported
+
+    folder = shared_by_workers(tmp_path_factory) / "exported"
+    folder.mkdir(exist_ok=True)
+
+    def made_once(name, write):
+        path = folder / name
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                write(path)
+        return path
+
+    return Exported(made_once)
+
+
 def build_once(tmp_path_factory, name, options):
     """A finished build that all workers of the run share; whoever asks first builds it, the others wait."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = shared_by_workers(tmp_path_factory)
     folder, summary = shared / name / "run", shared / name / "summary.json"
     with FileLock(shared / f"{name}.lock"):
         if not summary.exists():

@@ -119,6 +119,7 @@ def run_homeless(code, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_is_told_what_to_set(tmp_path):
     found = run_homeless(
         """
@@ -136,6 +137,7 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_user_without_a_home_evaluates_without_a_cache(tmp_path):
     found = run_homeless(
         """

@@ -47,6 +47,7 @@ def test_every_figure_is_read_with_its_bits(folder):
     assert read == written
 
 
+@pytest.mark.slow
 def test_check_says_what_its_schema_cannot_show(folder):
     document = check(folder)
     (found,) = [each for each in document["results"] if each["name"] == "record: of this version's schema"]

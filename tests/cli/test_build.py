@@ -125,6 +125,7 @@ def test_a_failed_gate_is_exit_status_1_and_named(tiny_build, tmp_path):
     assert invoke("verify", run).exit_code == 1
 
 
+@pytest.mark.slow
 def test_an_interval_that_straddles_its_limit_is_exit_status_4(tiny_build, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_build.folder, run)

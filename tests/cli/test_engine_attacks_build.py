@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from tests.conftest import invoke, tiny_options
 from tscnc_deploy import open_bundle
 
 
+@pytest.mark.slow
 def test_twin_apgd_reaches_the_bundle_with_its_settings(tiny_build, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_build.folder, run)

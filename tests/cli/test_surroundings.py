@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import invoke, tiny_options
+from tests.conftest import ctrl_c_reaches_children, invoke, tiny_options
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tscnc_deploy", "build"]
@@ -30,10 +30,11 @@ def unpacked(tiny_build, tmp_path):
 
 
 def child(*arguments, before=None):
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=before,
-    )  # fmt: skip
+    with ctrl_c_reaches_children():
+        return subprocess.Popen(
+            [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=before,
+        )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -89,10 +90,9 @@ def test_a_recipe_that_changes_meanwhile_changes_nothing(unpacked, tmp_path):
     assert "mine.toml" in refused.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_a_build_at_once(tmp_path):
-    process = child(
-        *tiny_options(), "--out", tmp_path / "run", before=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    )
+    process = child(*tiny_options(), "--out", tmp_path / "run")
     line = process.stderr.readline()
     while line and "train" not in line:
         line = process.stderr.readline()

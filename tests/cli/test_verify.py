@@ -94,6 +94,7 @@ def test_l2_attacks_and_ensembles(files):
     assert (found["norm"], found["epsilon"], found["cascade"]) == ("L2", 0.5, True)
 
 
+@pytest.mark.slow
 def test_a_budget_of_queries_is_kept(files):
     options = (files[1], "--dataset", "digits", "--attack", "pgd-10", "--budget")
     found = document(*options, "800q")
@@ -116,6 +117,7 @@ def test_easy_gates_end_it_early(files):
 @pytest.mark.slow
 def test_two_processes_find_what_one_does(files):
     options = (files[0], "--twin", files[1], "--dataset", "digits", "--samples", "40", "--attack", "pgd-5")
+    options += ("--no-masking",)
     one, two = document(*options), document(*options, "--workers", "2")
     assert {key: one[key] for key in ("clean", "robust", "queries")} == {
         key: two[key] for key in ("clean", "robust", "queries")
@@ -124,7 +126,7 @@ def test_two_processes_find_what_one_does(files):
 
 @pytest.mark.slow
 def test_torchrun_shares_the_images_and_prints_once(files, cache):
-    options = ["--dataset", "digits", "--samples", "40", "--attack", "pgd-5", "--json"]
+    options = ["--dataset", "digits", "--samples", "40", "--attack", "pgd-5", "--no-masking", "--json"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
@@ -139,7 +141,8 @@ def test_torchrun_shares_the_images_and_prints_once(files, cache):
 def test_a_killed_verification_continues(files, cache, tmp_path):
     store = tmp_path / "store"
     command = [sys.executable, "-m", "tscnc_deploy", "verify", str(files[1]), "--dataset", "digits", "--json"]
-    command += ["--attack", "pgd-40", "--set", "verify.batch_size=20", "--store", str(store), "--no-masking"]
+    command += ["--samples", "160", "--attack", "pgd-40", "--set", "verify.batch_size=20"]
+    command += ["--store", str(store), "--no-masking"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -148,7 +151,7 @@ def test_a_killed_verification_continues(files, cache, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in store.glob("*.safetensors")}
-    assert 3 <= len(kept) < 18
+    assert 3 <= len(kept) < 8
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert all((store / name).stat().st_mtime_ns == written for name, written in kept.items())
     whole = document(*command[4:-3], "--no-masking", "--store", str(tmp_path / "other"))
@@ -171,7 +174,8 @@ def test_every_image_is_listed(tiny_build, tmp_path):
     table = tmp_path / "images.csv"
     options = ("--engine", "twin", "--engine", "onnx-cpu", "--attack", "pgd-5", "--samples", "20")
     found = document(tiny_build.bundle, *options, "--per-image", table)
-    rows = list(csv.DictReader(table.open()))
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
     assert len(rows) == 40
     for engine, result in found["engines"].items():
         own = [row for row in rows if row["engine"] == engine]
@@ -180,6 +184,7 @@ def test_every_image_is_listed(tiny_build, tmp_path):
         assert all(float(row["distance"]) <= found["epsilon"] for row in own)
 
 
+@pytest.mark.slow
 def test_examples_are_saved_with_a_picture(tiny_build, tmp_path):
     folder = tmp_path / "examples"
     document(tiny_build.bundle, "--attack", "pgd-5", "--samples", "20", "--save-examples", folder)
@@ -203,6 +208,7 @@ def test_measures_are_made_on_request(files):
     assert list(found["measures"]) == ["curve"]
 
 
+@pytest.mark.slow
 def test_a_random_model_is_refused_unless_its_mean_is_asked_for(tmp_path, files):
     class Noisy(torch.nn.Module):
         def forward(self, images):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 SECONDS, BYTES = 2.0, 500e6
-STATUSES = (0, 1, 2, 3, 4)
+STATUSES = (0, 1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,12 @@ from tscnc_deploy.robustness import accuracy, compare
 from tscnc_deploy.tscnc import conditions
 from tscnc_deploy.tscnc.layers import prunable_weights
 
-SHAPE, COUNT = (1, 8, 8), 12
+# The fewest images of which a check tells that answers give a score.
+SHAPE, COUNT = (1, 8, 8), 48
 CLASSES = tuple("0123456789")
 ENGINES = ("onnx-cpu", "sparse-cpu")
 SETTINGS = (
-    *("name=hostile", "model.width=0.125", "threat.epsilon=0.05", "verify.evidence_images=12"),
+    *("name=hostile", "model.width=0.125", "threat.epsilon=0.05", "verify.evidence_images=48"),
     *('verify.attacks=["fgsm"]', 'verify.engine_attacks=["fgsm"]'),
     *("gates.clean=0", "gates.robust=0", "gates.pruning_loss=none", "gates.engine_loss=0.5"),
 )

@@ -140,7 +140,7 @@ FILES: dict[str, tuple[Damage, str]] = {
     "evidence as npz with objects": (write(ARRAYS, NPZ), "evidence.safetensors"),
     "evidence of NaN": (array("images", set_first(np.nan)), "'images' has values outside [0, 1]"),
     "evidence of a class that is none": (array("labels", set_first(99)), "names a class outside 0 to 9"),
-    "evidence of another form": (array("labels", lambda labels: labels[:3]), "must be int64 [12], not int64 [3]"),
+    "evidence of another form": (array("labels", lambda labels: labels[:3]), "must be int64 [48], not int64 [3]"),
     "evidence of a million arrays": (
         tensors(
             ARRAYS,

@@ -90,6 +90,8 @@ def _child(run: Callable[[list[str]], int], argv: list[str], scratch: Path) -> d
 
 
 def _confine(scratch: Path) -> None:
+    # Bytecode of what is imported only now, which any process may write beside its sources.
+    sys.dont_write_bytecode = True
     for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME"):
         os.environ[name] = str(scratch)
     os.chdir(scratch)

@@ -12,6 +12,9 @@ import pytest
 from tests.hostile.files import FILES
 from tests.hostile.networks import ENGINE, NETWORKS, in_network, through
 
+# The box imports everything and checks a bundle before the first test.
+pytestmark = pytest.mark.slow
+
 CHECK = ("--attack", "square-2", "--budget", "none", "--device", "cpu")
 COMMANDS = {
     "inspect": (),

@@ -16,6 +16,9 @@ from tests.hostile.box import BYTES
 from tests.hostile.mutations import MUTATIONS
 from tests.hostile.test_corpus import CHECK
 
+# The box imports everything and checks a bundle before the first test.
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("TSCNC_FUZZ", 0))
 EXAMPLES = 4
 # Cheapest first: most of what is refused is refused by the parsers.

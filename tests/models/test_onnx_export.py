@@ -5,34 +5,24 @@ import onnxruntime
 import pytest
 import torch
 
+from tests.engines.architectures import network
+
 
 @pytest.mark.parametrize(
-    ("arch", "shape"),
+    ("arch", "size"),
     [
-        ("resnet18", (1, 8, 8)),
-        ("vgg16", (1, 8, 8)),
-        ("vgg16", (3, 32, 32)),
-        pytest.param("wrn28-10", (1, 8, 8), marks=pytest.mark.slow),
-        pytest.param("mobilenetv2", (1, 8, 8), marks=pytest.mark.slow),
+        ("resnet18", 9),
+        ("vgg16", 8),
+        ("vgg16", 32),
+        pytest.param("wrn28-10", 32, marks=pytest.mark.slow),
+        pytest.param("mobilenetv2", 9, marks=pytest.mark.slow),
     ],
 )
-def test_exported_networks_give_the_same_logits_for_every_batch(tiny, tmp_path, arch, shape):
-    model = tiny(arch, shape)
-    path = tmp_path / "m.onnx"
-    batch = torch.export.Dim("batch", min=1, max=1024)
-    torch.onnx.export(
-        model,
-        (torch.rand(2, *shape),),
-        path,
-        dynamo=True,
-        opset_version=20,
-        dynamic_shapes=({0: batch},),
-        external_data=False,
-        verbose=False,
-    )
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def test_exported_networks_give_the_same_logits_for_every_batch(architectures, arch, size):
+    model = network(arch, size)
+    session = onnxruntime.InferenceSession(architectures.dense(arch, size), providers=["CPUExecutionProvider"])
     for count in (1, 2, 7):
-        images = torch.rand(count, *shape)
+        images = torch.rand(count, 3, size, size)
         with torch.no_grad():
             expected = model(images).numpy()
         (logits,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})

@@ -9,9 +9,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from tests.engines.architectures import network
 from tscnc_deploy.engines import ExportAids, export_engine, load_target, open_engine
-from tscnc_deploy.engines.onnx.export import export_onnx
-from tscnc_deploy.engines.onnx.half import write_half
 from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models import ModelConfig, build, layer_multiply_adds, load_model
@@ -149,19 +148,20 @@ def test_the_copy_for_attacks_runs_in_bfloat16():
     assert (found - expected).abs().max() <= 0.05 * expected.abs().max()
 
 
-@pytest.fixture
+SHAPE = (3, 8, 8)
+
+
+@pytest.fixture(scope="module")
 def pruned():
-    model = vit()
-    Masks(rank_globally(magnitude(model), 0.9, floor=0.01)).apply_(model)
-    return model
+    return network("vit-tiny", 8)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "precision", "close"), [("onnx-cpu", "fp32", 1e-5), ("onnx-int8", "int8", 0.2)])
-def test_exported_files_keep_every_weight_under_its_name(pruned, tmp_path, target, precision, close):
-    points = images(64, 1, 8, 8)
-    aids = ExportAids(calibration=points.numpy())
-    files = export_engine(pruned, load_target(target), tmp_path, input_shape=(1, 8, 8), aids=aids)
+def test_exported_files_keep_every_weight_under_its_name(pruned, architectures, tmp_path, target, precision, close):
+    points = images(64, *SHAPE)
+    aids = ExportAids(calibration=points.numpy(), dense=architectures.dense("vit-tiny", 8))
+    files = export_engine(pruned, load_target(target), tmp_path, input_shape=SHAPE, aids=aids)
     structure = recount(files.graph)
     assert structure.precision == precision
     assert {layer.name for layer in structure.layers} == set(prunable_weights(pruned))
@@ -175,20 +175,19 @@ def test_exported_files_keep_every_weight_under_its_name(pruned, tmp_path, targe
 
 
 @pytest.mark.slow
-def test_half_precision_computes_everything_between_the_ends_in_half(pruned, tmp_path):
-    export_onnx(pruned, tmp_path / "dense.onnx", input_shape=(1, 8, 8))
-    write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
-    assert recount(tmp_path / "half.onnx").precision == "fp16"
+def test_half_precision_computes_everything_between_the_ends_in_half(architectures):
+    half = architectures.half("vit-tiny", 8)
+    assert recount(half).precision == "fp16"
     # A type that does not fit is found by no emulation, only by the checker.
-    onnx.checker.check_model(onnx.load(tmp_path / "half.onnx"), full_check=True)
+    onnx.checker.check_model(onnx.load(half), full_check=True)
 
 
 @pytest.mark.slow
 @pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize("name", ["tensorrt-rtx-fp16", "tensorrt-rtx-int8"])
-def test_tensorrt_builds_it(pruned, tmp_path, name):
+def test_tensorrt_builds_it(pruned, architectures, tmp_path, name):
     target = load_target(name).model_copy(update={"capabilities": ("SM89",)})
-    aids = ExportAids(calibration=images(64, 1, 8, 8).numpy())
-    files = export_engine(pruned, target, tmp_path, input_shape=(1, 8, 8), aids=aids)
+    aids = ExportAids(calibration=images(64, *SHAPE).numpy(), dense=architectures.dense("vit-tiny", 8))
+    files = export_engine(pruned, target, tmp_path, input_shape=SHAPE, aids=aids)
     assert files.model.stat().st_size > 0
     assert recount(files.graph).precision == target.precision

@@ -86,6 +86,7 @@ def recipes(draw):
         assume(False)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(recipe=recipes(), comments=st.booleans())
 def test_a_recipe_reads_back_as_it_was_written(tmp_path_factory, recipe, comments):

@@ -40,6 +40,7 @@ def test_thousands_of_epochs_of_a_resnet_50_fit():
     assert " epochs of a network with 54 prunable layers: lower them" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_record_of_as_many_epochs_as_are_allowed_is_read_again():
     whole = contents()
     # Figures of 17 digits, the most that a float of ordinary size is written with.

@@ -64,6 +64,7 @@ def test_where_there_are_too_many_the_one_that_waits_longest_makes_room(served_b
 
 
 @pytest.mark.parametrize("half", HALVES[1:])
+@pytest.mark.slow
 def test_a_connection_that_waits_too_long_is_closed_even_if_it_trickles(served_bundle, half):
     with serving(served_bundle, "--idle-timeout", "0.4") as server, connections(server.http, 2) as (silent, slow):
         silent.sendall(half)
@@ -96,6 +97,7 @@ def test_a_rest_of_a_body_that_nobody_wants_does_not_keep_a_connection(served_bu
         assert read_to_the_end(slow) == b""
 
 
+@pytest.mark.slow
 def test_bodies_without_their_last_byte_do_not_fill_the_memory(served_bundle):
     size = 1 << 20
     with serving(served_bundle, "--max-body", size) as server, connections(server.http, 800) as clients:
@@ -142,6 +144,7 @@ def first_answer(connection):
         pass
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_every_request_of_the_200_that_were_sent(served_bundle):
     with serving(served_bundle, "--max-queue", "1000") as server, connections(server.http, 200) as clients:
         for client in clients:  # a listener that closes drops who was never let in

@@ -131,6 +131,7 @@ def ask_without_waiting(server):
     return connection
 
 
+@pytest.mark.slow
 def test_an_engine_that_does_not_end_is_abandoned():
     with started(["tests.serving.slow_server", "60"]) as server, ask_without_waiting(server) as client:
         begun = time.monotonic()
@@ -213,6 +214,7 @@ def test_tls(served_bundle, pair):
         assert server.process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_handshakes_that_never_end_keep_nobody_out_and_take_little_memory(served_bundle, pair):
     """Each takes 60 kB for ten seconds, and once there was no limit to their number."""
     certificate, key = pair
@@ -269,6 +271,7 @@ def test_a_certificate_without_its_key_is_bad_input(served_bundle, tmp_path, wro
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_ipv6(served_bundle):
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

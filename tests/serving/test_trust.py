@@ -146,6 +146,7 @@ def broken_engine(folder, private):
         (broken_engine, "the bundle was not reloaded"),
     ],
 )
+@pytest.mark.slow
 def test_a_new_version_that_does_not_pass_leaves_the_old_one_serving(signed, keys, tmp_path, write, words):
     log = tmp_path / "log"
     with serving(signed, "--key", keys[1], log=log) as server:

@@ -114,7 +114,20 @@ async def _serve(
     service: Service, address: Address, application: ASGIApp, stop_seconds: float, started: Callable[[Started], None]
 ) -> None:
     context, credentials = _credentials(address)
-    listener = _listen(address.host, address.port)
+    with _listen(address.host, address.port) as listener:
+        await _serve_on(listener, service, address, application, context, credentials, stop_seconds, started)
+
+
+async def _serve_on(
+    listener: socket.socket,
+    service: Service,
+    address: Address,
+    application: ASGIApp,
+    context: ssl.SSLContext | None,
+    credentials: grpc.ServerCredentials | None,
+    stop_seconds: float,
+    started: Callable[[Started], None],
+) -> None:
     await service.start()
     loaded = service.current
     rpc, grpc_port = None, None

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ctrl_c_reaches_children
+
 # time.sleep would return for a signal; a lock of C's own, as a long call of a library, does not.
 STUCK = """
 import ctypes, sys, threading
@@ -42,9 +44,10 @@ One().main(prog_name="x")
 
 
 def stuck(where):
-    process = subprocess.Popen(
-        [sys.executable, "-c", STUCK, "work", where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    with ctrl_c_reaches_children():
+        process = subprocess.Popen(
+            [sys.executable, "-c", STUCK, "work", where], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
     assert process.stdout.readline() == "started\n"
     return process
 
@@ -55,7 +58,12 @@ def ended(process, *signals):
     for number in signals:
         time.sleep(0.2)
         process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    try:
+        _, said = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return process.returncode, time.monotonic() - started, said
 
 

@@ -20,24 +20,18 @@ def shell(line, **environment):
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=os.environ | environment, timeout=120)
 
 
-def outcomes(words, **environment):
-    """Status and standard error with standard output closed, full, and with a reader that has gone."""
-    closed, full = (shell(f"{RUN} {words} {to}", **environment) for to in (">&-", ">/dev/full"))
-    gone = shell(f"{{ {RUN} {words}; echo $? >&2; }} | true", **environment)
-    return [(closed.returncode, closed.stderr), (full.returncode, full.stderr), gone.stderr]
-
-
 # One of them by each way in which something is printed; the rest below, in one process each.
 @pytest.mark.parametrize("words", ["--help", "--version", "recipes", "recipes --json", "build --help"])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_output_that_goes_nowhere(words, unbuffered):
-    assert outcomes(words, PYTHONUNBUFFERED=unbuffered)[:2] == [(2, CLOSED), (2, FULL)]
+    closed, full = (shell(f"{RUN} {words} {to}", PYTHONUNBUFFERED=unbuffered) for to in (">&-", ">/dev/full"))
+    assert [(closed.returncode, closed.stderr), (full.returncode, full.stderr)] == [(2, CLOSED), (2, FULL)]
 
 
 @pytest.mark.parametrize("words", ["--help", "recipes"])
 def test_a_reader_that_has_gone_is_no_error(words):
     # The reader may end after the last byte was written, so the status is 0 or 141, but nothing is said.
-    assert outcomes(words)[2] in ("141\n", "0\n")
+    assert shell(f"{{ {RUN} {words}; echo $? >&2; }} | true").stderr in ("141\n", "0\n")
 
 
 ALL = """
@@ -60,6 +54,7 @@ for arguments in [[command, "--help"] for command in COMMANDS] + [["targets"], [
 """
 
 
+@pytest.mark.slow
 def test_every_command():
     done = subprocess.run([sys.executable, "-c", ALL], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
@@ -70,6 +65,7 @@ def test_every_command():
 @pytest.mark.parametrize(
     "words", ["inspect BUNDLE", "inspect BUNDLE --json", "check BUNDLE --json", "serve BUNDLE --port 0 --grpc-port 0"]
 )
+@pytest.mark.slow
 def test_commands_on_a_bundle(tmp_path, words):
     bundle = write_served(tmp_path / "bundle")
     for to, said in ((">&-", CLOSED), (">/dev/full", FULL)):

@@ -5,6 +5,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
+from tests.engines.architectures import network
 from tests.engines.nets import dense_weight, linear_onnx, sums_and_differences
 from tscnc_deploy import models
 from tscnc_deploy.engines.onnx.export import export_onnx
@@ -20,14 +21,15 @@ def test_multiply_adds_that_can_be_counted_by_hand(tmp_path):
     assert structure.multiply_add_sparsity == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vgg16", "wrn28-10", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
-def test_files_and_networks_are_counted_alike(tmp_path, arch):
-    model = models.build(arch, classes=10, input_shape=(3, 32, 32), mean=[0.5] * 3, std=[0.25] * 3, width=0.05).eval()
-    export_onnx(model, tmp_path / "dense.onnx", input_shape=(3, 32, 32))
-    write_sparse(tmp_path / "dense.onnx", tmp_path / "sparse.onnx")
-    expected = models.layer_multiply_adds(model)
-    for name in ("dense.onnx", "sparse.onnx"):
-        assert {layer.name: layer.multiply_adds for layer in recount(tmp_path / name).layers} == expected
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "vgg16", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("wrn28-10", "mobilenetv2"))]
+)
+def test_files_and_networks_are_counted_alike(architectures, tmp_path, arch):
+    dense, sparse = architectures.dense(arch), tmp_path / "sparse.onnx"
+    write_sparse(dense, sparse)
+    expected = models.layer_multiply_adds(network(arch))
+    for path in (dense, sparse):
+        assert {layer.name: layer.multiply_adds for layer in recount(path).layers} == expected
 
 
 def test_zeros_in_early_layers_save_more_than_zeros_in_late_ones(tmp_path):

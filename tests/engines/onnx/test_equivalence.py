@@ -9,13 +9,11 @@ import pytest
 from onnx import AttributeProto, ModelProto, helper, numpy_helper
 
 from tests.check.forging import scramble
-from tests.engines.nets import random_images, small_net
-from tests.engines.tensorrt.conftest import SHAPE, pruned
+from tests.engines.architectures import SHAPE, network
+from tests.engines.nets import small_net
 from tscnc_deploy.engines.onnx.equivalence import difference_from_export, difference_of_layers
 from tscnc_deploy.engines.onnx.export import export_graph, export_onnx
 from tscnc_deploy.engines.onnx.file import read_onnx
-from tscnc_deploy.engines.onnx.half import write_half
-from tscnc_deploy.engines.onnx.int8 import write_int8
 from tscnc_deploy.engines.onnx.sparse import write_sparse
 
 FILE = Path("model.onnx")
@@ -33,15 +31,24 @@ def found(exported):
     return copied
 
 
+@pytest.fixture
+def dense(architectures):
+    """The graph of a ResNet-18."""
+    return read_onnx(architectures.dense())
+
+
+@pytest.fixture
+def in_8_bits(architectures):
+    """And in 8 bits for onnxruntime."""
+    return read_onnx(architectures.int8("onnxruntime"))
+
+
 @pytest.fixture(scope="module")
-def forms(tmp_path_factory):
-    """The graph of a ResNet-18, and its files in 8 bits for both runtimes."""
-    folder = tmp_path_factory.mktemp("forms")
-    export_onnx(pruned(), folder / "dense.onnx", input_shape=SHAPE)
-    for runtime in ("onnxruntime", "tensorrt"):
-        write_int8(folder / "dense.onnx", folder / f"{runtime}.onnx", random_images(40, SHAPE), runtime=runtime)
-    write_half(folder / "dense.onnx", folder / "half.onnx")
-    return folder
+def other_weights():
+    """And with other weights."""
+    model = network()
+    scramble(model)
+    return export_graph(model, input_shape=SHAPE)
 
 
 def node(model, op_type, position=0):
@@ -235,60 +242,54 @@ def test_layers_alone_notice_a_layer_and_a_constant(exported, found):
 
 
 @pytest.mark.parametrize("file", ["half", "onnxruntime", "tensorrt"])
-def test_files_of_another_precision_are_the_networks(forms, file):
-    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / f"{file}.onnx")
-    assert difference_from_export(exported, found, FILE) is None
-    assert difference_of_layers(exported, found, FILE) is None
-    model = pruned()
-    scramble(model)
-    other = export_graph(model, input_shape=SHAPE)
-    assert "differs from the export" in difference_from_export(other, found, FILE)
-    assert "differs from the export" in difference_of_layers(other, found, FILE)
+def test_files_of_another_precision_are_the_networks(architectures, dense, other_weights, file):
+    found = read_onnx(architectures.half() if file == "half" else architectures.int8(file))
+    assert difference_from_export(dense, found, FILE) is None
+    assert difference_of_layers(dense, found, FILE) is None
+    assert "differs from the export" in difference_from_export(other_weights, found, FILE)
+    assert "differs from the export" in difference_of_layers(other_weights, found, FILE)
 
 
-def test_eight_bits_do_not_hide_another_weight(forms):
-    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
-    weights = [t for t in found.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
+def test_eight_bits_do_not_hide_another_weight(dense, in_8_bits):
+    weights = [t for t in in_8_bits.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4]
     name = weights[3].name
 
     def move(values):
         place = tuple(axis[0] for axis in np.nonzero(values))
         values[place] += 2 if values[place] < 0 else -2
 
-    rewrite(found, name, move)
-    assert "by more than half a quantisation step in 1 of " in difference_from_export(exported, found, FILE)
+    rewrite(in_8_bits, name, move)
+    assert "by more than half a quantisation step in 1 of " in difference_from_export(dense, in_8_bits, FILE)
 
 
-def test_eight_bits_do_not_hide_a_weight_where_none_is(forms):
-    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
-    dense = {t.name: numpy_helper.to_array(t) for t in exported.graph.initializer}
-    tensor = [t for t in found.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4][3]
-    place = tuple(axis[0] for axis in np.nonzero(dense[tensor.name] == 0))
-    rewrite(found, tensor.name, lambda values: values.__setitem__(place, 1))
-    assert "in 1 of " in difference_from_export(exported, found, FILE)
+def test_eight_bits_do_not_hide_a_weight_where_none_is(dense, in_8_bits):
+    values = {t.name: numpy_helper.to_array(t) for t in dense.graph.initializer}
+    tensor = [t for t in in_8_bits.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4][3]
+    place = tuple(axis[0] for axis in np.nonzero(values[tensor.name] == 0))
+    rewrite(in_8_bits, tensor.name, lambda stored: stored.__setitem__(place, 1))
+    assert "in 1 of " in difference_from_export(dense, in_8_bits, FILE)
 
 
 @pytest.mark.parametrize("what", ["weight", "bias", "activation", "zero"])
-def test_the_scales_of_eight_bits_belong_together(forms, what):
-    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
-    kinds = {t.name: t.data_type for t in found.graph.initializer}
+def test_the_scales_of_eight_bits_belong_together(dense, in_8_bits, what):
+    kinds = {t.name: t.data_type for t in in_8_bits.graph.initializer}
     stored = {"weight": onnx.TensorProto.INT8, "bias": onnx.TensorProto.INT32}
-    for each in found.graph.node:
+    for each in in_8_bits.graph.node:
         if each.op_type != "DequantizeLinear":
             continue
         kind = kinds.get(each.input[0])
         if what in stored and kind == stored[what]:
-            rewrite(found, each.input[1], lambda values: values.__imul__(1000))
+            rewrite(in_8_bits, each.input[1], lambda values: values.__imul__(1000))
             break
         if what == "activation" and kind is None:
             # The pair no longer gives back what it was given.
-            found.graph.initializer.append(numpy_helper.from_array(np.array(7, np.float32), "scale"))
+            in_8_bits.graph.initializer.append(numpy_helper.from_array(np.array(7, np.float32), "scale"))
             each.input[1] = "scale"
             break
         if what == "zero" and kind == stored["weight"]:
-            rewrite(found, each.input[2], lambda values: values.__iadd__(1))
+            rewrite(in_8_bits, each.input[2], lambda values: values.__iadd__(1))
             break
-    assert difference_from_export(exported, found, FILE) is not None
+    assert difference_from_export(dense, in_8_bits, FILE) is not None
 
 
 def test_attributes_are_compared_whatever_their_order(exported, found):
@@ -301,21 +302,17 @@ def test_attributes_are_compared_whatever_their_order(exported, found):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arch", "width"),
-    [("resnet50", 0.125), ("vgg16", 0.125), ("wrn28-10", 0.1), ("mobilenetv2", 0.25), ("vit-tiny", 0.34)],
+    ("arch", "size"), [("resnet50", 32), ("vgg16", 32), ("wrn28-10", 32), ("mobilenetv2", 32), ("vit-tiny", 8)]
 )
-def test_every_architecture_in_every_precision(tmp_path, arch, width):
-    model = pruned(arch, width)
-    export_onnx(model, tmp_path / "dense.onnx", input_shape=SHAPE, batch_example=3)
-    exported = export_graph(model, input_shape=SHAPE)
-    assert read_onnx(tmp_path / "dense.onnx") == exported
+def test_every_architecture_in_every_precision(architectures, arch, size):
+    # The file was traced with three images, by another process perhaps; the graph is with two.
+    exported = export_graph(network(arch, size), input_shape=(3, size, size))
+    assert read_onnx(architectures.dense(arch, size)) == exported
     for runtime in ("onnxruntime", "tensorrt"):
-        write_int8(tmp_path / "dense.onnx", tmp_path / f"{runtime}.onnx", random_images(8, SHAPE), runtime=runtime)
-        found = read_onnx(tmp_path / f"{runtime}.onnx")
+        found = read_onnx(architectures.int8(runtime, arch, size))
         assert difference_from_export(exported, found, FILE) is None
         assert difference_of_layers(exported, found, FILE) is None
-    write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
-    assert difference_from_export(exported, read_onnx(tmp_path / "half.onnx"), FILE) is None
+    assert difference_from_export(exported, read_onnx(architectures.half(arch, size)), FILE) is None
 
 
 def pair(source, output, scale, axes=(None, None)):
@@ -333,27 +330,25 @@ def pair(source, output, scale, axes=(None, None)):
     ]
 
 
-def test_logits_that_are_rounded_are_not_the_networks(forms):
-    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
-    for each in found.graph.node:
+def test_logits_that_are_rounded_are_not_the_networks(dense, in_8_bits):
+    for each in in_8_bits.graph.node:
         each.output[:] = ["inner" if name == "logits" else name for name in each.output]
     constants, nodes = pair("inner", "logits", 1.0)
-    found.graph.initializer.extend(constants)
-    found.graph.node.extend(nodes)
-    assert difference_from_export(exported, found, FILE) is not None
+    in_8_bits.graph.initializer.extend(constants)
+    in_8_bits.graph.node.extend(nodes)
+    assert difference_from_export(dense, in_8_bits, FILE) is not None
 
 
 @pytest.mark.parametrize("what", ["another axis", "coarsely"])
-def test_images_that_are_rounded_otherwise_are_not_the_networks(forms, what):
-    exported, found = read_onnx(forms / "dense.onnx"), read_onnx(forms / "onnxruntime.onnx")
+def test_images_that_are_rounded_otherwise_are_not_the_networks(dense, in_8_bits, what):
     if what == "coarsely":
         constants, nodes = pair("images", "rounded", 0.5)
     else:
         constants, nodes = pair("images", "rounded", np.linspace(0.01, 0.1, SHAPE[1]), axes=(2, 3))
-    for each in found.graph.node:
+    for each in in_8_bits.graph.node:
         each.input[:] = ["rounded" if name == "images" else name for name in each.input]
-    rest = list(found.graph.node)
-    del found.graph.node[:]
-    found.graph.node.extend([*nodes, *rest])
-    found.graph.initializer.extend(constants)
-    assert difference_from_export(exported, found, FILE) is not None
+    rest = list(in_8_bits.graph.node)
+    del in_8_bits.graph.node[:]
+    in_8_bits.graph.node.extend([*nodes, *rest])
+    in_8_bits.graph.initializer.extend(constants)
+    assert difference_from_export(dense, in_8_bits, FILE) is not None

@@ -4,12 +4,11 @@ from math import prod
 
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 
+from tests.engines.architectures import SHAPE, network
 from tests.engines.nets import dense_weight, linear_onnx, small_net, sparse_weight, sums_and_differences
-from tscnc_deploy import models
-from tscnc_deploy.engines import export_engine, load_target
+from tscnc_deploy.engines import ExportAids, export_engine, load_target
 from tscnc_deploy.engines.onnx.export import export_onnx
 from tscnc_deploy.engines.onnx.structure import overall_precision, recount, structure_of
 from tscnc_deploy.tscnc import prunable_weights
@@ -38,14 +37,12 @@ def test_both_files_count_what_the_masks_left(small_files):
         assert {layer.name: layer.nonzero for layer in recount(path).layers} == expected
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "vgg16", "wrn28-10", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
-def test_architectures_are_recounted_weight_by_weight(tmp_path, arch):
-    model = models.build(arch, classes=10, input_shape=(1, 8, 8), mean=(0.3,), std=(0.35,), width=0.05).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in prunable_weights(model).values():
-            weight *= (torch.rand(weight.shape, generator=generator) < 0.1).float()
-    files = export_engine(model, load_target("onnx-cpu"), tmp_path, input_shape=(1, 8, 8))
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "vgg16", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("wrn28-10", "mobilenetv2"))]
+)
+def test_architectures_are_recounted_weight_by_weight(architectures, tmp_path, arch):
+    model, aids = network(arch), ExportAids(dense=architectures.dense(arch))
+    files = export_engine(model, load_target("onnx-cpu"), tmp_path, input_shape=SHAPE, aids=aids)
     expected = {name: (tuple(w.shape), int(w.count_nonzero())) for name, w in prunable_weights(model).items()}
     assert {layer.name: (layer.shape, layer.nonzero) for layer in recount(files.model).layers} == expected
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.engines.nets import random_images
@@ -44,27 +43,6 @@ def write_graph(path: Path, nodes, constants, input_shape, classes: int, batch="
     model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)])
     path.write_bytes(model.SerializeToString())
     return path
-
-
-def pruned(model: torch.nn.Module, density: float, seed: int = 0) -> torch.nn.Module:
-    """Random zeros in all weights, and norms that keep activations near 1."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                keep = torch.rand(parameter.shape, generator=generator) < density
-                keep.view(-1)[0] = True
-                parameter *= keep / density**0.5
-        model.train()
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.momentum = 1.0
-        model(torch.rand((8, *model.config.input_shape), generator=generator))
-        # A channel that hardly varies would have its rounding errors multiplied.
-        for name, buffer in model.named_buffers():
-            if name.endswith("running_var"):
-                buffer.clamp_(min=0.01)
-    return model.eval()
 
 
 def assert_same(path: Path, batches, *, instructions: str = "auto", threads: int = 1, tolerance: float = 1e-4) -> None:

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engines.sparse_cpu.graphs import assert_same, available, pruned
-from tscnc_deploy import models
+from tests.engines.sparse_cpu.graphs import assert_same, available
 from tscnc_deploy.engines import check_architecture
-from tscnc_deploy.engines.onnx.export import export_onnx
 from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.onnx.sparse import write_sparse
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
@@ -25,55 +23,54 @@ LAYERS = {
 }
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("architectures")
+@pytest.fixture
+def sparse(architectures, tmp_path):
+    """Writes the file that the engine opens."""
 
-    def export(arch, size=32, density=0.1):
-        path = folder / f"{arch}-{size}-{density}.onnx"
-        if not path.exists():
-            model = models.build(
-                arch, classes=10, input_shape=(3, size, size), mean=(0.5,) * 3, std=(0.25,) * 3, width=0.125
-            )
-            export_onnx(pruned(model, density), folder / "dense.onnx", input_shape=(3, size, size))
-            write_sparse(folder / "dense.onnx", path)
-        return path
+    def write(arch, size=32, density=0.1):
+        write_sparse(architectures.dense(arch, size, density), tmp_path / "sparse.onnx")
+        return tmp_path / "sparse.onnx"
 
-    return export
+    return write
 
 
 @pytest.mark.parametrize(
     "arch", [arch if arch == "resnet18" else pytest.param(arch, marks=pytest.mark.slow) for arch in LAYERS]
 )
-def test_every_architecture_agrees_with_onnxruntime(exported, arch):
+def test_every_architecture_agrees_with_onnxruntime(sparse, arch):
+    path = sparse(arch)
     for instructions in available():
-        assert_same(exported(arch), (1, 3, 8), instructions=instructions)
-    assert_same(exported(arch), (1, 3, 64), threads=2)
+        assert_same(path, (1, 3, 8), instructions=instructions)
+    assert_same(path, (1, 3, 64), threads=2)
 
 
 @pytest.mark.parametrize("size", [9, 96])
 @pytest.mark.parametrize("arch", ["resnet18", pytest.param("mobilenetv2", marks=pytest.mark.slow)])
-def test_other_sizes_and_stems_agree_with_onnxruntime(exported, arch, size):
+def test_other_sizes_and_stems_agree_with_onnxruntime(sparse, arch, size):
+    path = sparse(arch, size)
     for instructions in available():
-        assert_same(exported(arch, size), (1, 2, 5), instructions=instructions)
+        assert_same(path, (1, 2, 5), instructions=instructions)
 
 
-def test_dense_networks_agree_with_onnxruntime(exported):
+def test_dense_networks_agree_with_onnxruntime(sparse):
+    path = sparse("resnet18", 16, 1.0)
     for instructions in available():
-        assert_same(exported("resnet18", 16, 1.0), (1, 8), instructions=instructions)
+        assert_same(path, (1, 8), instructions=instructions)
 
 
-@pytest.mark.parametrize("arch", LAYERS)
-def test_norms_sums_and_clamps_are_fused(exported, arch):
-    path = exported(arch)
+@pytest.mark.parametrize(
+    "arch", [arch if arch in ("resnet18", "vgg16") else pytest.param(arch, marks=pytest.mark.slow) for arch in LAYERS]
+)
+def test_norms_sums_and_clamps_are_fused(sparse, arch):
+    path = sparse(arch)
     network = lower(read_onnx(path), path)
     counts = {kind: sum(layer.kind is kind for layer in network.layers) for kind in Kind}
     assert {kind: count for kind, count in counts.items() if count} == LAYERS[arch] | {Kind.INPUT: 1}
 
 
 @pytest.mark.slow
-def test_attention_is_refused_by_the_lowering_and_before_a_build(exported):
-    path = exported("vit-tiny", 8)
+def test_attention_is_refused_by_the_lowering_and_before_a_build(sparse):
+    path = sparse("vit-tiny", 8)
     with pytest.raises(InputError, match="the engine sparse-cpu does not support it, use the target onnx-cpu"):
         lower(read_onnx(path), path)
     with pytest.raises(InputError, match="target sparse-cpu: its engine has no kernels for the attention"):

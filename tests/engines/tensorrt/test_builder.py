@@ -5,17 +5,21 @@ import hashlib
 import pytest
 from onnx import helper
 
+from tests.engines.architectures import SHAPE, network
 from tests.engines.nets import dense_weight, linear_onnx, sparse_weight
-from tests.engines.tensorrt.conftest import SHAPE, pruned, target
+from tests.engines.tensorrt.conftest import target
 from tscnc_deploy.engines import ExportAids, engine_facts, export_engine, load_target
-from tscnc_deploy.engines.onnx.export import export_onnx
-from tscnc_deploy.engines.onnx.half import write_half
 from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.engines.tensorrt.builder import build
 from tscnc_deploy.engines.tensorrt.store import build_into
 from tscnc_deploy.errors import InputError
 
 pytestmark = pytest.mark.tensorrt_rtx
+
+
+@pytest.fixture
+def aids(architectures):
+    return ExportAids(dense=architectures.dense())
 
 
 def test_what_is_written_describes_itself(built):
@@ -40,25 +44,24 @@ def test_tensorrt_says_that_every_inner_layer_is_half_and_the_ends_are_not(built
     assert precisions == ["fp32", *["fp16"] * 19, "fp32"]
 
 
-def test_fp32_is_fp32_in_every_layer(tmp_path):
-    files = export_engine(pruned(), target("tensorrt-rtx-fp32"), tmp_path, input_shape=SHAPE)
+def test_fp32_is_fp32_in_every_layer(tmp_path, aids):
+    files = export_engine(network(), target("tensorrt-rtx-fp32"), tmp_path, input_shape=SHAPE, aids=aids)
     assert files.graph == files.dense
     assert {layer["precision"] for layer in engine_facts(tmp_path)["build"]["layers"]} == {"fp32"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arch", "width", "sparse"), [("vgg16", 0.125, True), ("wrn28-10", 0.1, False), ("mobilenetv2", 0.25, True)]
-)
-def test_other_architectures_build_in_half(tmp_path, arch, width, sparse):
-    export_engine(pruned(arch, width), target(sparse=sparse), tmp_path, input_shape=SHAPE)
+@pytest.mark.parametrize(("arch", "sparse"), [("vgg16", True), ("wrn28-10", False), ("mobilenetv2", True)])
+def test_other_architectures_build_in_half(architectures, tmp_path, arch, sparse):
+    aids = ExportAids(dense=architectures.dense(arch))
+    export_engine(network(arch), target(sparse=sparse), tmp_path, input_shape=SHAPE, aids=aids)
     precisions = [layer["precision"] for layer in engine_facts(tmp_path)["build"]["layers"]]
     assert (precisions[0], {*precisions[1:-1]}, precisions[-1]) == ("fp32", {"fp16"}, "fp32")
 
 
 @pytest.mark.slow
 def test_a_full_size_resnet18_builds(tmp_path):
-    export_engine(pruned(width=1.0), target(), tmp_path, input_shape=SHAPE)
+    export_engine(network(width=1.0), target(), tmp_path, input_shape=SHAPE)
     assert len(engine_facts(tmp_path)["build"]["layers"]) == 21
 
 
@@ -85,15 +88,14 @@ def test_layers_that_fit_2_4_are_those_that_can_be_counted(tmp_path):
     ]
 
 
-def test_a_graph_of_another_precision_is_refused_with_its_layers(tmp_path):
-    export_onnx(pruned(), tmp_path / "dense.onnx", input_shape=SHAPE)
-    write_half(tmp_path / "dense.onnx", tmp_path / "half.onnx")
+def test_a_graph_of_another_precision_is_refused_with_its_layers(architectures, tmp_path):
+    dense, half = architectures.dense(), architectures.half()
     with pytest.raises(
         InputError, match=r"asks for fp16, but tensorrt-rtx \S+ computes 19 of 21 layers in another precision: net"
     ):
-        build_into(tmp_path, tmp_path / "dense.onnx", target(), ExportAids())
+        build_into(tmp_path, dense, target(), ExportAids())
     with pytest.raises(InputError, match=r"for fp32, .* computes 19 of 21 layers in another precision: .* in fp16"):
-        build_into(tmp_path, tmp_path / "half.onnx", target("tensorrt-rtx-fp32"), ExportAids())
+        build_into(tmp_path, half, target("tensorrt-rtx-fp32"), ExportAids())
     assert not (tmp_path / "model.engine").exists()
 
 
@@ -120,15 +122,14 @@ def test_damaged_files_are_refused_before_tensorrt_sees_them(tmp_path):
         build(tmp_path / "x.onnx", target(), ExportAids())
 
 
-def test_a_gpu_that_tensorrt_rtx_does_not_know_is_refused_with_those_it_knows(tmp_path):
+def test_a_gpu_that_tensorrt_rtx_does_not_know_is_refused_with_those_it_knows(tmp_path, aids):
     with pytest.raises(InputError, match=r"capabilities: SM70 is not .*SM89.*, which tensorrt-rtx builds for"):
-        export_engine(pruned(), target(capabilities=("SM70",)), tmp_path, input_shape=SHAPE)
+        export_engine(network(), target(capabilities=("SM70",)), tmp_path, input_shape=SHAPE, aids=aids)
 
 
-def test_progress_is_told_and_an_interrupt_stops_the_builder(tmp_path):
-    export_onnx(pruned(), tmp_path / "dense.onnx", input_shape=SHAPE)
+def test_progress_is_told_and_an_interrupt_stops_the_builder(architectures):
     steps = []
-    built = build(tmp_path / "dense.onnx", target(), ExportAids(progress=lambda *step: steps.append(step)))
+    built = build(architectures.dense(), target(), ExportAids(progress=lambda *step: steps.append(step)))
     assert built.plan
     done, totals, _ = zip(*steps, strict=True)
     assert list(done) == list(range(1, len(steps) + 1))
@@ -138,28 +139,28 @@ def test_progress_is_told_and_an_interrupt_stops_the_builder(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "dense.onnx", target(), ExportAids(progress=interrupt))
+        build(architectures.dense(), target(), ExportAids(progress=interrupt))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_way_of_the_full_library_keeps_a_timing_cache_and_gives_its_digest(tmp_path, monkeypatch):
+def test_the_way_of_the_full_library_keeps_a_timing_cache_and_gives_its_digest(architectures, tmp_path, monkeypatch):
     # TensorRT itself needs a GPU to build; TensorRT-RTX has the same interface and keeps its caches empty.
     monkeypatch.setitem(library._LIBRARIES, "tensorrt", ("tensorrt_rtx", "tensorrt", "1.2"))
     library.load.cache_clear()
-    export_onnx(pruned(), tmp_path / "dense.onnx", input_shape=SHAPE)
     cache = tmp_path / "timing.cache"
     wanted = load_target("tensorrt-fp32").model_copy(update={"hardware": "ampere-and-newer"})
     for _ in range(2):
-        facts = build(tmp_path / "dense.onnx", wanted, ExportAids(timing_cache=cache)).facts
+        facts = build(architectures.dense(), wanted, ExportAids(timing_cache=cache)).facts
         assert facts.timing_cache == hashlib.sha256(cache.read_bytes()).hexdigest()
     assert (facts.library, facts.hardware) == ("tensorrt", "ampere-and-newer")
     cache.write_bytes(b"damaged")
-    assert build(tmp_path / "dense.onnx", wanted, ExportAids(timing_cache=cache)).plan
+    assert build(architectures.dense(), wanted, ExportAids(timing_cache=cache)).plan
     library.load.cache_clear()
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(tmp_path, capfd):
-    export_engine(pruned(), target(), tmp_path, input_shape=SHAPE)
+    export_engine(network(), target(), tmp_path, input_shape=SHAPE)
     assert capfd.readouterr() == ("", "")
 
 

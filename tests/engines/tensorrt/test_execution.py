@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.engines.architectures import SHAPE, network
 from tests.engines.nets import random_images
-from tests.engines.tensorrt.conftest import SHAPE, pruned
 from tscnc_deploy.engines import can_export, can_run, export_engine, load_target, open_engine
 from tscnc_deploy.engines.tensorrt import library
 from tscnc_deploy.engines.torch_twin import TwinEngine
@@ -32,7 +32,7 @@ def exported(request, tmp_path_factory):
     if problem := can_export(target) or can_run(target):
         pytest.skip(problem)
     folder = tmp_path_factory.mktemp("gpu")
-    export_engine(pruned(), target, folder, input_shape=SHAPE)
+    export_engine(network(), target, folder, input_shape=SHAPE)
     return folder, target
 
 
@@ -43,7 +43,7 @@ def engine(exported):
 
 @pytest.fixture(scope="module")
 def twin():
-    return pruned()
+    return network()
 
 
 def test_it_says_what_runs_it(engine, exported):
@@ -123,5 +123,5 @@ def test_a_hardware_level_of_tensorrt_is_kept(tmp_path, hardware):
     target = load_target("tensorrt-fp16").model_copy(update={"hardware": hardware})
     if problem := can_export(target):
         pytest.skip(problem)
-    export_engine(pruned(), target, tmp_path, input_shape=SHAPE)
+    export_engine(network(), target, tmp_path, input_shape=SHAPE)
     assert open_engine(tmp_path).spec.precision == "fp16"

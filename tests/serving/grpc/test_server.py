@@ -48,6 +48,7 @@ def test_unknown_calls_need_the_token_too(served_bundle):
         assert call(server.grpc, "RepositoryIndex", b"", "s3cret") == "UNIMPLEMENTED"
 
 
+@pytest.mark.slow
 def test_without_the_token_no_message_is_kept(served_bundle):
     with serving(served_bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
         big = messages.ModelInferRequest(model_name="tiny", raw_input_contents=[bytes(80_000)]).SerializeToString()

@@ -100,6 +100,7 @@ def mutations(count=250, seed=0):
         yield bytes(data)
 
 
+@pytest.mark.slow
 def test_mutated_requests_never_break_the_server(served_bundle, tmp_path):
     with serving(served_bundle, log=tmp_path / "log") as server:
         memory = Path(f"/proc/{server.process.pid}/statm")

@@ -172,6 +172,7 @@ def test_images_become_pixels_of_the_models_shape(page, shown, pixels, shape):
     np.testing.assert_allclose(found, right, atol=2)
 
 
+@pytest.mark.slow
 def test_speed_is_that_of_the_metrics(page, bundle):
     with serving(bundle) as server:
         page.goto(f"http://{server.http}/")
@@ -218,6 +219,7 @@ def test_a_new_version_is_announced_and_so_is_the_servers_end(page, bundle, tmp_
         page.locator("#pair-status").get_by_text("Error: ").wait_for()
 
 
+@pytest.mark.slow
 def test_the_token_opens_the_page_and_is_kept_nowhere(page, bundle):
     with serving(bundle, TSCNC_SERVE_TOKEN="s3cret") as server:
         page.goto(f"http://{server.http}/")

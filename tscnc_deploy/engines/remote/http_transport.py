@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import weakref
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class HttpTransport:
             )
         else:
             self._connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout)
+        # Engines are not closed, only let go.
+        weakref.finalize(self, self._connection.close)
 
     def metadata(self) -> dict[str, Any]:
         """See `Transport.metadata`."""
