@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,14 +9,6 @@ from types import SimpleNamespace
 
 # One thread per process: tests run in as many processes as there are cores. Read when torch is loaded, so set before.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-# Where no bytecode may be written beside sources, as in containers, every process would compile torch and torchvision
-# again, which takes twice as long as everything else in its imports. This process and its children share a folder.
-if sys.dont_write_bytecode and not sys.pycache_prefix:
-    sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tscnc-deploy-tests")
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 import pytest
 from click.testing import CliRunner
