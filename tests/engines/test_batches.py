@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,3 +145,17 @@ def test_images_to_ask_about_differ_in_brightness():
     assert images.dtype == np.float32
     assert 0 <= images.min() < 0.1 < 0.9 < images.max() <= 1
     assert images.mean((1, 2, 3)).std() > 0.1
+
+
+@pytest.mark.parametrize("classify", [honest, negated_alone, without_the_mean])
+def test_a_slow_engine_is_asked_little_but_asked(classify):
+    asked = []
+
+    def slowly(images):
+        asked.append(len(images))
+        time.sleep(0.01 * len(images))
+        return classify(images)
+
+    found = batch_dependence(slowly, random_images(100, SHAPE), largest=64, tolerance=1e-4, seconds=0.005)
+    assert asked == [1, 1, 2]
+    assert (found is None) == (classify is honest)

@@ -7,6 +7,7 @@ about those of the clients that happen to wait. An engine whose answers depend o
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,8 @@ onnxruntime computes in float32. Where a sum does differ by its last bit, it may
 
 # Images whose answers alone are the reference.
 _ALONE = 24
+# Fewer are asked about if time is short, but at least so many alone and together.
+_LEAST = 2
 _DIFFERENT = 64
 _FIXED = (2, 3, 7)
 _DRAWN = 4
@@ -41,7 +44,13 @@ def tolerance_for(precision: str) -> float:
 
 
 def batch_dependence(
-    classify: Callable[[Array], Array], images: Array, *, largest: int, tolerance: float, seed: int = 0
+    classify: Callable[[Array], Array],
+    images: Array,
+    *,
+    largest: int,
+    tolerance: float,
+    seed: int = 0,
+    seconds: float = math.inf,
 ) -> str | None:
     """Asks about the same images alone and in batches, and compares the answers.
 
@@ -59,13 +68,21 @@ def batch_dependence(
         largest: Largest batch to ask about. Batches of more than 16 million values are not.
         tolerance: See `tolerance_for`.
         seed: Chooses images, sizes and orders.
+        seconds: When to end, at the earliest after two images alone and in a batch of two. Half of the time is for the
+            images alone.
 
     Returns:
         How the answers differ, as the end of a sentence about the engine; None if they do not.
     """
+    started = time.monotonic()
     random = np.random.default_rng([seed, 0xBA7C4])
     chosen = random.permutation(len(images))[:_ALONE]
-    alone = np.concatenate([classify(images[row : row + 1]) for row in chosen])
+    singles: list[Array] = []
+    for row in chosen:
+        if len(singles) >= _LEAST and time.monotonic() - started > seconds / 2:
+            break
+        singles.append(classify(images[row : row + 1]))
+    chosen, alone = chosen[: len(singles)], np.concatenate(singles)
     largest = max(1, min(largest, _MOST_PIXELS // max(1, math.prod(images.shape[1:]))))
     for rows in _batches(chosen, len(images), largest, random):
         answers = classify(images[rows])
@@ -74,6 +91,8 @@ def batch_dependence(
         expected = alone[[places[int(row)] for row in rows[known]]]
         if (how := _difference(expected, answers[known], alone, tolerance)) is not None:
             return f"its answer to an image among {len(rows)} differs from that to the image alone {how}"
+        if time.monotonic() - started > seconds:
+            break
     return None
 
 

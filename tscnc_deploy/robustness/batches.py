@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 _LARGEST = 1024
 
 
-def require_independent_images(victim: Victim, images: Tensor, *, batch_size: int = 256, seed: int = 0) -> None:
+def require_independent_images(
+    victim: Victim, images: Tensor, *, batch_size: int = 256, seed: int = 0, seconds: float = math.inf
+) -> None:
     """Asks the victim about the same images alone and in batches, see `engines.batches.batch_dependence`.
 
     Engines are asked about batches of up to their own largest size; modules, other than this package's networks, about
@@ -30,6 +33,7 @@ def require_independent_images(victim: Victim, images: Tensor, *, batch_size: in
         images: float32 [N, C, H, W] in [0, 1], on any device.
         batch_size: Largest batch for a module.
         seed: Chooses images, sizes and orders.
+        seconds: When to end, see `batch_dependence`.
 
     Raises:
         InputError: It depends on the batch; the message says how.
@@ -52,7 +56,12 @@ def require_independent_images(victim: Victim, images: Tensor, *, batch_size: in
 
     asked, largest = victim.queries, min(largest, _LARGEST)
     found = batch_dependence(
-        classify, images[:_LARGEST].detach().cpu().numpy(), largest=largest, tolerance=tolerance, seed=seed
+        classify,
+        images[:_LARGEST].detach().cpu().numpy(),
+        largest=largest,
+        tolerance=tolerance,
+        seed=seed,
+        seconds=seconds,
     )
     # They are no queries of an attack.
     victim.queries = asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ from tscnc_deploy.verify.stop import Stopping
 
 # Share of the budget that is reserved if signs of masking lead to a stronger attack.
 _RESERVE = 0.5
+# Share of the time that may go to the question whether answers depend on the batch.
+_BATCHES = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +134,7 @@ def verify_artifact(
         measures=plan.measures,
         reference=reference,
         batches=plan.batches,
+        batch_seconds=_BATCHES * plan.budget.seconds if plan.budget and plan.budget.seconds else math.inf,
     )
     _check(case, artifact.source.name, plan)
     with shard_store(artifact.source, plan, leads=workers.leads) as store:
