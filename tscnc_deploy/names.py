@@ -51,6 +51,7 @@ ATTACKS: Mapping[str, AttackName] = {
     "apgd-ce": AttackName("apgd-ce-STEPS[xRESTARTS]", "apgd-ce-50"),
     "apgd-dlr": AttackName("apgd-dlr-STEPS[xRESTARTS]", "apgd-dlr-50"),
     "apgd-t": AttackName("apgd-t-STEPS[xTARGETS]", "apgd-t-50"),
+    "bpda": AttackName("bpda-STEPS[xRESTARTS]", "bpda-20"),
     "fab": AttackName("fab-STEPS[xRESTARTS]", "fab-50"),
     "fab-t": AttackName("fab-t-STEPS[xTARGETS]", "fab-t-50"),
     "square": AttackName("square-QUERIES", "square-1000"),

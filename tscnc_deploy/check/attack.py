@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
-from tscnc_deploy.check.result import CheckResult, Outcome
+from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
 from tscnc_deploy.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.run import VerifyResult
 
-# The first has the twin's gradient, the second only the engine's answers, which no masked gradient can mislead.
-ATTACKS = ("twin-apgd-10", "square-50")
-TWIN_ATTACKS = ("apgd-ce-10", "square-50")
+# The first has the twin's gradient, the second finds one behind steps that hide it, and the third has only the engine's
+# answers, which no masked gradient can mislead.
+ATTACKS = ("twin-apgd-10", "bpda-20", "square-50")
+TWIN_ATTACKS = ("apgd-ce-10", "bpda-20", "square-50")
 # For an engine that opens a file which another engine opened: all that was found for that one is replayed on it first.
 _OWN_SEARCH = ("square-10",)
 # For an engine that was not shown to be its twin's export: searches where the two differ.
@@ -210,6 +211,30 @@ def gates_of(name: str, result: VerifyResult) -> Iterator[CheckResult]:
             seconds,
         )
         seconds = 0.0
+
+
+def beside_record(name: str, result: VerifyResult, bundle: Bundle) -> Iterator[CheckResult]:
+    """Whether the recorded robust accuracy is what a fresh attack leaves.
+
+    The maker of a bundle chooses the attacks of the build, or may have them do nothing. Figures whose intervals have no
+    value in common contradict each other.
+
+    Args:
+        name: The engine, or "twin".
+        result: The fresh attack on it.
+        bundle: With the record.
+    """
+    told = bundle.record.evaluations.named.get(name)
+    threat = result.measured.case.threat
+    if told is None or told.robust is None or (threat.norm, threat.epsilon) != (told.norm, told.epsilon):
+        return
+    found = result.evaluation.robust
+    message = (
+        f"{found.correct} of {found.total} images, at most {found.high:.1%} of all, are robust to it; the record says "
+        f"{told.robust.accuracy:.1%}, at least {told.robust.low:.1%}: the build's attacks were weaker"
+    )
+    title = f"{name}: robust accuracy is not less than recorded"
+    yield pass_or_fail(title, found.high >= told.robust.low, message, found.high, told.robust.low)
 
 
 def beside_baseline(name: str, found: Comparison, other: str, margin: float) -> CheckResult:

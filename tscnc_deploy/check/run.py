@@ -208,6 +208,7 @@ def _attack(
     from tscnc_deploy.check.attack import (
         after_equal,
         beside_baseline,
+        beside_record,
         check_signs,
         counterpart,
         gates_of,
@@ -239,6 +240,7 @@ def _attack(
             ours = _verify(bundle, artifact, replace(plan, masking=False), progress, position, names)
             report.engines[name] = ours.to_json()
             report.results += [check_signs(name, ours, equal), *gates_of(name, ours)]
+            report.results += beside_record(name, ours, bundle)
             if limit is not None and twin is not None:
                 report.results += fresh_engine_loss(name, twin, ours, limit)
             continue
@@ -256,7 +258,7 @@ def _attack(
         ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
         attacked[network] = ours
         report.engines[name] = ours.to_json()
-        report.results += [check_signs(name, ours), *gates_of(name, ours)]
+        report.results += [check_signs(name, ours), *gates_of(name, ours), *beside_record(name, ours, bundle)]
         if limit is not None and twin is not None and name != "twin":
             report.results += fresh_engine_loss(name, twin, ours, limit)
         if baseline and (comparison := ours.measured.comparison):

@@ -82,7 +82,7 @@ _ENDING = ("failed", "error", "unavailable", "inconclusive", "not checked")
     multiple=True,
     metavar="NAME",
     help="Fresh attack, in addition to the replay of the evidence; may be repeated.  "
-    "[default: twin-apgd-10 and square-50]",
+    "[default: twin-apgd-10, bpda-20 and square-50]",
 )
 @click.option(
     "--budget",

@@ -46,7 +46,7 @@ class EOTVictim:
 
 
 def randomness(victim: Victim, images: Tensor) -> float:
-    """Largest difference of a logit between two calls on the same images, relative to the largest logit (or to 1).
+    """Largest difference of a logit between two calls on the same images, relative to the largest logit.
 
     Args:
         victim: The victim, called twice.
@@ -59,7 +59,8 @@ def randomness(victim: Victim, images: Tensor) -> float:
     first, second = victim.logits(images), victim.logits(images)
     for logits in (first, second):
         check_finite(logits)
-    return ((first - second).abs().max() / first.abs().max().clamp(min=1)).item()
+    largest = first.abs().max().clamp(min=torch.finfo(first.dtype).tiny)
+    return ((first - second).abs().max() / largest).item()
 
 
 def check_repeatable(victim: Victim, images: Tensor) -> None:

@@ -15,8 +15,8 @@ from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.robustness.victims import EngineVictim, ModelVictim, Victim
 
 _log = logging.getLogger(__name__)
-# Relative to the largest logit (or to 1): folding only reorders sums; a larger difference means another function.
-_AGREES = 1e-4
+# Relative to the largest logit: folding only reorders sums; a larger difference means another function.
+_AGREES = 1e-3
 # The copy of each network that was folded last, with what it was made from: an evaluation in shards folds it often.
 _copies: WeakKeyDictionary[nn.Module, tuple[object, FoldedCopy]] = WeakKeyDictionary()
 
@@ -52,7 +52,7 @@ def _folded(victim: ModelVictim, images: Tensor) -> nn.Module | None:
         return None
     if logits.shape != expected.shape:
         return None
-    difference = (logits - expected).abs().max() / expected.abs().max().clamp(min=1)
+    difference = (logits - expected).abs().max() / expected.abs().max()
     # Also false for NaN.
     return module if bool(difference <= _AGREES) else None
 

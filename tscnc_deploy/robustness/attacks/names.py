@@ -11,6 +11,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.names import ATTACKS, ENSEMBLES
 from tscnc_deploy.robustness.attacks.apgd import APGDCE, APGDDLR, APGDT
 from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.attacks.bpda import BPDA
 from tscnc_deploy.robustness.attacks.fab import FAB, FABT
 from tscnc_deploy.robustness.attacks.fgsm import FGSM
 from tscnc_deploy.robustness.attacks.gap import Gap
@@ -46,6 +47,7 @@ _BUILDERS: Mapping[str, Callable[..., Attack]] = {
     "apgd-ce": APGDCE,
     "apgd-dlr": APGDDLR,
     "apgd-t": APGDT,
+    "bpda": BPDA,
     "fab": FAB,
     "fab-t": FABT,
     "square": Square,
