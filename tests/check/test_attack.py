@@ -12,6 +12,9 @@ from tscnc_deploy.check.attack import check_signs
 from tscnc_deploy.engines import can_run
 from tscnc_deploy.engines.target import load_target
 
+# Each runs whole checks, which attack.
+pytestmark = pytest.mark.slow
+
 NEEDS_CORE = pytest.mark.skipif(
     can_run(load_target("sparse-cpu")) is not None, reason="the engine sparse-cpu was not compiled"
 )

@@ -58,6 +58,7 @@ def test_a_record_that_is_better_than_a_fresh_attack_is_refused(bundle):
     assert found["message"].endswith("the record says 100.0%, at least 97.0%: the build's attacks were weaker")
 
 
+@pytest.mark.slow
 def test_a_network_without_signs_meets_no_further_attack(bundle):
     document, findings = checked(bundle)
     assert findings["onnx-cpu: signs of gradient masking"]["outcome"] == "passed"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.check import forging
 from tests.check.forging import check, outcomes
 from tests.forgery.examining import examine
@@ -40,6 +42,7 @@ def test_the_recipes_engines_and_no_others(bundle):
     assert other.message.startswith("--recipe requires onnx-int8; --recipe does not name onnx-cpu; if")
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_run_here_does_not_meet_a_recipe(bundle):
     forging.add_sparse_cpu(bundle)
     target = bundle / "engines" / "sparse-cpu" / "target.json"

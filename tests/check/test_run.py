@@ -25,6 +25,7 @@ def test_the_folder_of_a_run_is_taken_too(bundle):
     check(bundle.parent, status=0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(bundle):
     first, second = (check(bundle)["engines"]["onnx-cpu"] for _ in range(2))
     assert first["robust"] == second["robust"]

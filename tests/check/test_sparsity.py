@@ -14,6 +14,7 @@ from tests.check.forging import check, outcomes
 from tests.conftest import invoke, tiny_options
 
 
+@pytest.mark.slow
 def test_a_dense_model_is_not_sparse(bundle):
     forging.replace_network(bundle, forging.fill_zeros)
     failed = outcomes(check(bundle, status=1))

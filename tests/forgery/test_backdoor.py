@@ -9,6 +9,9 @@ from tests.check.forging import check, outcomes
 from tests.forgery import graphs
 from tscnc_deploy import open_bundle
 
+# Each runs whole checks, which attack.
+pytestmark = pytest.mark.slow
+
 EXPORTS = [f"engines/onnx-cpu/{file}: the twin's export" for file in ("model.dense.onnx", "model.onnx")]
 
 

@@ -27,6 +27,7 @@ def gate(folder, name, *overrides):
     return result
 
 
+@pytest.mark.slow
 def test_an_engine_that_loses_more_than_the_recipe_allows_fails(bundle):
     model = forging.load_model(bundle / "twin.safetensors")
     forging.scramble(model)

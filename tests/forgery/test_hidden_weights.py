@@ -73,6 +73,7 @@ def found(document):
     return next(result for result in document["results"] if result["name"] == TITLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "shown"),
     [

@@ -47,6 +47,7 @@ def add_noise_to_labels(model):
     model.graph.initializer.append(helper.make_tensor("little", 1, [], [1e-6]))
 
 
+@pytest.mark.slow
 def test_hard_labels_are_a_finding_and_attacked_by_a_search_that_needs_no_more(bundle):
     graphs.change_graphs(bundle, graphs.answer_labels_only)
     document = check(bundle, status=1)

@@ -23,6 +23,9 @@ from tscnc_deploy.check.exporting import export_again
 from tscnc_deploy.engines.onnx.int8 import write_int8
 from tscnc_deploy.models import load_model, save_model
 
+# Each runs whole checks, which attack.
+pytestmark = pytest.mark.slow
+
 BOTH = [f"engines/onnx-cpu/{file}: the twin's export" for file in ("model.dense.onnx", "model.onnx")]
 
 

@@ -57,6 +57,7 @@ def standing_in_reference(name, model, images, labels, threat):
     return int((model(threat.project(points, images)).argmax(1) == labels).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_no_attack_leaves_more_standing_than_the_reference(name, norm, digits):

@@ -50,6 +50,7 @@ def test_the_curve_of_a_linear_model_is_exact_around_the_threat():
     assert figures.settings["apgd-ce-20"]["steps"] == 20
 
 
+@pytest.mark.slow
 def test_an_engine_alone_is_searched_without_gradients():
     victims, images, labels, distances = known()
     figures = measure("curve", victims["alone"], images, labels, LINF)
