@@ -87,7 +87,7 @@ class Replay:
             yield _compare_labels(f"{name}: labels agree with the twin's", logits, expected, allowed_flips(target))
             elsewhere = {which: batched_logits(victim, images) for which, images in self._elsewhere.items()}
             yield self._compare_elsewhere(name, elsewhere, twin, target, expected[_CLEAN])
-            yield self._check_scores(name, sets, logits, elsewhere.get(DRAWN))
+            yield self._check_scores(name, sets, logits, elsewhere)
 
     @cached_property
     def _elsewhere(self) -> dict[str, Tensor]:
@@ -156,14 +156,18 @@ class Replay:
         return labels
 
     def _check_scores(
-        self, name: str, sets: Mapping[str, Tensor], logits: Mapping[str, Tensor], drawn: Tensor | None
+        self, name: str, sets: Mapping[str, Tensor], logits: Mapping[str, Tensor], elsewhere: Mapping[str, Tensor]
     ) -> CheckResult:
-        """Judged on the evidence, whose number its maker chose, and on drawn images."""
+        """Judged on the evidence and on drawn images; the other images join an evidence that is too small."""
         from tscnc_deploy.robustness.scores import LABEL_ONLY, LEAST_IMAGES, different_images, missing_score
 
         title = f"{name}: answers give a score"
         known = torch.cat(list(logits.values()))[different_images(torch.cat(list(sets.values())))]
-        judged = [each for each in (known, drawn) if each is not None and len(each) >= LEAST_IMAGES]
+        parts = (known, elsewhere.get(DRAWN, known[:0]))
+        judged = [each for each in parts if len(each) >= LEAST_IMAGES]
+        if not judged:
+            known = torch.cat([known, *elsewhere.values()])
+            judged = [known] if len(known) >= LEAST_IMAGES else []
         problem = next((found for each in judged if (found := missing_score(each)) is not None), None)
         if problem is not None:
             self.scoreless.add(name)

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.engines.nets import dense_weight, linear_onnx, random_images, sparse_weight
 from tscnc_deploy.engines.onnx.file import parse_onnx, read_onnx, write_onnx
@@ -55,6 +56,25 @@ def test_hostile_weights_are_refused_before_anything_is_allocated(tmp_path, weig
     assert str(refused.value).startswith(f"{path}: ")
 
 
+def _lying():
+    """A runtime takes what the type says, and a reader may take the tensor."""
+    node = helper.make_node("Constant", [], ["y"], value_floats=[7.0, 7.0])
+    node.attribute[0].t.CopyFrom(numpy_helper.from_array(np.zeros(2, np.float32)))
+    return node
+
+
+def _of_type(kind):
+    node = helper.make_node("Constant", [], ["y"], value_floats=[7.0, 7.0])
+    node.attribute[0].type = kind
+    return node
+
+
+def _twice():
+    node = helper.make_node("Conv", ["images", "w"], ["y"], group=1)
+    node.attribute.add().CopyFrom(helper.make_attribute("group", 2))
+    return node
+
+
 @pytest.mark.parametrize(
     ("node", "message"),
     [
@@ -68,6 +88,12 @@ def test_hostile_weights_are_refused_before_anything_is_allocated(tmp_path, weig
         (helper.make_node("MaxPool", ["images"], ["y"], pads=[2**40] * 4), "attribute 'pads' is 1099511627776"),
         (helper.make_node("Constant", [], ["y"], value=_external()), "stores its data in another file"),
         (helper.make_node("Constant", [], ["y"], sparse_value=sparse_weight([1.0], [0])), "only initializers"),
+        (_lying(), "attribute 'value_floats' has the type 6, and values in floats, t"),
+        (_of_type(0), "attribute 'value_floats' has the type 0, and values in floats"),
+        (_of_type(onnx.AttributeProto.INTS), "has the type 7, and values in floats"),
+        (_twice(), "has an attribute twice"),
+        (helper.make_node("Constant", ["images"], ["y"], value_float=1.0), "is not one constant"),
+        (helper.make_node("Constant", [], ["y"], value_float=1.0, value_int=1), "is not one constant"),
     ],
 )
 def test_hostile_nodes_are_refused(tmp_path, node, message):

@@ -17,7 +17,7 @@ import click
 from tscnc_deploy.cli.common.interrupts import INTERRUPTED, MESSAGE, TERMINATED, Terminated, interruptible
 from tscnc_deploy.cli.common.streams import BROKEN_PIPE, OutputError, checked_streams
 from tscnc_deploy.errors import TscncError
-from tscnc_deploy.text import did_you_mean
+from tscnc_deploy.text import did_you_mean, printable
 from tscnc_deploy.threads import configure
 
 COMMANDS = (
@@ -82,8 +82,9 @@ class Program(click.Group):
                 finally:
                     sys.stdout.flush()
         except TscncError as error:
+            # Messages may quote a file or a library that quotes one.
             for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
+                click.echo(f"error: {printable(line)}", err=True)
             ctx.exit(error.exit_status)
         except KeyboardInterrupt as interrupt:
             click.echo(MESSAGE, err=True)

@@ -310,7 +310,7 @@ def _small(tensor: TensorProto) -> Numbers | None:
 
 def _constant(attributes: Sequence[AttributeProto]) -> Numbers | None:
     for attribute in attributes:
-        if attribute.HasField("t"):
+        if attribute.type == AttributeProto.TENSOR:
             return _small(attribute.t)
         if attribute.name == "value_int":
             return (attribute.i,)

@@ -43,6 +43,22 @@ _MAX_RANK = 8
 # Elements that sparse weights may expand to in any case, and per stored value: runtimes expand them.
 _FREE_ELEMENTS = 1 << 26
 _EXPANSION = 1000
+# The field of an attribute that holds its value, by its type; the other types are refused.
+_FIELDS = {
+    AttributeProto.FLOAT: "f",
+    AttributeProto.INT: "i",
+    AttributeProto.STRING: "s",
+    AttributeProto.TENSOR: "t",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+    AttributeProto.TENSORS: "tensors",
+    # Refused below, with a message of their own.
+    AttributeProto.GRAPH: "g",
+    AttributeProto.GRAPHS: "graphs",
+    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    AttributeProto.SPARSE_TENSORS: "sparse_tensors",
+}
 # Attributes that kernels divide by, and attributes in which exporters write the largest integer for "to the end".
 _POSITIVE = {"group", "strides", "dilations", "kernel_shape"}
 _UNBOUNDED = {"starts", "ends", "value_int", "value_ints"}
@@ -129,11 +145,19 @@ def _check_node(node: NodeProto) -> None:
     where = f"node {node.name!r} ({node.op_type})"
     if node.domain not in ("", "ai.onnx"):
         _refuse(f"{where} is from the domain {node.domain!r}; only standard ONNX operators are supported")
+    if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
+        _refuse(f"{where} has an attribute twice")
+    if node.op_type == "Constant" and (node.input or len(node.output) != 1 or len(node.attribute) != 1):
+        _refuse(f"{where} is not one constant: it has inputs, several outputs, or not exactly one attribute")
     for attribute in node.attribute:
         _check_attribute(attribute, f"{where}, attribute {attribute.name!r}")
 
 
 def _check_attribute(attribute: AttributeProto, where: str) -> None:
+    # A runtime reads the field that the type names; others could read another one that is filled too.
+    filled = {field.name for field, _ in attribute.ListFields()} - {"name", "type", "doc_string"}
+    if attribute.type not in _FIELDS or not filled <= {_FIELDS[attribute.type]}:
+        _refuse(f"{where} has the type {attribute.type}, and values in {', '.join(sorted(filled)) or 'no field'}")
     if attribute.HasField("g") or attribute.graphs:
         _refuse(f"{where} contains a subgraph; control flow is not supported")
     if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:

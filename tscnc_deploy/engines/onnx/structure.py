@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from tscnc_deploy.engines.onnx.applications import applications
 from tscnc_deploy.engines.onnx.file import array_of, read_onnx
@@ -208,6 +208,9 @@ def input_channel_axis(node: NodeProto) -> int:
     return 0
 
 
+_TENSOR = AttributeProto.TENSOR
+
+
 def _source(name: str, producers: dict[str, NodeProto]) -> str:
     seen = set()
     while name in producers and producers[name].op_type in _TRANSPARENT and name not in seen:
@@ -221,7 +224,7 @@ def stored_weights(graph: GraphProto) -> dict[str, TensorProto | SparseTensorPro
     stored: dict[str, TensorProto | SparseTensorProto] = {
         node.output[0]: node.attribute[0].t
         for node in graph.node
-        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].HasField("t")
+        if node.op_type == "Constant" and node.output and node.attribute and node.attribute[0].type == _TENSOR
     }
     stored.update((tensor.name, tensor) for tensor in graph.initializer)
     stored.update((tensor.values.name, tensor) for tensor in graph.sparse_initializer)

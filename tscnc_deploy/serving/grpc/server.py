@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from tscnc_deploy.open_inference import messages
 from tscnc_deploy.serving.errors import NO_MEMORY, Reason, RequestError
+from tscnc_deploy.serving.grpc.arriving import Arriving
 from tscnc_deploy.serving.grpc.codec import parse_message, write_message
 from tscnc_deploy.serving.grpc.wire import check_infer_request
 from tscnc_deploy.serving.service import Service
@@ -24,7 +25,10 @@ _OPEN_CALLS = ("ServerLive", "ServerReady")
 # Bytes of a message besides the tensor: names, parameters, and what protobuf adds.
 _OVERHEAD = 1 << 16
 # A client with more concurrent calls waits on its own side until one has finished.
-_CALLS_PER_CONNECTION = 256
+_CALLS_PER_CONNECTION = 64
+# Bytes of a message that gRPC takes before it is asked to read it, and of all connections together.
+_UNREAD = 64 << 10
+_MOST_UNREAD = 512 << 20
 # gRPC's default of two minutes is long for clients that open a connection and send nothing.
 _HANDSHAKE_MS = 10_000
 
@@ -37,20 +41,26 @@ def grpc_server(service: Service, max_body: int) -> grpc.aio.Server:
         max_body: Bytes that the model's largest request needs; used unless the service has a limit.
     """
     limits = service.limits
+    most_connections = _MOST_UNREAD // (_CALLS_PER_CONNECTION * _UNREAD)
     options = [
         ("grpc.max_receive_message_length", (limits.max_body or max_body) + _OVERHEAD),
         # Otherwise two servers on the same port would silently share its clients.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_allowed_incoming_connections", min(limits.max_connections, most_connections)),
+        # Otherwise the windows of HTTP/2 grow to several megabytes a call on a fast network.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _UNREAD),
         ("grpc.max_concurrent_streams", _CALLS_PER_CONNECTION),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.max_connection_idle_ms", int(limits.idle_timeout * 1000)),
     ]
     server = grpc.aio.server(options=options, interceptors=[_TokenFirst(service)])
     calls = _Calls(service)
+    arriving = Arriving(dict(options)["grpc.max_receive_message_length"], limits.body_timeout)
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            _wrapped(name, call, service),
+        # To gRPC, every call has a stream of requests: it reads none before it is asked to, and keeps what it reads.
+        name: grpc.stream_unary_rpc_method_handler(
+            _wrapped(name, call, service, arriving),
             # Without a deserializer: gRPC would log a traceback for bytes that are not a message.
             response_serializer=getattr(messages, f"{name}Response").SerializeToString,
         )
@@ -128,14 +138,18 @@ class _TokenFirst(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has
         return await continuation(details)
 
 
-def _wrapped(name: str, call: _Call, service: Service) -> _Call:
-    """Parses the message before the call, counts it afterwards, and hides internal errors from clients."""
+def _wrapped(name: str, call: _Call, service: Service, arriving: Arriving) -> _Call:
+    """Reads the message before the call, counts it afterwards, and hides internal errors from clients.
+
+    Calls that need no token are answered without their message, which says nothing.
+    """
     parse = getattr(messages, f"{name}Request").FromString
 
-    async def wrapper(data: bytes, context: Any) -> Any:
+    async def wrapper(requests: Any, context: Any) -> Any:
         started = time.perf_counter()
         status = "CANCELLED"
         try:
+            data = b"" if name in _OPEN_CALLS else await arriving.read(requests)
             if name == "ModelInfer":
                 check_infer_request(data)
             try:

@@ -226,6 +226,8 @@ class Connection(asyncio.Protocol):
             path = (url.path or b"/").decode("ascii")
         except (httptools.HttpParserError, UnicodeDecodeError):
             return None
+        if url.host:  # the form for proxies, whose host counts instead of the header
+            return None
         return {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
