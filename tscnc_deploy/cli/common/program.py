@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import traceback
 import warnings
@@ -90,6 +91,7 @@ class Program(click.Group):
             click.echo(MESSAGE, err=True)
             # Otherwise the garbage collector first goes through all of torch, which supervisors do not wait for.
             gc.freeze()
+            _hide_leaks()
             ctx.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
         except BrokenPipeError:  # of standard error
             ctx.exit(BROKEN_PIPE)
@@ -103,6 +105,15 @@ class Program(click.Group):
 
 def _module(command: str) -> str:
     return command.replace("-", "_")
+
+
+def _hide_leaks() -> None:
+    """Drops what libraries print of objects that are not freed at the end, which is on purpose here."""
+    if sys.stderr is sys.__stderr__:  # of a process of its own
+        sys.stderr.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
 
 
 @contextmanager
