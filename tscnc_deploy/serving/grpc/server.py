@@ -27,7 +27,7 @@ _OVERHEAD = 1 << 16
 # A client with more concurrent calls waits on its own side until one has finished.
 _CALLS_PER_CONNECTION = 64
 # Bytes of a message that gRPC takes before it is asked to read it, and of all connections together.
-_UNREAD = 64 << 10
+_UNREAD = 16 << 10
 _MOST_UNREAD = 512 << 20
 # gRPC's default of two minutes is long for clients that open a connection and send nothing.
 _HANDSHAKE_MS = 10_000
