@@ -43,7 +43,7 @@ class Limits:
         max_body: Largest request in bytes; None uses what the largest batch needs as JSON.
         timeout: Seconds after which a request fails, even if its client would wait longer.
         body_timeout: Seconds within which the body of a request must arrive.
-        max_connections: Largest number of HTTP connections, and of gRPC connections.
+        max_connections: Largest number of HTTP connections, and of gRPC connections, of which there are at most 512.
         idle_timeout: Seconds after which a connection without a request is closed.
     """
 
