@@ -109,8 +109,9 @@ def _module(command: str) -> str:
 
 def _hide_leaks() -> None:
     """Drops what libraries print of objects that are not freed at the end, which is on purpose here."""
-    if sys.stderr is not None and sys.stderr is sys.__stderr__:  # of a process of its own
-        sys.stderr.flush()
+    stream = sys.__stderr__
+    if stream is not None and sys.stderr is stream:  # of a process of its own
+        stream.flush()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
         os.close(nowhere)
