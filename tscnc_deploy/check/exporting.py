@@ -86,11 +86,12 @@ class TwinGraphs:
 
         The twin's bytes are those whose digest was compared.
         """
+        data = self._bundle.read(TWIN)
         given = os.memfd_create("twin")
         self._written = os.memfd_create("graph")
         try:
             with os.fdopen(os.dup(given), "wb") as file:
-                file.write(self._bundle.read(TWIN))
+                file.write(data)
             os.lseek(given, 0, os.SEEK_SET)
             one = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TSCNC_THREADS"), "1")
             self._process = subprocess.Popen(

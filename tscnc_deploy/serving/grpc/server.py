@@ -41,9 +41,10 @@ def grpc_server(service: Service, max_body: int) -> grpc.aio.Server:
         max_body: Bytes that the model's largest request needs; used unless the service has a limit.
     """
     limits = service.limits
+    largest = (limits.max_body or max_body) + _OVERHEAD
     most_connections = _MOST_UNREAD // (_CALLS_PER_CONNECTION * _UNREAD)
     options = [
-        ("grpc.max_receive_message_length", (limits.max_body or max_body) + _OVERHEAD),
+        ("grpc.max_receive_message_length", largest),
         # Otherwise two servers on the same port would silently share its clients.
         ("grpc.so_reuseport", 0),
         ("grpc.max_allowed_incoming_connections", min(limits.max_connections, most_connections)),
@@ -56,7 +57,7 @@ def grpc_server(service: Service, max_body: int) -> grpc.aio.Server:
     ]
     server = grpc.aio.server(options=options, interceptors=[_TokenFirst(service)])
     calls = _Calls(service)
-    arriving = Arriving(dict(options)["grpc.max_receive_message_length"], limits.body_timeout)
+    arriving = Arriving(largest, limits.body_timeout)
     handlers = {
         # To gRPC, every call has a stream of requests: it reads none before it is asked to, and keeps what it reads.
         name: grpc.stream_unary_rpc_method_handler(
