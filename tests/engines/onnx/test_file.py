@@ -181,3 +181,12 @@ def test_a_damaged_file_is_refused_or_still_an_engine(tmp_path, small_files, edi
             assert engine.logits(random_images(2, (1, 8, 8))).shape == (2, engine.spec.classes)
     except InputError as refused:
         assert str(path) in str(refused)
+
+
+def test_names_that_are_not_text_are_refused(tmp_path, small_files):
+    content = small_files.model.read_bytes()
+    assert b"Conv" in content
+    path = tmp_path / "bytes.onnx"
+    path.write_bytes(content.replace(b"Conv", b"Con\xff"))
+    with pytest.raises(InputError, match="a name in it is not UTF-8 text"):
+        read_onnx(path)

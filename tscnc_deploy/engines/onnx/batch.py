@@ -17,9 +17,10 @@ from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from tscnc_deploy.engines.batches import DEPENDS
 from tscnc_deploy.engines.onnx.file import array_of
-from tscnc_deploy.engines.onnx.flow import attributes_of, computed_from, data_operands, shape_operands, sizes_of
+from tscnc_deploy.engines.onnx.flow import attributes_of, computed_from, data_operands, shape_operands
 from tscnc_deploy.engines.onnx.mixing import mixed_axes
 from tscnc_deploy.engines.onnx.signature import Signature
+from tscnc_deploy.engines.onnx.sizes import sizes_of
 from tscnc_deploy.engines.onnx.symbolic import (
     DERIVED,
     FREE,

@@ -136,9 +136,24 @@ def _check_model(model: ModelProto) -> None:
         _refuse("it defines its own functions; export it with functions inlined")
     if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import):
         _refuse("it does not declare its ONNX operator set")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        _refuse("not an ONNX file, or a damaged one: a name in it is not UTF-8 text")
     for node in model.graph.node:
         _check_node(node)
     _check_initializers(model.graph)
+
+
+def _texts(model: ModelProto) -> Iterator[str | bytes]:
+    """The names in a model; protobuf gives bytes where they are not UTF-8."""
+    graph = model.graph
+    yield from (entry.domain for entry in model.opset_import)
+    for node in graph.node:
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for value in (*graph.input, *graph.output):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (name for name, _ in _named_tensors(graph))
 
 
 def _check_node(node: NodeProto) -> None:

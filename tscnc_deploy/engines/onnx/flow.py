@@ -6,12 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from onnx import GraphProto, ModelProto, NodeProto, helper, shape_inference
-
-from tscnc_deploy.engines.onnx.memory import outline
-from tscnc_deploy.engines.onnx.signature import Signature
-
-Dims = tuple[int | None, ...]
+from onnx import GraphProto, NodeProto, helper
 
 _AXES = frozenset({1})
 # Operands that say how large a result is, or along which axis an operator works: what they hold is not computed with.
@@ -57,26 +52,6 @@ def computed_from(graph: GraphProto, source: str) -> set[str]:
     for node in graph.node:
         if any(name in found for _, name in data_operands(node)):
             found.update(name for name in node.output if name)
-    return found
-
-
-def sizes_of(model: ModelProto, signature: Signature, batch: int) -> dict[str, Dims]:
-    """The sizes of all values for one batch size, as far as shape inference knows them.
-
-    Args:
-        model: A model that `onnx.file` has read.
-        signature: Its input and output.
-        batch: Number of images, unless the file has a fixed one.
-    """
-    try:
-        graph = shape_inference.infer_shapes(outline(model, signature, batch), data_prop=True).graph
-    except Exception:  # it raises many unrelated types, including C++ errors
-        return {}
-    found: dict[str, Dims] = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        tensor = value.type.tensor_type
-        if tensor.HasField("shape"):
-            found[value.name] = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
     return found
 
 

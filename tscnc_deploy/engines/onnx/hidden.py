@@ -24,8 +24,9 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto
 
-from tscnc_deploy.engines.onnx.flow import computed_from, data_operands, sizes_of
+from tscnc_deploy.engines.onnx.flow import computed_from, data_operands
 from tscnc_deploy.engines.onnx.signature import signature_of
+from tscnc_deploy.engines.onnx.sizes import sizes_of
 from tscnc_deploy.engines.onnx.structure import stored_weights, weight_uses
 from tscnc_deploy.text import escaped
 

@@ -1,0 +1,32 @@
+"""Reads an ONNX graph as an `nn.Module` with gradients: a file without a PyTorch model is its own twin.
+
+Converters exist: onnx2torch (last released in 2024) refuses what PyTorch exports by default today, and onnx2pytorch
+lacks most operators of quantised graphs. Attacks need the gradients of every file, so this reader is our own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
+
+
+def differentiable(path: str | Path) -> GraphModule:
+    """Reads an image classifier's ONNX file as a module with its weights and the gradient of its logits.
+
+    Args:
+        path: A file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
+
+    Returns:
+        The module on the CPU, in eval mode; see `GraphModule`.
+
+    Raises:
+        InputError: The file is refused, see `onnx.file.read_onnx`, needs too much memory, or has an operator that is
+            not supported; the message names the node.
+    """
+    from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
+    from tscnc_deploy.engines.onnx.file import read_onnx
+
+    return GraphModule(read_onnx(path), Path(path))

@@ -1,0 +1,82 @@
+"""Normalisation, in inference."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, refuse_outputs
+
+_EPSILON = 1e-5
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    refuse_outputs(node)
+    if not node.get("spatial", 1):
+        msg = "BatchNormalization with spatial = 0"
+        raise UnsupportedError(msg)
+    return functional.batch_norm(x, mean, variance, scale, bias, training=False, eps=node.get("epsilon", _EPSILON))
+
+
+def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    refuse_outputs(node)
+    axes = tuple(range(node.get("axis", -1) % x.ndim, x.ndim))
+    centred = x - x.mean(axes, keepdim=True)
+    deviation = (centred.square().mean(axes, keepdim=True) + node.get("epsilon", _EPSILON)).sqrt()
+    normal = centred / deviation * scale
+    return normal if bias is None else normal + bias
+
+
+def _rms_norm(node: Node, x: Tensor, scale: Tensor) -> Tensor:
+    axes = tuple(range(node.get("axis", -1) % x.ndim, x.ndim))
+    return x / (x.square().mean(axes, keepdim=True) + node.get("epsilon", _EPSILON)).sqrt() * scale
+
+
+def _instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    return functional.instance_norm(x, weight=scale, bias=bias, eps=node.get("epsilon", _EPSILON))
+
+
+def _group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    groups = node.get("num_groups")
+    normal = functional.group_norm(x, groups, eps=node.get("epsilon", _EPSILON))
+    if node.opset < 21:  # one number for each group; later one for each channel
+        scale, bias = (values.repeat_interleave(x.shape[1] // groups) for values in (scale, bias))
+    return normal * _per_channel(scale, x) + _per_channel(bias, x)
+
+
+def _local_response_norm(node: Node, x: Tensor) -> Tensor:
+    size = node.get("size")
+    alpha, beta, bias = node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
+    before, after = (size - 1) // 2, math.ceil((size - 1) / 2)
+    squares = functional.pad(x.square().flatten(2).transpose(1, 2), [before, after]).unfold(2, size, 1).sum(-1)
+    return x / (bias + alpha / size * squares.transpose(1, 2).reshape(x.shape)) ** beta
+
+
+def _mean_variance_norm(node: Node, x: Tensor) -> Tensor:
+    axes = tuple(node.get("axes", (0, 2, 3)))
+    mean = x.mean(axes, keepdim=True)
+    deviation = ((x * x).mean(axes, keepdim=True) - mean * mean).sqrt()
+    return (x - mean) / (deviation + 1e-9)
+
+
+def _lp_norm(node: Node, x: Tensor) -> Tensor:
+    return x / torch.linalg.vector_norm(x, node.get("p", 2), dim=node.get("axis", -1), keepdim=True)
+
+
+OPERATORS: dict[str, Operator] = {
+    "BatchNormalization": _batch_norm,
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
+    "LpNormalization": _lp_norm,
+    "LRN": _local_response_norm,
+    "MeanVarianceNormalization": _mean_variance_norm,
+    "RMSNormalization": _rms_norm,
+}
