@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
 from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.record import GUESSING
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -174,15 +175,16 @@ def check_signs(name: str, result: VerifyResult, equal: VerifyResult | None = No
         result_there = check_signs(name, equal)
         said = f"{equal.artifact.source.name} opens the same file, and its gradients are the same twin's"
         return replace(result_there, message="; ".join(filter(None, (result_there.message, said))))
-    if measured.warnings is None:
+    if not measured.case.masking or not measured.case.victim.has_gradient:
         return CheckResult(title, "skipped", "there was no search: without gradients there are none to mask")
-    if not measured.warnings:
+    signs = [sign for sign in measured.warnings or () if sign.name != GUESSING]
+    if not signs:
         return CheckResult(title, "passed")
-    said = "; ".join(f"{sign.name}: {sign.message}" for sign in measured.warnings)
+    said = "; ".join(f"{sign.name}: {sign.message}" for sign in signs)
     tried = " and ".join(measured.stronger) or "the attacks that were asked for"
     held = "the gates hold against" if result.passed else "the gates do not hold against"
     # Robustness that no attack with gradients could test was not shown, whatever the other searches find.
-    untested = any(sign.name == "no-gradients" for sign in measured.warnings)
+    untested = any(sign.name == "no-gradients" for sign in signs)
     return CheckResult(title, "note" if result.passed and not untested else "failed", f"{said}; {held} {tried}")
 
 

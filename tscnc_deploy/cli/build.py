@@ -213,6 +213,9 @@ def _show_summary(summary: dict[str, Any]) -> None:
     columns = list(dict.fromkeys(attack for e in named.values() for attack in e.get("attacks", {})))
     rows = [_row(name, evaluation, columns) for name, evaluation in named.items()]
     print_table(("accuracy", "clean", *columns, "worst case [95% interval]"), rows)
+    for name, evaluation in named.items():
+        for warning in evaluation.get("warnings") or ():
+            click.echo(f"WARNING {name}: {warning['message']}")
     for name, engine in summary["engines"].items():
         if engine.get("unavailable"):
             click.echo(f"{name}: {engine['bytes'] / 1e6:.1f} MB; {_not_run(engine['unavailable'])}")

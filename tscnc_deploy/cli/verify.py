@@ -73,8 +73,9 @@ def verify(
     ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt), or the URL of a served
     model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle (with --bundle, also for a server) provides images,
     recipe and twin; other artifacts are attacked on the test images of --dataset or --recipe. The engine's own logits
-    decide, and its twin provides gradients; without a twin, it is attacked as a black box. The recipe's gates for
-    clean and robust accuracy apply to the lower end of the 95% interval.
+    decide, and its twin provides gradients: for an ONNX file its own graph, or --twin. Without gradients, an engine is
+    attacked as a black box. The recipe's gates for clean and robust accuracy apply to the lower end of the 95%
+    interval.
 
     After an interruption, the same command continues where it stopped. Under torchrun (torchrun --nproc-per-node 4
     -m tscnc_deploy verify ...) the processes share the images.
@@ -89,6 +90,7 @@ def verify(
         require_gates,
         show,
         show_deployed,
+        show_reading,
         write_outputs,
     )
     from tscnc_deploy.verify.resolve import resolve
@@ -110,8 +112,11 @@ def verify(
         passed = all(result.passed for result in found.values()) and resolved.deployed_passed
         deployed = {"deployed": resolved.deployed} if resolved.deployed else {}
         document = {"target": str(artifact), "engine": worst, **results[worst], "passed": passed, "engines": results}
-        print_json(document | deployed)
+        reading = {"reading": resolved.reading} if resolved.reading else {}
+        print_json(document | deployed | reading)
     else:
+        if resolved.reading:
+            show_reading(resolved.reading)
         if resolved.deployed:
             show_deployed(resolved.deployed)
         show(found)

@@ -7,6 +7,7 @@ pydantic, but neither numpy nor torch.
 
 from tscnc_deploy.record.build import BuildRecord, CallTime, Epoch, Gate, Latency, Layer, Size
 from tscnc_deploy.record.evaluations import (
+    GUESSING,
     Comparison,
     Completion,
     EngineEvaluation,
@@ -35,6 +36,7 @@ from tscnc_deploy.record.migrate import SCHEMA, SCHEMAS
 from tscnc_deploy.record.parts import Accuracy
 
 __all__ = [
+    "GUESSING",
     "SCHEMA",
     "SCHEMAS",
     "Accuracy",

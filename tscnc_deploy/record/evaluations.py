@@ -15,12 +15,16 @@ from tscnc_deploy.record.parts import Accuracy, Figure, Images, Number, Part, Se
 MAX_ATTACKS = MAX_ENGINES = 100
 
 
+GUESSING = "guessing"
+"""Name of the warning that clean accuracy cannot be told from guessing."""
+
+
 class MaskingWarning(Part):
-    """A sign that robust accuracy is overstated, see `robustness.check_masking`.
+    """A sign that robust accuracy is overstated, see `robustness.check_masking`, or says nothing, see `GUESSING`.
 
     Attributes:
         name: The check that found it: "random-logits", "zero-gradients", "no-gradients", "gradient-free-stronger",
-            "epsilon-doubled", "epsilon-whole" or "transfer-stronger".
+            "epsilon-doubled", "epsilon-whole", "transfer-stronger" or "guessing".
         figure: The measured value; None if it is not finite.
         limit: The largest value that is not a sign.
         message: What it means, with the value.

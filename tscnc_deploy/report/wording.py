@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tscnc_deploy.record import Accuracy, BuildRecord, Mean, Quantile, ThreatModel
+from tscnc_deploy.record import GUESSING, Accuracy, BuildRecord, Mean, Quantile, ThreatModel
 
 ABSENT = "–"
 
@@ -123,8 +123,11 @@ def verdict(data: BuildRecord) -> str:
     failed = [gate.name for gate in data.gates if not gate.passed]
     rest = f" Not measured: {', '.join(unmeasured)}." if weakest and unmeasured else ""
     rest += f" {len(failed)} of {len(data.gates)} gates failed: {'; '.join(failed)}." if failed else ""
-    warned = {name: found.warnings for name, found in data.evaluations.named.items() if found.warnings}
-    signs = "; ".join(f"{name} ({', '.join(sign.name for sign in found)})" for name, found in warned.items())
+    warned = {name: [sign.name for sign in found.warnings or ()] for name, found in data.evaluations.named.items()}
+    guessed = [name for name, signs in warned.items() if GUESSING in signs]
+    rest += f" Clean accuracy cannot be told from guessing: {', '.join(guessed)}." if guessed else ""
+    masked = {name: [sign for sign in signs if sign != GUESSING] for name, signs in warned.items()}
+    signs = "; ".join(f"{name} ({', '.join(signs)})" for name, signs in masked.items() if signs)
     rest += f" Robust accuracy may be overstated: {signs}." if signs else ""
     saved = data.model.multiply_add_sparsity
     start = f"{data.model.arch} at {percent(data.model.sparsity)} sparsity"

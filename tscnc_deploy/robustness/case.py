@@ -28,6 +28,7 @@ from tscnc_deploy.robustness.sharding.shards import evaluate_in_shards
 from tscnc_deploy.robustness.sharding.work import ShardProgress
 from tscnc_deploy.robustness.sharding.workers import InProcess, Workers
 from tscnc_deploy.robustness.statistics.comparison import compare
+from tscnc_deploy.robustness.statistics.guessing import guessing
 from tscnc_deploy.robustness.statistics.intervals import images_to_settle
 from tscnc_deploy.robustness.statistics.sequential import Decision
 from tscnc_deploy.robustness.stronger import STRONGER_QUERIES, merge, stronger_attacks
@@ -175,7 +176,8 @@ class CaseResult:
         case: The case with the images that were evaluated, in the order of `evaluation`.
         evaluation: The evaluation under the attacks.
         gates: Each limit, the measured value, and "images_to_settle" if the result is inconclusive.
-        warnings: Signs of gradient masking; None if there was no check, as for a victim without gradients.
+        warnings: Signs of gradient masking, and a warning if clean accuracy cannot be told from guessing; None if there
+            is no such warning and was no check for masking, as for a victim without gradients.
         stronger: Names of the attacks that ran because of them.
         measures: Additional measures, by name.
         predictions: int64 [N], the predicted class of each clean image.
@@ -292,6 +294,8 @@ def evaluate_case(
                 )
             if stronger:
                 evaluation = merge(evaluation, left, attack(part, stronger, cascade=True), confidence)
+        if (doubt := guessing(evaluation.clean, case.labels)) is not None:
+            warnings = [*(warnings or ()), doubt]
         both = (case.images, evaluation.adversarial)
         logits = [batched_logits(case.victim, images, case.batch_size) for images in both]
         return CaseResult(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Attacks for an engine without a twin.
 BLACK_BOX_ATTACKS = ("square-1000",)
+# Attacks for a file that returns labels: square searches on whether the label changes.
+LABELS_ONLY_ATTACKS = ("square-1000", "hopskipjump-500")
 REPLAY = "replay"
 
 

@@ -60,6 +60,12 @@ class VerifyRequest:
     std: tuple[float, ...] | None = None
     labels: Names | None = None
     twin: Path | None = None
+    layout: Literal["nchw", "nhwc"] | None = None
+    range: int | None = None
+    channels: Literal["rgb", "bgr"] | None = None
+    input_size: tuple[int, int] | None = None
+    output: str | None = None
+    allow_contrib_operators: bool | None = None
     bundle: Path | None = None
     rate: float | None = None
     max_queries: int | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.text import not_among
+from tscnc_deploy.verify.artifact import LABELS_ONLY_ATTACKS
 from tscnc_deploy.verify.request import VerifyRequest
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 # Fields of a request that apply only to a file, or to anything but a file.
-_OF_FILES = ("recipe", "mean", "std", "labels", "twin")
+_OF_ONNX = ("layout", "range", "channels", "input_size", "output", "allow_contrib_operators")
+_OF_FILES = ("recipe", "mean", "std", "labels", "twin", *_OF_ONNX)
 _OF_URLS = ("bundle", "rate", "max_queries")
 
 
@@ -32,11 +34,13 @@ class Resolved:
         artifacts: The artifacts to attack, one after another.
         plan: The settings.
         deployed: Comparison of a live server with its bundle, see `compare_with_bundle`; None otherwise.
+        reading: How a third-party ONNX file is read, and where its gradients come from; None for other artifacts.
     """
 
     artifacts: list[Artifact]
     plan: Plan
     deployed: dict[str, Any] | None = None
+    reading: dict[str, Any] | None = None
 
     @property
     def deployed_passed(self) -> bool:
@@ -210,9 +214,29 @@ def _resolve_file(path: Path, request: VerifyRequest) -> Resolved:
         raise InputError(msg)
     recipe = _recipe_of_file(path, request)
     plan = _plan(request, recipe)
-    source = _onnx_source(path, recipe, request) if path.suffix == ".onnx" else _weights(path, recipe, request)
-    gradient = path.suffix != ".onnx" or request.twin is not None
-    return Resolved([on_test_images(source, recipe, request.samples, request.seed, gradient=gradient)], plan)
+    if path.suffix == ".onnx":
+        return _resolve_onnx(path, recipe, plan, request)
+    if given := _first_given(request, _OF_ONNX):
+        msg = f"{given}: {path} is not an ONNX file; leave out {given}"
+        raise InputError(msg)
+    source = _weights(path, recipe, request)
+    return Resolved([on_test_images(source, recipe, request.samples, request.seed, gradient=True)], plan)
+
+
+def _resolve_onnx(path: Path, recipe: Recipe, plan: Plan, request: VerifyRequest) -> Resolved:
+    from tscnc_deploy.verify.artifact import on_test_images
+    from tscnc_deploy.verify.gradients import gradients_of
+
+    source = _onnx_source(path, recipe, request)
+    adopted = source.adopted()
+    known = source.twin is not None or adopted.labels_only
+    artifact = on_test_images(source, recipe, request.samples, request.seed, gradient=source.twin is not None)
+    found = None if known else gradients_of(source, artifact.images, few=request.budget is not None)
+    if found is not None and found["used"]:
+        artifact = replace(artifact, source=replace(source, own_gradient=True), attacks=recipe.verify.attacks)
+    elif adopted.labels_only:
+        artifact = replace(artifact, attacks=LABELS_ONLY_ATTACKS)
+    return Resolved([artifact], plan, reading={"notes": list(adopted.notes), "gradients": found})
 
 
 def _recipe_of_file(path: Path | str, request: VerifyRequest) -> Recipe:
@@ -226,17 +250,31 @@ def _recipe_of_file(path: Path | str, request: VerifyRequest) -> Recipe:
             raise InputError(msg)
         recipe = default_recipe(request.dataset)
         overrides = ["gates.clean=0", "gates.robust=0", *overrides]
+    if request.input_size is not None and request.input_size[0] == request.input_size[1]:
+        overrides.append(f"data.image_size={request.input_size[0]}")
     return load_recipe(recipe, overrides, dataset=request.dataset, data_root=request.data_root)
 
 
-def _onnx_source(path: Path, recipe: Recipe, request: VerifyRequest) -> Source:
+def _onnx_source(path: Path, recipe: Recipe, request: VerifyRequest) -> OnnxSource:
+    from tscnc_deploy import data
+    from tscnc_deploy.engines.onnx.reading import Reading
     from tscnc_deploy.verify import OnnxSource, order_of
 
-    source = OnnxSource(path, request.mean, request.std)
+    dataset = data.load(recipe.data)
+    channels, height, width = dataset.input_shape
+    reading = Reading(
+        layout=request.layout,
+        range=request.range,
+        channels=request.channels,
+        input_size=request.input_size or (height, width),
+        output=request.output,
+        image_channels=channels,
+        classes=len(dataset.classes),
+        contrib=bool(request.allow_contrib_operators),
+    )
+    source = OnnxSource(path, request.mean, request.std, reading=reading)
     if request.labels is not None:
-        from tscnc_deploy import data
-
-        order = order_of(request.labels, data.load(recipe.data).classes, outputs=source.form().classes)
+        order = order_of(request.labels, dataset.classes, outputs=source.form().classes)
         source = replace(source, order=order)
     return replace(source, twin=_twin(request.twin, source, recipe)) if request.twin else source
 

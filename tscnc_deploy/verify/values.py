@@ -6,6 +6,8 @@ import math
 
 from tscnc_deploy.errors import InputError
 
+_MAX_SIDE = 4096
+
 
 def parse_values(text: str, option: str) -> tuple[float, ...]:
     """Parses one value per channel, or one for all.
@@ -39,6 +41,20 @@ def parse_epsilon(text: str) -> float:
         msg = f"--epsilon {text} is not a number such as 8/255 or 0.031"
         raise InputError(msg)
     return value
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parses a height and a width such as "224" or "224x192".
+
+    Raises:
+        InputError: They are not whole numbers from 1 to 4096.
+    """
+    parts = text.lower().split("x")
+    sides = [int(part) for part in parts if part.isdecimal() and len(part) < 5]
+    if len(parts) > 2 or len(sides) < len(parts) or not all(1 <= side <= _MAX_SIDE for side in sides):
+        msg = f"--input-size {text} is not a size such as 224 or 224x192, with sides from 1 to {_MAX_SIDE}"
+        raise InputError(msg)
+    return sides[0], sides[-1]
 
 
 def check_normalization(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> None:

@@ -75,7 +75,32 @@ _FILES = (
         "--twin",
         type=_FILE,
         metavar="FILE",
-        help="For an ONNX file: weights of the PyTorch model that it was exported from, for attacks with gradients.",
+        help="For an ONNX file: weights of the PyTorch model that it was exported from, as the source of gradients.  "
+        "[default: the file's own graph]",
+    ),
+)
+
+# What cannot always be read from a third-party ONNX file.
+READING = (
+    click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="For an ONNX file: order of its input's axes."),
+    click.option(
+        "--range",
+        type=click.Choice([1, 255]),
+        help="For an ONNX file: largest value of its pixels; --mean and --std are then in the same unit.",
+    ),
+    click.option("--channels", type=click.Choice(["rgb", "bgr"]), help="For an ONNX file: order of the colours."),
+    click.option(
+        "--input-size",
+        metavar="SIDE|HEIGHTxWIDTH",
+        help="For an ONNX file with free height and width: their size, such as 224 or 224x192.  [default: that of the "
+        "data set's images]",
+    ),
+    click.option("--output", metavar="NAME", help="For an ONNX file with several outputs: the one with the logits."),
+    click.option(
+        "--allow-contrib-operators",
+        is_flag=True,
+        default=None,
+        help="For an ONNX file: accept onnxruntime's own operators, as in optimised files.",
     ),
 )
 
@@ -176,6 +201,7 @@ def read_request(artifact: Path | str, options: dict[str, Any]) -> VerifyRequest
         InputError: A value is not a number, or the labels file cannot be read.
     """
     from tscnc_deploy.verify import VerifyRequest, parse_budget, parse_epsilon, parse_values, read_names
+    from tscnc_deploy.verify.values import parse_size
 
     read = {
         "mean": lambda text: parse_values(text, "--mean"),
@@ -183,6 +209,7 @@ def read_request(artifact: Path | str, options: dict[str, Any]) -> VerifyRequest
         "epsilon": parse_epsilon,
         "budget": parse_budget,
         "labels": read_names,
+        "input_size": parse_size,
     }
     values: dict[str, Any] = {
         name: read[name](value) if name in read and value is not None else value for name, value in options.items()
@@ -197,7 +224,7 @@ def data_options(command: Command) -> Command:
 
 def file_options(command: Command) -> Command:
     """Adds the options for a third-party file."""
-    return add_options(_FILES, command)
+    return add_options((*_FILES, *READING), command)
 
 
 def remote_options(command: Command) -> Command:

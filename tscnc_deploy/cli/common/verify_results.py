@@ -20,9 +20,28 @@ def show(found: Mapping[str, VerifyResult]) -> None:
     """Prints a table per engine, and notes on its figures."""
     for name, result in found.items():
         _show_one(name, result)
+    click.echo(_verdict(found))
+
+
+def _verdict(found: Mapping[str, VerifyResult]) -> str:
     failed = _failed_gates(found)
-    undecided = failed and all(gate["inconclusive"] for _, gate in failed)
-    click.echo("inconclusive" if undecided else "failed" if failed else "passed")
+    if failed:
+        return "inconclusive" if all(gate["inconclusive"] for _, gate in failed) else "failed"
+    if not any(gate["limit"] > 0 for result in found.values() for gate in result.measured.gates):
+        return "no gate was set (--set gates.robust=0.5 sets one)"
+    return "passed"
+
+
+def show_reading(reading: Mapping[str, Any]) -> None:
+    """Prints how a third-party file is read, and where gradients come from."""
+    for note in reading["notes"]:
+        click.echo(f"  {note}")
+    gradients = reading["gradients"]
+    if gradients is not None:
+        source = (
+            "gradients from the file's own graph" if gradients["used"] else "no gradients from the file's own graph"
+        )
+        click.echo(f"  {source}: {gradients['why']}")
 
 
 def _show_one(name: str, result: VerifyResult) -> None:
@@ -47,7 +66,8 @@ def _show_one(name: str, result: VerifyResult) -> None:
         notes.append("attacked as a black box; with its PyTorch model (--twin), attacks may be stronger")
     for warning in result.measured.warnings or []:
         figure = "not finite" if warning.figure is None else f"{warning.figure:.3g}"
-        notes.append(f"WARNING {warning.name} ({figure}, limit {warning.limit:.3g}): {warning.message}")
+        measured = "" if warning.limit is None else f" ({figure}, limit {warning.limit:.3g})"
+        notes.append(f"WARNING {warning.name}{measured}: {warning.message}")
     for note in notes:
         click.echo(f"  {note}")
     for what, figures in result.measured.measures.items():

@@ -48,15 +48,16 @@ _LAY_OUT = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 def needs_single_images(model: ModelProto, signature: Signature, path: Path) -> bool:
     """Whether the graph must be given one image at a time, as the scales of its dynamic quantisation need it.
 
-    DynamicQuantizeLinear takes its scale from its whole input, which is that of all images of a batch.
+    DynamicQuantizeLinear, and onnxruntime's operators that contain it, take their scale from their whole input, that of
+    all images of a batch.
 
     Raises:
         InputError: It must, but has a fixed batch size of more.
     """
-    found = next((node for node in model.graph.node if node.op_type == "DynamicQuantizeLinear"), None)
+    found = next((node for node in model.graph.node if node.op_type.startswith("DynamicQuantize")), None)
     if found is not None and (signature.batch or 1) > 1:
         msg = (
-            f"{path}: node {escaped(found.name)!r} (DynamicQuantizeLinear) takes its scale from all "
+            f"{path}: node {escaped(found.name)!r} ({found.op_type}) takes its scale from all "
             f"{signature.batch} images of a batch, so the answer to an image {DEPENDS}; export it with a batch of 1"
         )
         raise InputError(msg)

@@ -17,14 +17,14 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
+from tscnc_deploy.engines.onnx.external import read_external
+from tscnc_deploy.engines.onnx.limits import MAX_BYTES, MAX_ELEMENTS
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.files import read_file, write_atomic
 
-MAX_BYTES = 2**31 - 1
-"""The largest file that protobuf supports."""
-MAX_ELEMENTS = MAX_BYTES // 4
-"""Limit on the elements of all sparse weights of a file together: more would not fit into a dense file."""
 _MAX_NODES = 20_000
+CONTRIB = "com.microsoft"
+"""Domain of onnxruntime's own operators, which its optimiser and its quantiser write."""
 
 # Bytes per element in raw_data, and the typed field that holds the same elements otherwise.
 _STORAGE: dict[int, tuple[int, str]] = {
@@ -77,12 +77,14 @@ def read_bytes(path: str | Path) -> bytes:
     return read_file(Path(path), MAX_BYTES)
 
 
-def parse_onnx(data: bytes, source: str | Path) -> ModelProto:
+def parse_onnx(data: bytes, source: str | Path, *, third_party: bool = False, contrib: bool = False) -> ModelProto:
     """Parses the bytes of an ONNX file and checks the structure of the model, but not its operators.
 
     Args:
         data: Content of the file.
         source: Name of the file, for messages.
+        third_party: Whether tensors may be stored in files beside it, which are then read, see `onnx.external`.
+        contrib: Whether onnxruntime's own operators (com.microsoft) are accepted.
 
     Raises:
         InputError: The bytes are not an ONNX model (or a truncated one), or the model has external data, subgraphs,
@@ -92,7 +94,9 @@ def parse_onnx(data: bytes, source: str | Path) -> ModelProto:
     """
     try:
         model = ModelProto.FromString(data)
-        _check_model(model)
+        if third_party:
+            read_external(model, Path(source), MAX_BYTES - len(data))
+        _check_model(model, ("", "ai.onnx", CONTRIB) if contrib else ("", "ai.onnx"))
     except (DecodeError, UnicodeDecodeError) as error:
         msg = f"{source}: not an ONNX file, or a truncated one"
         raise InputError(msg) from error
@@ -126,7 +130,7 @@ def indices_of(tensor: SparseTensorProto) -> NDArray[np.int64]:
     return numpy_helper.to_array(tensor.indices)
 
 
-def _check_model(model: ModelProto) -> None:
+def _check_model(model: ModelProto, domains: Sequence[str]) -> None:
     # Checked first, because the time of all later checks is proportional to it.
     if len(model.graph.node) > _MAX_NODES:
         _refuse(f"has {len(model.graph.node)} nodes; at most {_MAX_NODES} are allowed")
@@ -139,7 +143,7 @@ def _check_model(model: ModelProto) -> None:
     if not all(isinstance(text, str) for text in _texts(model)):
         _refuse("not an ONNX file, or a damaged one: a name in it is not UTF-8 text")
     for node in model.graph.node:
-        _check_node(node)
+        _check_node(node, domains)
     _check_initializers(model.graph)
 
 
@@ -156,9 +160,9 @@ def _texts(model: ModelProto) -> Iterator[str | bytes]:
     yield from (name for name, _ in _named_tensors(graph))
 
 
-def _check_node(node: NodeProto) -> None:
+def _check_node(node: NodeProto, domains: Sequence[str]) -> None:
     where = f"node {node.name!r} ({node.op_type})"
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in domains:
         _refuse(f"{where} is from the domain {node.domain!r}; only standard ONNX operators are supported")
     if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
         _refuse(f"{where} has an attribute twice")

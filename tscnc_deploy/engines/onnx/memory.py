@@ -12,7 +12,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from tscnc_deploy.engines.onnx.file import MAX_ELEMENTS
+from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.engines.onnx.sizes import sizes_of
 from tscnc_deploy.errors import InputError

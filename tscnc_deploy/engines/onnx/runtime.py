@@ -8,13 +8,16 @@ import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
 from tscnc_deploy.engines.onnx.batch import needs_single_images, require_independent_images
-from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
+from tscnc_deploy.engines.onnx.file import CONTRIB, parse_onnx
+from tscnc_deploy.engines.onnx.limits import MAX_BYTES
 from tscnc_deploy.engines.onnx.memory import largest_batch
 from tscnc_deploy.engines.onnx.session import CPU, one_line, open_session
 from tscnc_deploy.engines.onnx.signature import signature_of
 from tscnc_deploy.engines.onnx.structure import structure_of
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.files import Read, read_file
+
+_FEW = 32
 
 
 class OnnxRuntimeEngine(CheckedEngine):
@@ -29,6 +32,8 @@ class OnnxRuntimeEngine(CheckedEngine):
         batch_max: Longer batches are split, and shorter ones too if they would need too much memory, see `onnx.memory`.
             A file with a fixed batch size overrides both. A dynamically quantised file is given one image at a time.
         read: Returns the file's content.
+        contrib: Whether the file may contain operators of onnxruntime's own, whose sizes and axes are known only in
+            part: it is given at most 32 images at a time, and its independence of batches shows only by trying.
 
     Raises:
         InputError: The file is missing, truncated, malicious or not an ONNX file, has other inputs or outputs, or
@@ -46,14 +51,17 @@ class OnnxRuntimeEngine(CheckedEngine):
         batch_min: int = 1,
         batch_max: int = 256,
         read: Read = read_file,
+        contrib: bool = False,
     ) -> None:
         self._path = Path(path)
         data = read(self._path, MAX_BYTES)
-        model = parse_onnx(data, path)
+        model = parse_onnx(data, path, contrib=contrib)
         self._signature = signature_of(model, self._path)
-        fits = largest_batch(model, self._signature, self._path)
+        known = all(node.domain != CONTRIB for node in model.graph.node)
+        fits = largest_batch(model, self._signature, self._path) if known else _FEW
         self._session = open_session(data, self._path, provider, threads)
-        require_independent_images(model, self._signature, self._path)
+        if known:
+            require_independent_images(model, self._signature, self._path)
         single = needs_single_images(model, self._signature, self._path)
         if single:
             batch_min = fits = 1

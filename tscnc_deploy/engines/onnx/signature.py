@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from tscnc_deploy.engines.onnx.file import MAX_ELEMENTS
+from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
 
@@ -60,12 +60,13 @@ def _sizes(role: str, form: str, values: Sequence[ValueInfoProto], rank: int, pa
         possible = all(size > 0 for size in fixed) and math.prod(fixed) <= MAX_ELEMENTS
         if tensor.elem_type == TensorProto.FLOAT and len(sizes) == rank and possible:
             return sizes
-    found = ", ".join(_described(value) for value in values) or "none"
+    found = ", ".join(described(value) for value in values) or "none"
     msg = f"{path}: must have one {role}, float32 {form} with only the batch size dynamic, but has {found}"
     raise InputError(msg)
 
 
-def _described(value: ValueInfoProto) -> str:
+def described(value: ValueInfoProto) -> str:
+    """Name, type and sizes of an input or output, for messages."""
     tensor = value.type.tensor_type
     kind = "float32" if tensor.elem_type == TensorProto.FLOAT else f"of type {tensor.elem_type}"
     # A name from an untrusted file must not send control characters to the terminal.

@@ -9,7 +9,8 @@ import numpy as np
 
 from tscnc_deploy.engines.base import Array, CheckedEngine, EngineSpec
 from tscnc_deploy.engines.onnx.batch import require_independent_images
-from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
+from tscnc_deploy.engines.onnx.file import parse_onnx
+from tscnc_deploy.engines.onnx.limits import MAX_BYTES
 from tscnc_deploy.engines.onnx.memory import largest_batch
 from tscnc_deploy.engines.onnx.signature import signature_of
 from tscnc_deploy.engines.onnx.structure import structure_of

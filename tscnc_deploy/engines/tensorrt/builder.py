@@ -16,7 +16,8 @@ from onnx import ModelProto
 from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.batch import require_independent_images
-from tscnc_deploy.engines.onnx.file import MAX_BYTES, array_of, parse_onnx
+from tscnc_deploy.engines.onnx.file import array_of, parse_onnx
+from tscnc_deploy.engines.onnx.limits import MAX_BYTES
 from tscnc_deploy.engines.onnx.signature import Signature, signature_of
 from tscnc_deploy.engines.onnx.structure import input_channel_axis, stored_weights, weighted_nodes
 from tscnc_deploy.engines.target import Target

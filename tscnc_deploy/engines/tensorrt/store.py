@@ -11,7 +11,8 @@ import numpy as np
 from tscnc_deploy.digests import digest_of_bytes, digest_of_parts
 from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import ExportAids
-from tscnc_deploy.engines.onnx.file import MAX_BYTES, parse_onnx
+from tscnc_deploy.engines.onnx.file import parse_onnx
+from tscnc_deploy.engines.onnx.limits import MAX_BYTES
 from tscnc_deploy.engines.onnx.structure import overall_precision
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.tensorrt import library

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.digests import digest_of_file, digest_of_parts
 from tscnc_deploy.errors import InputError, UnavailableError
-from tscnc_deploy.verify.sources.base import IOSpec, Source
+from tscnc_deploy.verify.sources.base import IOSpec, Source, ready
 from tscnc_deploy.verify.values import check_normalization
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from tscnc_deploy.engines.base import CheckedEngine
+    from tscnc_deploy.engines.base import Array, CheckedEngine
+    from tscnc_deploy.engines.onnx.differentiable.parity import GraphParity
+    from tscnc_deploy.engines.onnx.foreign import Adopted
+    from tscnc_deploy.engines.onnx.reading import Reading
     from tscnc_deploy.robustness import Victim
 
-_PROBABILITIES = ("Softmax", "Sigmoid", "HardSigmoid")
-# Nodes that pass values on unchanged, so the preceding node determines the kind of output.
-_PASSING = (
-    "Cast",
-    "DequantizeLinear",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "QuantizeLinear",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-)
+_SAMPLES = 64
 
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """See `Source`. The file has one float32 input [batch, C, H, W] and one float32 output [batch, K] of logits.
+    """See `Source`: any image classifier that somebody exported, see `engines.onnx.foreign`.
 
-    Without a twin there are no gradients, and the file is attacked as a black box.
+    Without a twin, and if its own graph gives no gradients, the file is attacked as a black box.
 
     Attributes:
-        path: The file, dense or sparse, with a dynamic or fixed batch size, without external data.
-        mean: Per channel, or one for all, subtracted from pixels in [0, 1]; None if the file normalises its input.
+        path: The file, dense or sparse, with a dynamic or fixed batch size.
+        mean: Per channel, or one for all, subtracted from pixels in the file's range; None if it normalises its input.
         std: Likewise, the divisor after that; given if and only if mean is.
         order: For each class of the data set, the index of its logit, see `order_of`; None keeps the order.
         twin: The PyTorch model; takes pixels in [0, 1] and returns logits in the data set's order.
         threads: CPU threads for one call; None uses `threads.thread_count`.
+        reading: How to read the file; None finds out.
+        own_gradient: Whether the file's own graph is its twin; `own_gradient_parity` says whether it may be.
 
     Raises:
         InputError: Mean without std, or std without mean.
@@ -56,6 +47,8 @@ class OnnxSource:
     order: tuple[int, ...] | None = None
     twin: Source | None = None
     threads: int | None = None
+    reading: Reading | None = None
+    own_gradient: bool = False
 
     def __post_init__(self) -> None:
         check_normalization(self.mean, self.std)
@@ -65,25 +58,36 @@ class OnnxSource:
         """See `Source.name`."""
         return self.path.stem
 
+    def adopted(self) -> Adopted:
+        """The file as it is run.
+
+        Raises:
+            InputError: See `foreign.adopt`.
+        """
+        from tscnc_deploy.engines.onnx.foreign import adopt
+
+        return adopt(self.path, self.reading, mean=self.mean, std=self.std, order=self.order)
+
     def form(self) -> IOSpec:
         """See `Source.form`; refuses files whose inputs or outputs `open` would refuse."""
-        from tscnc_deploy.engines.onnx.file import read_onnx
         from tscnc_deploy.engines.onnx.signature import signature_of
 
-        model = read_onnx(self.path)
-        signature = signature_of(model, self.path)
-        _refuse_channels_last(signature.input_shape, self.path)
-        _refuse_probabilities(model, self.path)
-        return IOSpec(signature.input_shape, signature.classes if self.order is None else len(self.order))
+        signature = signature_of(self.adopted().model, self.path)
+        return IOSpec(signature.input_shape, signature.classes)
 
     def open(self, device: str) -> Victim:
         """See `Source.open`; uses a GPU if the device is one and onnxruntime supports it, otherwise the CPU."""
         from tscnc_deploy.robustness import BlackBoxVictim, EngineVictim, ModelVictim
 
-        form = self.form()
-        engine = self._engine(device)
+        adopted = self.adopted()
+        engine = self._engine(adopted, device)
         if self.twin is None:
-            return BlackBoxVictim(engine)
+            if not self.own_gradient:
+                return BlackBoxVictim(engine)
+            from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
+
+            return EngineVictim(engine, ready(GraphModule(adopted.model, self.path), device))
+        form = IOSpec(engine.spec.input_shape, engine.spec.classes)
         if (other := self.twin.form()) != form:
             msg = f"{self.path}: maps {form}, but its twin {self.twin.name} maps {other}"
             raise InputError(msg)
@@ -93,25 +97,48 @@ class OnnxSource:
             raise InputError(msg)
         return EngineVictim(engine, twin.module)
 
+    def own_gradient_parity(self, images: Array) -> GraphParity:
+        """Compares the file's own graph, read differentiably, with the runtime, on at most 64 images.
+
+        Args:
+            images: float32 [N, C, H, W] in [0, 1], at least one.
+
+        Raises:
+            InputError: The graph has an operator without a gradient here; the message names the node.
+        """
+        from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
+        from tscnc_deploy.engines.onnx.differentiable.parity import compare_with_runtime
+
+        adopted = self.adopted()
+        module = GraphModule(adopted.model, self.path)
+        return compare_with_runtime(module, self._engine(adopted, "cpu"), images[:_SAMPLES], adopted.model)
+
     def digest(self) -> str:
-        """See `Source.digest`."""
+        """See `Source.digest`; covers the files beside it that hold its weights."""
+        from tscnc_deploy.engines.onnx.external import files_beside
+
         return digest_of_parts(
             kind="onnx",
             file=digest_of_file(self.path),
+            weights=[digest_of_file(file) for file in files_beside(self.path)],
             mean=self.mean,
             std=self.std,
             order=self.order,
             twin=self.twin.digest() if self.twin else None,
+            reading=asdict(self.reading) if self.reading else None,
+            own_gradient=self.own_gradient,
         )
 
-    def _engine(self, device: str) -> CheckedEngine:
-        from tscnc_deploy.engines.adapted import AdaptedEngine
+    def _engine(self, adopted: Adopted, device: str) -> CheckedEngine:
         from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 
-        engine = OnnxRuntimeEngine(self.path, provider=_provider(device), threads=self.threads)
-        if self.mean is None and self.order is None:
-            return engine
-        return AdaptedEngine(engine, mean=self.mean or (0.0,), std=self.std or (1.0,), order=self.order)
+        return OnnxRuntimeEngine(
+            self.path,
+            provider=_provider(device),
+            threads=self.threads,
+            read=lambda *_: adopted.data,
+            contrib=bool(self.reading and self.reading.contrib),
+        )
 
 
 def _provider(device: str) -> str:
@@ -124,29 +151,3 @@ def _provider(device: str) -> str:
     except UnavailableError:
         return CPU
     return CUDA
-
-
-def _refuse_channels_last(input_shape: tuple[int, int, int], path: Path) -> None:
-    channels, height, width = input_shape
-    if min(channels, height) > 4 and width in (1, 3):
-        msg = (
-            f"{path}: its input [batch, {channels}, {height}, {width}] has the channels last; export it with float32 "
-            f"[batch, channels, height, width], here [batch, {width}, {channels}, {height}]"
-        )
-        raise InputError(msg)
-
-
-def _refuse_probabilities(model: ModelProto, path: Path) -> None:
-    # Checked here, because a subset of the outputs no longer shows that all of them sum to 1.
-    makers = {output: node for node in model.graph.node for output in node.output}
-    node = makers.get(model.graph.output[0].name)
-    for _ in model.graph.node:  # no chain is longer, even if the nodes form a cycle
-        if node is None or node.op_type not in _PASSING:
-            break
-        node = makers.get(node.input[0]) if node.input else None
-    if node is not None and node.op_type in _PROBABILITIES:
-        msg = (
-            f"{path}: ends in a {node.op_type}, so it returns probabilities, whose rounding hides how close an attack "
-            f"is; export it without the {node.op_type}, so that it returns logits"
-        )
-        raise InputError(msg)

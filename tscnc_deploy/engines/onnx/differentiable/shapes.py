@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tscnc_deploy.engines.onnx.differentiable.node import FEW
 from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of, tensor_of
-from tscnc_deploy.engines.onnx.file import MAX_ELEMENTS, array_of
+from tscnc_deploy.engines.onnx.file import array_of
 from tscnc_deploy.engines.onnx.flow import computed_from
+from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
