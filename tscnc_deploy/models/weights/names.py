@@ -82,7 +82,7 @@ def find_networks(containers: Iterable[Container], expected: Mapping[str, Tensor
     for container in containers:
         inside = _Inside(container, known, key)
         outer[container.key] = inside.normalization
-        for prefix in inside.prefixes:
+        for prefix in reversed(inside.prefixes):
             candidate = inside.candidate(prefix, expected)
             for place in _ancestors(container.key):
                 candidate.normalization = candidate.normalization or outer.get(place, {})
