@@ -233,6 +233,26 @@ def test_kuanglius_resnet_gives_its_own_logits(tiny, tmp_path):
     assert torch.allclose(target(images), expected, atol=1e-5)
 
 
+def test_kuanglius_vgg_gives_its_own_logits(tiny, tmp_path):
+    nn = torch.nn
+    layers, inputs = [], 3
+    for item in (8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M"):
+        if item == "M":
+            layers += [nn.MaxPool2d(2, 2)]
+        else:
+            layers += [nn.Conv2d(inputs, item, 3, padding=1), nn.BatchNorm2d(item), nn.ReLU(inplace=True)]
+            inputs = item
+    features = nn.Sequential(*layers, nn.AvgPool2d(1, 1))
+    theirs = nn.Sequential(OrderedDict(features=features, flat=nn.Flatten(), classifier=nn.Linear(64, 5)))
+    theirs(torch.rand(8, 3, 32, 32))
+    theirs.eval()
+    target = tiny("vgg16", shape=(3, 32, 32), seed=2)
+    load_weights(target, saved(tmp_path / "ckpt.pth", {"net": theirs.state_dict()}))
+    images = torch.rand(4, 3, 32, 32)
+    expected = theirs((images - target.normalize.mean) / target.normalize.std)
+    assert torch.allclose(target(images), expected, atol=1e-5)
+
+
 def test_the_wideresnets_of_trades_have_a_group_that_they_never_use(tiny, tmp_path):
     source, target = tiny("wrn28-10", seed=1), tiny("wrn28-10", seed=2)
     state = source.network.state_dict()
@@ -435,8 +455,8 @@ def test_another_architecture_changes_nothing(tiny, tmp_path):
         load_weights(target, tmp_path / "a.pt")
     assert str(error.value) == (
         f"{tmp_path / 'a.pt'}: the weights under 'network' do not match model.arch = 'resnet18' with "
-        "model.width = 0.125, 5 classes and 1 channels; unexpected: layer1.2.conv1.weight, layer1.2.bn1.weight, layer1.2.bn1.bias "
-        "and 77 more"
+        "model.width = 0.125, 5 classes and 1 channels; unexpected: layer1.2.conv1.weight, "
+        "layer1.2.bn1.weight, layer1.2.bn1.bias and 77 more"
     )
     torch.save(tiny("resnet18", (3, 8, 8)).network.state_dict(), tmp_path / "a.pt")
     with pytest.raises(InputError, match=r"wrong shape: conv1.weight \[8, 3, 3, 3\] instead of \[8, 1, 3, 3\]$"):

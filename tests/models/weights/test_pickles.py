@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 from collections import OrderedDict, defaultdict
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -121,17 +122,16 @@ def test_hostile_pickles_have_no_effect(tmp_path):
             continue
         assert isinstance(found, Built)
     assert list(tmp_path.iterdir()) == []
-    # They are what they seem.
-    with pytest.raises(IndexError):
-        pickle.loads(b"cos\nsystem\n(S'touch " + str(tmp_path / "was-run").encode() + b"'\ntR0.")
+    # To pickle they are what they seem.
+    assert pickle.loads(hostile(tmp_path)["reduce"]) == 0
     assert (tmp_path / "was-run").exists()
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x80\x02]" + b"}a" * (1 << 20) + b".", "more than 2097152 opcodes"),
-        (b"(l" + b"0" * 3 + b".", ""),
+        pytest.param(b"]" + b"}a" * (1 << 20) + b".", "more than 2097152 opcodes", marks=pytest.mark.slow),
+        (b"(l000.", "pop from empty list"),
         (b"\x80\x02cos\nsystem\n}b.", "sets attributes of a Global"),
         (b"\x80\x02]K\x01K\x02s.", "sets items of a list"),
         (b"\x80\x02}K\x01a.", "appends to a dict"),
@@ -149,13 +149,12 @@ def test_pickles_that_no_one_has_a_reason_to_write(data, message):
 
 
 def test_deep_nesting_neither_overflows_the_stack_nor_hashes():
-    deep = b")" + b"\x85" * 1_000_000
+    deep = b")" + b"\x85" * 200_000
     assert read(b"\x80\x02}" + deep + b"K\x01s.") == {}
     assert isinstance(read(b"\x80\x02" + deep + b"."), tuple)
-    assert isinstance(read(b"\x80\x02cos\nsystem\nq\x00" + b")" + b"h\x00\x85R" * 3 + b"."[:0] + b"0)."), tuple)
 
 
-def test_colliding_keys_and_repeated_lists_take_no_quadratic_time():
+def test_repeated_lists_take_no_quadratic_time():
     start = time.process_time()
     # 3,000 times an OrderedDict of the same 3,000 pairs.
     pairs = b"(l" + b"(S'a'\nI1\nla" * 3000 + b"q\x000"
@@ -175,10 +174,8 @@ def test_damaged_pickles_end_in_one_of_few_errors():
             changed[place] = generator.integers(0, 256)
         damaged.append(bytes(changed))
     for data in damaged:
-        try:
+        with suppress(ValueError, LookupError, TypeError, ArithmeticError):
             read(data)
-        except (ValueError, LookupError, TypeError, ArithmeticError):
-            pass
 
 
 def test_nothing_is_imported(tmp_path, monkeypatch):

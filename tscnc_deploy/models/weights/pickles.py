@@ -112,13 +112,15 @@ class _Machine:
         self._outer: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
         self._entries = 0
+        names = [name for name in dir(self) if name.startswith("_op_")]
+        self._methods = {name.removeprefix("_op_").upper(): getattr(self, name) for name in names}
 
     def run(self, name: str, argument: Any) -> None:
         if name in _IGNORED or name == "STOP":
             return
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
-        elif method := getattr(self, f"_op_{name.lower()}", None):
+        elif method := self._methods.get(name):
             method(argument)
         elif name in _SIZED_TUPLES:
             self.stack.append(self._last(_SIZED_TUPLES[name]))
