@@ -319,7 +319,8 @@ def test_several_networks_that_fit_are_ambiguous(tiny, tmp_path):
     path = saved(tmp_path / "a.pt", content)
     target = tiny(seed=5)
     with pytest.raises(
-        InputError, match=r"a.pt: contains 2 networks that fit; set model.checkpoint_key to 'student' or 'teacher'$"
+        InputError,
+        match=r"a.pt: contains several networks that fit; set model.checkpoint_key to 'student' or 'teacher'$",
     ):
         load_weights(target, path)
     assert load_weights(target, path, "teacher") == "teacher"

@@ -4,6 +4,7 @@ import pickle
 import resource
 import struct
 import tarfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -126,6 +127,25 @@ def test_hostile_pickles_in_files_have_no_effect_and_are_refused(tiny, tmp_path)
             with pytest.raises(InputError, match=r"b.pt: (contains no tensors by name|is damaged: )"):
                 load_weights(tiny(), tmp_path / "b.pt")
     assert list(folder.iterdir()) == []
+
+
+def test_many_names_take_no_quadratic_time_or_memory(tiny, tmp_path):
+    names = list(tiny().network.state_dict())
+    shared = torch.zeros(1)
+    start = time.process_time()
+    for content, message in (
+        ({f"p{index}.{name}": shared for index in range(500) for name in names}, "do not match"),
+        ({f"d{index}": {name: shared for name in names} for index in range(500)}, "do not match"),
+        (
+            {f"d{index}": {"x": shared} for index in range(20_000)},
+            "is damaged: it has more than 262144 entries in 10000",
+        ),
+        ({"a" * 2000: shared}, "is damaged: it has a key of more than 1000 characters"),
+    ):
+        torch.save(content, tmp_path / "a.pt")
+        with pytest.raises(InputError, match=message):
+            load_weights(tiny(), tmp_path / "a.pt")
+    assert time.process_time() - start < 120
 
 
 def test_a_refused_global_is_named(tiny, tmp_path):

@@ -77,8 +77,8 @@ def _choose(path: Path, content: Content, model: Classifier, key: str | None) ->
     averaged = [candidate for candidate in networks if candidate.averaged]
     plain = [candidate for candidate in networks if not candidate.averaged]
     if len(networks) > 1 and (len(averaged), len(plain)) != (1, 1):
-        keys = any_of(repr(escaped(candidate.key)) for candidate in networks[:_SHOWN])
-        msg = f"{path}: contains {len(networks)} networks that fit; set model.checkpoint_key to {keys}"
+        keys = any_of(repr(escaped(candidate.key)) for candidate in networks)
+        msg = f"{path}: contains several networks that fit; set model.checkpoint_key to {keys}"
         raise InputError(msg)
     chosen = (averaged or plain)[0]
     if len(networks) > 1:
@@ -101,6 +101,8 @@ def _distinct(content: Content, candidates: list[Candidate]) -> list[Candidate]:
     for candidate in candidates:
         if not any(candidate.same_as(other) or _equal(content, candidate, other) for other in distinct):
             distinct.append(candidate)
+        if len(distinct) == _SHOWN:
+            break
     return distinct
 
 

@@ -25,6 +25,8 @@ COUNTER = ".num_batches_tracked"
 
 # Wrappers around a network that are looked through, such as state_dict's "module._orig_mod.attacker.model.".
 _MAX_PREFIXES = 8
+# In one dict.
+_MAX_NETWORKS = 32
 _HEADS = ("fc", "linear", "classifier", "head", "last_linear", "logits")
 _MEANS_STDS = (("mean", "std"), ("mu", "sigma"), ("new_mean", "new_std"))
 _AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|avg|averaged?)(?:[._]|$)", re.IGNORECASE)
@@ -205,7 +207,7 @@ def _product(weight: Stored, mask: Stored, name: str) -> Stored:
     return Stored(weight.shape, weight.dtype, (weight.place, mask.place), read)
 
 
-def _prefixes(entries: Iterable[str], known: Mapping[str, str]) -> list[str]:
+def _prefixes(entries: Mapping[str, Stored | Foreign], known: Mapping[str, str]) -> list[str]:
     """Prefixes after which most of the network's names follow, or else the one after which the most do."""
     counts: Counter[str] = Counter()
     for name in entries:
@@ -216,9 +218,13 @@ def _prefixes(entries: Iterable[str], known: Mapping[str, str]) -> list[str]:
             start = name.find(".", start) + 1
             if not start:
                 break
-    needed = sum(not name.endswith(COUNTER) for name in set(known.values()))
-    most = [prefix for prefix, count in counts.items() if count >= needed / 2]
-    return sorted(most, key=len, reverse=True) or [prefix for prefix, _ in counts.most_common(1)] or [""]
+    if not counts:
+        # Another network, perhaps; an object alone is none.
+        return [""] if any(isinstance(entry, Stored) for entry in entries.values()) else []
+    needed = len({target for name, target in known.items() if not name.endswith(COUNTER)})
+    first, *others = counts.most_common(_MAX_NETWORKS)
+    most = [first[0], *(prefix for prefix, count in others if count >= needed / 2)]
+    return sorted(most, key=len, reverse=True)
 
 
 def _take_normalization(beside: dict[str, Stored]) -> dict[str, tuple[Stored, Stored]]:

@@ -39,7 +39,7 @@ _MAX_COUNT = 1 << 48
 _MAX_DIMENSIONS = 32
 # Two keys lead to a state dict at most; an optimizer's state is deeper.
 _MAX_DEPTH = 2
-_MAX_ENTRIES = 1 << 20
+_MAX_ENTRIES, _MAX_CONTAINERS, _MAX_NAME = 1 << 18, 10_000, 1000
 # See torch.serialization.MAGIC_NUMBER and PROTOCOL_VERSION.
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -127,7 +127,7 @@ class Content:
 
     def __init__(self, path: Path, root: Any, node: Callable[[Any], _Node]) -> None:
         self._path, self._node = path, node
-        self._visited = 0
+        self._visited = self._entered = 0
         whole = node(root)
         self.whole = None if isinstance(whole, dict) else whole
         self.containers = list(self._walk("", whole, _MAX_DEPTH)) if isinstance(whole, dict) else []
@@ -144,8 +144,13 @@ class Content:
     def _walk(self, key: str, values: dict[str, Any], depth: int) -> Iterator[Container]:
         # The same dict may be under many keys, in dicts that are under many keys themselves.
         self._visited += len(values)
-        if self._visited > _MAX_ENTRIES:
-            msg = f"it has more than {_MAX_ENTRIES} entries"
+        self._entered += 1
+        if self._visited > _MAX_ENTRIES or self._entered > _MAX_CONTAINERS:
+            msg = f"it has more than {_MAX_ENTRIES} entries in {_MAX_CONTAINERS} dicts"
+            raise PickleError(msg)
+        # A name may be part of many others.
+        if any(len(name) > _MAX_NAME for name in values):
+            msg = f"it has a key of more than {_MAX_NAME} characters"
             raise PickleError(msg)
         nodes = {name: self._node(value) for name, value in values.items()}
         yield Container(key, {name: node for name, node in nodes.items() if isinstance(node, Stored | Foreign)})
