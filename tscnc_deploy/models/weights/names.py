@@ -129,9 +129,10 @@ class _Inside:
             elif isinstance(entry, Stored) and not self._is_unused(rest, entry):
                 beside[name] = entry
         self.normalization = _take_normalization(beside)
-        self._beside = {
-            name: entry for name, entry in beside.items() if key is None or _leads(key, _joined(container.key, name))
-        }
+        self._beside: dict[str | None, dict[str, Stored]] = {}
+        for name, entry in beside.items():
+            if key is None or _leads(key, _joined(container.key, name)):
+                self._beside.setdefault(self._owner(name), {})[name] = entry
 
     def candidate(self, prefix: str, expected: Mapping[str, Tensor]) -> Candidate:
         candidate = Candidate(_joined(self._place, prefix.rstrip(".")))
@@ -151,8 +152,7 @@ class _Inside:
         }
         candidate.unexpected = {
             name.removeprefix(prefix): entry
-            for name, entry in self._beside.items()
-            if self._owner(name) in (prefix, None)
+            for name, entry in (self._beside.get(prefix, {}) | self._beside.get(None, {})).items()
         }
         candidate.misfit = _misfit(candidate, expected, doubled)
         return candidate
