@@ -327,10 +327,10 @@ def test_several_networks_that_fit_are_ambiguous(tiny, tmp_path):
     assert same_network(tiny(seed=2), target)
     with pytest.raises(
         InputError,
-        match=r"a.pt: model.checkpoint_key = 'techer' does not lead to weights in this file; it has 'student' or "
+        match=r"a.pt: model.checkpoint_key = 'teacher2' does not lead to weights in this file; it has 'student' or "
         r"'teacher'; did you mean teacher\?$",
     ):
-        load_weights(target, path, "techer")
+        load_weights(target, path, "teacher2")
 
 
 def test_one_network_under_two_keys_is_not_ambiguous(tiny, tmp_path):

@@ -129,6 +129,7 @@ def test_hostile_pickles_in_files_have_no_effect_and_are_refused(tiny, tmp_path)
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_many_names_take_no_quadratic_time_or_memory(tiny, tmp_path):
     names = list(tiny().network.state_dict())
     shared = torch.zeros(1)
