@@ -207,6 +207,10 @@ def _has_gpu():
         (["--recipe", "digit"], "digits"),
         (["--dataset", "imagefolder", "--data-root", "/nowhere"], "/nowhere"),
         (["--set", "model.checkpoint=missing.pt"], "missing.pt"),
+        (
+            ["--set", "model.checkpoint_key=ema"],
+            "model.checkpoint_key = 'ema' chooses among the weights of model.check",
+        ),
         (["--sparsity", "0.9999", "--set", "prune.floor=0"], "lower the floor or the sparsity"),
     ],
 )

@@ -1,5 +1,6 @@
 """`tscnc-deploy verify` on files, with bounded and spread work, and what it writes."""
 
+import argparse
 import csv
 import json
 import os
@@ -48,6 +49,35 @@ def refusal(*arguments, status=2):
     assert result.exit_code == status
     assert result.stdout == ""
     return result.stderr
+
+
+def test_published_weights_and_which_of_them(files, tmp_path, caplog):
+    twin = load_model(files[1])
+    plain = {f"module.{name}": tensor.clone() for name, tensor in twin.network.state_dict().items()}
+    averaged = {name: tensor.clone() for name, tensor in plain.items()}
+    # Now always the first class.
+    averaged["module.fc.bias"][0] = 1e6
+    extra = {"0.mean": twin.normalize.mean, "0.std": twin.normalize.std}
+    path = tmp_path / "best.pth.tar"
+    torch.save({"net": plain | extra, "ema": averaged | extra, "args": argparse.Namespace(lr=0.1)}, path)
+    options = (
+        "--dataset",
+        "digits",
+        "--samples",
+        "30",
+        "--attack",
+        "fgsm",
+        "--set",
+        "model.width=0.125",
+        "--no-masking",
+    )
+    known = document(files[1], *options)
+    assert document(path, *options)["clean"]["correct"] < known["clean"]["correct"]
+    assert f"{path}: takes the averaged weights under 'ema.module'; for the others, set model.check" in caplog.text
+    chosen = document(path, *options, "--set", "model.checkpoint_key=net")
+    assert (chosen["clean"], chosen["robust"]) == (known["clean"], known["robust"])
+    message = refusal(path, *options, "--set", "model.checkpoint_key=nets")
+    assert "model.checkpoint_key = 'nets' does not lead to weights in this file; it has 'net.module' or " in message
 
 
 def test_an_onnx_file_alone_is_attacked_as_a_black_box(files):

@@ -83,6 +83,7 @@ def test_names_that_would_leave_the_folder_of_runs_are_refused(name):
 def test_the_word_none_unsets_what_may_be_unset():
     assert Gates(engine_loss="none").engine_loss is None
     assert Model(checkpoint="none").checkpoint is None
+    assert Model(checkpoint_key="none").checkpoint_key is None
     with pytest.raises(ValidationError):
         Prune(sparsity="none")
 

@@ -55,7 +55,10 @@ def recipes(draw):
                 download=draw(st.booleans()),
             ),
             model=Model(
-                arch=draw(st.sampled_from(ARCHITECTURES)), width=draw(positive), checkpoint=draw(st.none() | text)
+                arch=draw(st.sampled_from(ARCHITECTURES)),
+                width=draw(positive),
+                checkpoint=draw(st.none() | text),
+                checkpoint_key=draw(st.none() | text),
             ),
             threat=Threat(norm=draw(st.sampled_from(["Linf", "L2"])), epsilon=draw(st.floats(0, 1, exclude_min=True))),
             train=Train(

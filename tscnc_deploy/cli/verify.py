@@ -70,12 +70,12 @@ def verify(
 ) -> None:
     """Attack a bundle's engines, an ONNX file, a checkpoint, or a live server.
 
-    ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt), or the URL of a served
-    model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle (with --bundle, also for a server) provides images,
-    recipe and twin; other artifacts are attacked on the test images of --dataset or --recipe. The engine's own logits
-    decide, and its twin provides gradients: for an ONNX file its own graph, or --twin. Without gradients, an engine is
-    attacked as a black box. The recipe's gates for clean and robust accuracy apply to the lower end of the 95%
-    interval.
+    ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt, .pth.tar), or the URL of a
+    served model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle (with --bundle, also for a server) provides
+    images, recipe and twin; other artifacts are attacked on the test images of --dataset or --recipe. The engine's
+    own logits decide, and its twin provides gradients: for an ONNX file its own graph, or --twin. Without gradients,
+    an engine is attacked as a black box. The recipe's gates for clean and robust accuracy apply to the lower end of
+    the 95% interval.
 
     After an interruption, the same command continues where it stopped. Under torchrun (torchrun --nproc-per-node 4
     -m tscnc_deploy verify ...) the processes share the images.

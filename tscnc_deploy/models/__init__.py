@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.models.config import ModelConfig, check_arch
     from tscnc_deploy.models.cost import layer_multiply_adds, multiply_adds, output_maps
     from tscnc_deploy.models.storage import load_model, save_model
-    from tscnc_deploy.models.weights import load_weights
+    from tscnc_deploy.models.weights.load import load_weights
 
 __all__ = [
     "Classifier",
@@ -34,7 +34,7 @@ _HOMES = {
     "build": "classifier",
     "check_arch": "config",
     "layer_multiply_adds": "cost",
-    "load_weights": "weights",
+    "load_weights": "weights.load",
     "load_model": "storage",
     "multiply_adds": "cost",
     "output_maps": "cost",

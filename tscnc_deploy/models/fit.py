@@ -22,15 +22,16 @@ def describe_misfit(expected: Mapping[str, Tensor], shapes: Mapping[str, tuple[i
         if name in shapes and shapes[name] != tuple(tensor.shape)
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("wrong shape", reshaped))
-    return "; ".join(f"{what}: {_listed(names)}" for what, names in found if names)
+    return "; ".join(f"{what}: {listed(names)}" for what, names in found if names)
 
 
 def describe_non_finite(tensors: Mapping[str, Tensor]) -> str:
     """Lists the tensors that contain NaN or infinity; empty if there are none."""
-    return _listed([name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()])
+    return listed([name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()])
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """The first names of a file, safe to print, and how many more there are."""
     more = len(names) - _SHOWN
     # Names from untrusted files must not send control characters to the terminal.
     return ", ".join(escaped(name, 200) for name in names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -79,7 +79,12 @@ class Model(Section):
     arch: Architecture = Field("resnet18", description=any_of(ARCHITECTURES))
     width: PositiveFloat = Field(1.0, description="multiplies the number of channels of every layer")
     checkpoint: OptionalText = Field(
-        None, description="weights to start from (.safetensors, or .pt with tensors only) instead of training"
+        None, description="weights to start from (.safetensors, or what torch.save wrote) instead of training"
+    )
+    checkpoint_key: OptionalText = Field(
+        None,
+        description="keys that lead to the weights in that file, such as ema or state_dict.model; "
+        "none takes the only network that fits, or the averaged one of two",
     )
 
 

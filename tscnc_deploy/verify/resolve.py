@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.errors import InputError, UnavailableError
+from tscnc_deploy.models.weights import SUFFIXES as _WEIGHTS
 from tscnc_deploy.text import not_among
 from tscnc_deploy.verify.artifact import LABELS_ONLY_ATTACKS
 from tscnc_deploy.verify.request import VerifyRequest
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
 
-_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 # Fields of a request that apply only to a file, or to anything but a file.
 _OF_ONNX = ("layout", "range", "channels", "input_size", "output", "allow_contrib_operators")
 _OF_FILES = ("recipe", "mean", "std", "labels", "twin", *_OF_ONNX)

@@ -20,7 +20,7 @@ def test_a_file_of_this_package_says_what_it_holds(files, recipe, digits):
     assert source.open("cpu").logits(random_images()).equal(files.model(random_images()))
 
 
-@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.ckpt", "a.safetensors"])
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.ckpt", "a.bin", "a.pth.tar", "a.safetensors"])
 def test_weights_alone_take_their_form_from_recipe_and_data(files, recipe, digits, tmp_path, name):
     state = {f"module.{key}": value for key, value in files.model.network.state_dict().items()}
     save = safetensors.torch.save_file if name.endswith("safetensors") else torch.save
@@ -80,8 +80,9 @@ def test_the_digest_covers_what_determines_the_logits(files, recipe, digits, tmp
         replace(source, config=replace(source.config, mean=(0.1,))),
         replace(source, config=None),
         replace(source, order=(1, 0)),
+        replace(source, key="ema"),
     ]
-    assert len({source.digest(), *(other.digest() for other in others)}) == 5
+    assert len({source.digest(), *(other.digest() for other in others)}) == 6
 
 
 def test_what_is_no_checkpoint_is_refused(files, recipe, digits, tmp_path):
@@ -90,7 +91,8 @@ def test_what_is_no_checkpoint_is_refused(files, recipe, digits, tmp_path):
         ("empty.safetensors", b"", "not a readable safetensors file"),
         ("cut.safetensors", files.saved.read_bytes()[:1000], "not a readable safetensors file"),
         ("cut.pt", files.weights.read_bytes()[:1000], "damaged"),
-        ("model.bin", b"x", "must be a .safetensors file"),
+        ("model.bin", b"x", "damaged"),
+        ("model.npz", b"x", "must be a file with weights"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=rf"{name}: .*{message}"):
@@ -101,6 +103,30 @@ def test_what_is_no_checkpoint_is_refused(files, recipe, digits, tmp_path):
             checkpoint_source(tmp_path / name, recipe, digits).open("cpu")
     with pytest.raises(InputError, match=r"none\.pt: cannot be read"):
         CheckpointSource(tmp_path / "none.pt").digest()
+
+
+def test_the_recipes_key_chooses_among_networks(files, recipe, digits, tmp_path):
+    other = build("resnet18", classes=10, input_shape=(1, 8, 8), mean=MEAN, std=STD, width=0.125, seed=7).eval()
+    content = {"model": files.model.network.state_dict(), "ema": other.network.state_dict()}
+    torch.save(content, tmp_path / "a.pth.tar")
+    for key, expected in (("model", files.model), ("ema", other), (None, other)):
+        chosen = recipe.model_copy(update={"model": recipe.model.model_copy(update={"checkpoint_key": key})})
+        source = checkpoint_source(tmp_path / "a.pth.tar", chosen, digits, mean=MEAN, std=STD)
+        assert source.key == key
+        assert source.open("cpu").logits(random_images()).equal(expected(random_images()))
+
+
+def test_a_normalisation_in_plain_weights(files, recipe, digits, tmp_path):
+    state = {f"1.{name}": tensor for name, tensor in files.model.network.state_dict().items()}
+    torch.save(state | {"0.mean": torch.tensor(MEAN), "0.std": torch.tensor(STD)}, tmp_path / "a.pt")
+    for stated in ({}, {"mean": MEAN, "std": STD}):
+        source = checkpoint_source(tmp_path / "a.pt", recipe, digits, **stated)
+        assert source.open("cpu").logits(random_images()).equal(files.model(random_images()))
+    with pytest.raises(
+        InputError,
+        match=r"a.pt: contains its normalisation, mean \[0.3\d*\] and std .* but \[0.5\] .* leave out --mean",
+    ):
+        checkpoint_source(tmp_path / "a.pt", recipe, digits, mean=(0.5,), std=STD).open("cpu")
 
 
 def test_settings_that_contradict_the_file_are_refused(files, recipe, digits):

@@ -47,7 +47,7 @@ class Train(Stage):
             seed=derive_seed(recipe.seed, "weights"),
         )
         if recipe.model.checkpoint is not None:
-            models.load_weights(model, Path(recipe.model.checkpoint))
+            models.load_weights(model, Path(recipe.model.checkpoint), recipe.model.checkpoint_key)
         phase = Phase(
             "train", settings.epochs, settings.lr, settings.schedule, settings.clean_epochs, settings.ramp_epochs,
             early_stop=settings.early_stop,
@@ -65,9 +65,16 @@ def _digest_of(recipe: Recipe) -> str | None:
     """Digest of the user's weights.
 
     Raises:
-        InputError: They cannot be read.
+        InputError: They cannot be read, or there are none from which a key could choose.
     """
     if recipe.model.checkpoint is None:
+        # Not refused by the recipe, because `verify FILE.pt` takes the key too.
+        if recipe.model.checkpoint_key is not None:
+            msg = (
+                f"model.checkpoint_key = {recipe.model.checkpoint_key!r} chooses among the weights of "
+                "model.checkpoint; set that too, or leave the key out"
+            )
+            raise InputError(msg)
         return None
     try:
         with Path(recipe.model.checkpoint).open("rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,15 @@ class CheckpointSource:
         path: A .safetensors file of this package; or, with a config, any file that `models.load_weights` accepts.
         config: Configuration of the model; None if the file contains it.
         order: For each class of the data set, the index of its logit, see `order_of`; None keeps the order.
+        key: Which of several networks in the file, see `models.load_weights`; only with a config.
+        fixed: Whether the config's normalisation was stated, so that a file with another one is refused.
     """
 
     path: Path
     config: ModelConfig | None = None
     order: tuple[int, ...] | None = None
+    key: str | None = None
+    fixed: bool = False
 
     @property
     def name(self) -> str:
@@ -59,7 +64,9 @@ class CheckpointSource:
     def digest(self) -> str:
         """See `Source.digest`."""
         config = dataclasses.asdict(self.config) if self.config else None
-        return digest_of_parts(kind="checkpoint", file=digest_of_file(self.path), config=config, order=self.order)
+        return digest_of_parts(
+            kind="checkpoint", file=digest_of_file(self.path), config=config, order=self.order, key=self.key
+        )
 
     def _load(self) -> Classifier:
         from tscnc_deploy.models import build, load_model, load_weights
@@ -67,7 +74,16 @@ class CheckpointSource:
         if self.config is None:
             return load_model(self.path)
         model = build(**dataclasses.asdict(self.config))
-        load_weights(model, self.path)
+        load_weights(model, self.path, self.key)
+        found, stated = model.config, self.config
+        pairs = zip((*found.mean, *found.std), (*stated.mean, *stated.std), strict=True)
+        # A file has the rounded values of float32.
+        if self.fixed and not all(math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-7) for one, other in pairs):
+            msg = (
+                f"{self.path}: contains its normalisation, mean {list(found.mean)} and std {list(found.std)}, but "
+                f"{list(stated.mean)} and {list(stated.std)} were given; leave out --mean and --std"
+            )
+            raise InputError(msg)
         return model
 
 
@@ -85,7 +101,7 @@ def checkpoint_source(
 
     Args:
         path: The file; if it contains the configuration, the following are not needed.
-        recipe: Gives the architecture and its width.
+        recipe: Gives the architecture, its width, and which of several networks in the file.
         dataset: Gives the size of the images, the classes, and the normalisation that the train stage would use.
         outputs: Number of logits; by default the number of the data set's classes.
         mean: Per channel, or one for all, for pixels in [0, 1]; by default that of the training images.
@@ -104,6 +120,7 @@ def checkpoint_source(
             msg = f"{path}: contains its normalisation; leave out --mean and --std"
             raise InputError(msg)
         return CheckpointSource(path, order=order)
+    stated = mean is not None
     if mean is None or std is None:
         mean, std = dataset.channel_statistics()
     channels = dataset.input_shape[0]
@@ -111,7 +128,11 @@ def checkpoint_source(
     classes = outputs or len(dataset.classes)
     model = recipe.model
     return CheckpointSource(
-        path, ModelConfig(model.arch, model.width, classes, dataset.input_shape, mean, std), order=order
+        path,
+        ModelConfig(model.arch, model.width, classes, dataset.input_shape, mean, std),
+        order=order,
+        key=model.checkpoint_key,
+        fixed=stated,
     )
 
 
