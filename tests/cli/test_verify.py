@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -80,13 +81,77 @@ def test_published_weights_and_which_of_them(files, tmp_path, caplog):
     assert "model.checkpoint_key = 'nets' does not lead to weights in this file; it has 'net.module' or " in message
 
 
-def test_an_onnx_file_alone_is_attacked_as_a_black_box(files):
-    found = document(files[0], "--dataset", "digits", "--samples", "50")
-    assert (found["engine"], found["gradient"], list(found["attacks"])) == ("model", False, ["square-1000"])
-    assert found["robust"]["total"] == 50
-    assert found["warnings"] is None
-    shown = invoke("verify", files[0], "--dataset", "digits", "--samples", "20", "--attack", "square-5").stdout
-    assert "attacked as a black box" in shown
+def test_an_onnx_file_alone_is_its_own_twin(files):
+    options = ("--dataset", "digits", "--samples", "50", "--attack", "pgd-5", "--seed", "3", "--no-masking")
+    alone = document(files[0], *options)
+    assert (alone["engine"], alone["gradient"], list(alone["attacks"])) == ("model", True, ["pgd-5"])
+    gradients = alone["reading"]["gradients"]
+    assert gradients["used"] is True
+    assert (gradients["parity"]["images"], gradients["parity"]["agreement"]) == (50, 1.0)
+    assert alone["robust"] == document(files[0], "--twin", files[1], *options)["robust"]
+    shown = invoke("verify", files[0], *options).stdout
+    assert "gradients from the file's own graph: its logits differ by" in shown
+    assert shown.endswith("no gate was set (--set gates.robust=0.5 sets one)\n")
+
+
+def test_a_graph_without_gradients_here_is_attacked_as_a_black_box(files, tmp_path):
+    model = onnx.load(files[0])
+    # Hardmax of what is not used: the runtime has it, the reader does not.
+    model.graph.node.append(onnx.helper.make_node("Hardmax", ["logits"], ["hard"], name="hard"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["logits", "hard"], ["sum"]))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("sum", 1, ["batch", 10]))
+    onnx.save(model, tmp_path / "hard.onnx")
+    found = document(tmp_path / "hard.onnx", "--dataset", "digits", "--samples", "20", "--budget", "2000q")
+    assert (found["gradient"], list(found["attacks"])) == (False, ["square-1000"])
+    assert "node 'hard' (Hardmax): gradients of this operator are not supported" in found["reading"]["gradients"]["why"]
+    shown = invoke("verify", tmp_path / "hard.onnx", "--dataset", "digits", "--samples", "20", "--attack", "square-5")
+    assert "attacked as a black box" in shown.stdout
+    assert "no gradients from the file's own graph: " in shown.stdout
+    assert "needs gradients" in refusal(tmp_path / "hard.onnx", "--dataset", "digits", "--attack", "pgd-5")
+
+
+def test_how_a_file_is_read_by_options(files, tmp_path):
+    options = ("--dataset", "digits", "--samples", "50", "--attack", "fgsm", "--no-masking")
+    pixels = document(files[0], *options)
+    model = onnx.load(files[0])
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "width"
+    scaled = onnx.helper.make_node("Mul", [model.graph.input[0].name, "per_byte"], ["scaled"])
+    for node in model.graph.node:
+        node.input[:] = ["scaled" if name == scaled.input[0] else name for name in node.input]
+    model.graph.node.insert(0, scaled)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1 / 255, np.float32), "per_byte"))
+    onnx.save(model, tmp_path / "bytes.onnx")
+    found = document(tmp_path / "bytes.onnx", *options)
+    assert found["clean"] == pixels["clean"]
+    assert found["reading"]["notes"] == ["it takes pixels from 0 to 255: its first nodes divide them by 255"]
+    assert document(tmp_path / "bytes.onnx", *options, "--range", "255")["clean"] == pixels["clean"]
+    guessed = document(tmp_path / "bytes.onnx", *options, "--range", "1")
+    assert guessed["clean"]["accuracy"] < 0.4
+    for wrong, message in {
+        ("--input-size", "8x"): "--input-size 8x is not a size such as 224 or 224x192",
+        ("--output", "y"): "--output y: is not an output",
+        ("--channels", "bgr"): "--channels bgr needs 3",
+        ("--layout", "nhwc"): "takes images [1, 1, 8]",
+    }.items():
+        assert message in refusal(tmp_path / "bytes.onnx", *options, *wrong)
+    assert "--layout: " in refusal(files[1], "--dataset", "digits", "--layout", "nchw")
+
+
+def test_a_classifier_that_always_says_the_same_is_called_that(tmp_path, files):
+    model = onnx.load(files[0])
+    bias = np.eye(10, dtype=np.float32)[:1] * 1e4
+    model.graph.initializer.append(onnx.numpy_helper.from_array(bias, "always zero"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["logits", "always zero"], ["zero"]))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("zero", 1, ["batch", 10]))
+    onnx.save(model, tmp_path / "zero.onnx")
+    options = ("--dataset", "digits", "--samples", "50", "--attack", "fgsm", "--no-masking")
+    (warning,) = document(tmp_path / "zero.onnx", *options)["warnings"]
+    assert warning["name"] == "guessing"
+    assert "clean accuracy 10.0% [3.3%, 21.8%] cannot be told from guessing: 10.0% of the images" in warning["message"]
+    assert "WARNING guessing: clean accuracy" in invoke("verify", tmp_path / "zero.onnx", *options).stdout
 
 
 def test_its_twin_gives_the_gradient(files):
@@ -266,7 +331,6 @@ def test_a_random_model_is_refused_unless_its_mean_is_asked_for(tmp_path, files)
         (["--dataset", "digits", "--samples", "1000"], "digits has only 360 test images"),
         (["--dataset", "digits", "--labels", "a,b"], "--labels"),
         (["--dataset", "digits", "--per-image", "table.txt"], ".csv or .parquet"),
-        (["--dataset", "digits", "--attack", "pgd-5"], "--twin"),
     ],
 )
 def test_bad_options_are_refused(files, options, message):
