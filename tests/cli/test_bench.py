@@ -45,3 +45,23 @@ def test_a_folder_that_cannot_be_written_is_2(tiny_build, tmp_path):
     result = invoke("bench", tiny_build.bundle, "--batch", "1", "--repeats", "1", "--out", tmp_path / "file" / "out")
     assert result.exit_code == 2
     assert "--out" in result.stderr
+
+
+def test_an_onnx_file_is_timed(tiny_build, tmp_path):
+    file = tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx"
+    options = ("--batch", "2", "--repeats", "3", "--warmup", "1", "--json")
+    result = invoke("bench", file, *options, "--range", "255", "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    (row,) = document["results"]
+    assert (row["engine"], row["network"], row["batch"], row["calls"]) == ("model", "file", 2, 3)
+    assert document["speedups"] == []
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_of_files_and_of_bundles_are_told_apart(tiny_build):
+    file = tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx"
+    assert "--engine: " in invoke("bench", file, "--engine", "onnx-cpu").stderr
+    assert "--range: " in invoke("bench", tiny_build.bundle, "--range", "255").stderr
+    result = invoke("bench", file, "--input-size", "0")
+    assert (result.exit_code, "--input-size 0 is not a size such as 224" in result.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""`tscnc-deploy bench`: the latency of a bundle's engines, compared with dense twins exported the same way."""
+"""`tscnc-deploy bench`: the latency of a bundle's engines, compared with dense twins, or of an ONNX file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
+from tscnc_deploy.cli.common.reading_options import reading_options
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -22,7 +22,7 @@ _BATCHES = (1, 8, 32)
 
 
 @click.command()
-@bundle_argument
+@click.argument("artifact", type=click.Path(path_type=Path))
 @click.option(
     "--engine",
     "names",
@@ -53,9 +53,10 @@ _BATCHES = (1, 8, 32)
     metavar="DIR",
     help="Folder for bench.json, bench.svg and bench.png.",
 )
+@reading_options
 @json_option
 def bench(
-    bundle: Path,
+    artifact: Path,
     names: tuple[str, ...],
     batches: tuple[int, ...],
     repeats: int,
@@ -64,25 +65,26 @@ def bench(
     rebuild: bool,
     out: Path | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
-    """Time a bundle's engines.
+    """Time a bundle's engines, or an ONNX file.
 
-    Compares each engine with its dense twin, the same network without zeros, exported by the same target. The two are
-    called in turns. Latency is from images in memory to logits in memory; clocks are recorded before and after.
+    ARTIFACT is a bundle (or a run's folder), or any .onnx file. Each engine of a bundle is compared with its dense
+    twin, the same network without zeros, exported by the same target, and the two are called in turns. Latency is from
+    images in memory to logits in memory; clocks are recorded before and after.
 
     Exit status: 0 done, 2 bad input, 3 this machine cannot run any of the engines.
     """
-    from tscnc_deploy.bundle.opening import open_given
     from tscnc_deploy.cli.common.clocks import clocks
     from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.engines.timing import time_engines
 
-    opened = open_given(bundle)
+    given = {name: value for name, value in reading.items() if value is not None}
     chosen = tuple(sorted(set(batches))) or _BATCHES
     with reserve_stdout(as_json), build_progress() as progress, tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         progress.start("bench", 1, 1)
-        engines, unavailable = _engines(opened, names, Path(folder), threads, rebuild)
+        engines, unavailable = _engines_of(artifact, names, Path(folder), threads, rebuild, given)
         before = clocks()
         timings = time_engines(
             engines,
@@ -95,7 +97,7 @@ def bench(
         results = [_row(engines, timing.to_json()) for timing in timings]
         progress.finish("bench", cached=False, seconds=time.monotonic() - started)
     document = {
-        "bundle": str(opened.path),
+        "bundle": str(artifact),
         "machine": _machine() | {"before": before, "after": after},
         "settings": {"batches": list(chosen), "repeats": repeats, "warmup": warmup, "threads": threads},
         "results": results,
@@ -108,6 +110,38 @@ def bench(
         print_json(document)
     else:
         _show(document, out)
+
+
+def _engines_of(
+    artifact: Path, names: tuple[str, ...], folder: Path, threads: int | None, rebuild: bool, reading: dict[str, Any]
+) -> tuple[dict[str, Engine], dict[str, str]]:
+    """See `_engines`; the engine of an ONNX file is called "NAME/file"."""
+    from tscnc_deploy.bundle.opening import open_given
+    from tscnc_deploy.errors import InputError
+
+    if artifact.suffix != ".onnx" or artifact.is_dir():
+        if reading:
+            option = next(iter(reading)).replace("_", "-")
+            msg = f"--{option}: {artifact} is not an ONNX file; leave out --{option}"
+            raise InputError(msg)
+        return _engines(open_given(artifact), names, folder, threads, rebuild)
+    if names or rebuild:
+        msg = f"{'--engine' if names else '--rebuild'}: {artifact} is an ONNX file, not a bundle; leave it out"
+        raise InputError(msg)
+    return {f"{artifact.stem}/file": _engine_of_file(artifact, threads, reading)}, {}
+
+
+def _engine_of_file(path: Path, threads: int | None, options: dict[str, Any]) -> Engine:
+    from tscnc_deploy.engines.onnx.foreign import adopt
+    from tscnc_deploy.engines.onnx.reading import Reading
+    from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+    from tscnc_deploy.verify.values import parse_size
+
+    if "input_size" in options:
+        options = {**options, "input_size": parse_size(options["input_size"])}
+    contrib = options.pop("allow_contrib_operators", False)
+    adopted = adopt(path, Reading(**options, contrib=contrib))
+    return OnnxRuntimeEngine(path, threads=threads, read=lambda *_: adopted.data, contrib=contrib)
 
 
 def _engines(

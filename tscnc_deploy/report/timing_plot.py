@@ -17,7 +17,7 @@ def timing_plot(rows: Sequence[Mapping[str, Any]], form: str) -> bytes:
     """Median latency per image over batch size, with whiskers up to the 95th percentile, per engine and network.
 
     Args:
-        rows: The results of a bench: "engine", "network" ("pruned" or "dense"), "batch", "p50_ms", "p95_ms".
+        rows: The results of a bench: "engine", "network" ("pruned", "dense" or "file"), "batch", "p50_ms", "p95_ms".
         form: "svg" or "png".
 
     Returns:
@@ -28,8 +28,10 @@ def timing_plot(rows: Sequence[Mapping[str, Any]], form: str) -> bytes:
         axes = figure.add_subplot()
         for place, engine in enumerate(dict.fromkeys(row["engine"] for row in rows)):
             colour, marker = LOOKS[1:][place % (len(LOOKS) - 1)]
-            for network, line in (("pruned", "-"), ("dense", ":")):
+            for network, line in (("pruned", "-"), ("dense", ":"), ("file", "-")):
                 mine = [row for row in rows if (row["engine"], row["network"]) == (engine, network)]
+                if not mine:
+                    continue
                 batches = [row["batch"] for row in mine]
                 median, upper = ([row[key] / row["batch"] for row in mine] for key in ("p50_ms", "p95_ms"))
                 whiskers = [[0.0] * len(mine), [high - low for low, high in zip(median, upper, strict=True)]]
@@ -41,7 +43,7 @@ def timing_plot(rows: Sequence[Mapping[str, Any]], form: str) -> bytes:
                     fmt=line,
                     color=colour,
                     marker=marker,
-                    markerfacecolor=colour if network == "pruned" else "white",
+                    markerfacecolor="white" if network == "dense" else colour,
                     elinewidth=1,
                     capsize=2.5,
                     label=f"{engine}, {network}",

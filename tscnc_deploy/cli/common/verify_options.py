@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tscnc_deploy.cli.common.options import Command, add_options, complete_dataset, complete_recipe
+from tscnc_deploy.cli.common.reading_options import reading_options
 from tscnc_deploy.names import DATASETS, MEASURES, NORMS
 from tscnc_deploy.text import any_of
 
@@ -77,30 +78,6 @@ _FILES = (
         metavar="FILE",
         help="For an ONNX file: weights of the PyTorch model that it was exported from, as the source of gradients.  "
         "[default: the file's own graph]",
-    ),
-)
-
-# What cannot always be read from a third-party ONNX file.
-READING = (
-    click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="For an ONNX file: order of its input's axes."),
-    click.option(
-        "--range",
-        type=click.Choice([1, 255]),
-        help="For an ONNX file: largest value of its pixels; --mean and --std are then in the same unit.",
-    ),
-    click.option("--channels", type=click.Choice(["rgb", "bgr"]), help="For an ONNX file: order of the colours."),
-    click.option(
-        "--input-size",
-        metavar="SIDE|HEIGHTxWIDTH",
-        help="For an ONNX file with free height and width: their size, such as 224 or 224x192.  [default: that of the "
-        "data set's images]",
-    ),
-    click.option("--output", metavar="NAME", help="For an ONNX file with several outputs: the one with the logits."),
-    click.option(
-        "--allow-contrib-operators",
-        is_flag=True,
-        default=None,
-        help="For an ONNX file: accept onnxruntime's own operators, as in optimised files.",
     ),
 )
 
@@ -224,7 +201,7 @@ def data_options(command: Command) -> Command:
 
 def file_options(command: Command) -> Command:
     """Adds the options for a third-party file."""
-    return add_options((*_FILES, *READING), command)
+    return reading_options(add_options(_FILES, command))
 
 
 def remote_options(command: Command) -> Command:
