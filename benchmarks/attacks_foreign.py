@@ -97,7 +97,7 @@ class Calibration(CalibrationDataReader):
 def attacked(path: Path, images: Tensor, labels: Tensor, threat: Threat, seed: int) -> dict[str, Any]:
     # The form QOperator has onnxruntime's own operators, which the command line takes with --allow-contrib-operators.
     source = OnnxSource(path, reading=Reading(contrib=True), own_gradient=True)
-    parity = source.own_gradient_parity(images.numpy())
+    parity, _ = source.own_gradient_parity(images.numpy())
 
     def robust(names: list[str], victim: Any) -> int:
         attacks = parse_attacks(names)

@@ -231,8 +231,10 @@ def _resolve_onnx(path: Path, recipe: Recipe, plan: Plan, request: VerifyRequest
     adopted = source.adopted()
     known = source.twin is not None or adopted.labels_only
     artifact = on_test_images(source, recipe, request.samples, request.seed, gradient=source.twin is not None)
-    found = None if known else gradients_of(source, artifact.images, few=request.budget is not None)
+    few = request.budget is not None
+    found = None if known else gradients_of(source, artifact.images, plan.device, few=few)
     if found is not None and found["used"]:
+        plan = replace(plan, batch_size=min(plan.batch_size, found["batch"]))
         artifact = replace(artifact, source=replace(source, own_gradient=True), attacks=recipe.verify.attacks)
     elif adopted.labels_only:
         artifact = replace(artifact, attacks=LABELS_ONLY_ATTACKS)

@@ -97,11 +97,14 @@ class OnnxSource:
             raise InputError(msg)
         return EngineVictim(engine, twin.module)
 
-    def own_gradient_parity(self, images: Array) -> GraphParity:
+    def own_gradient_parity(self, images: Array) -> tuple[GraphParity, int]:
         """Compares the file's own graph, read differentiably, with the runtime, on at most 64 images.
 
         Args:
             images: float32 [N, C, H, W] in [0, 1], at least one.
+
+        Returns:
+            The comparison, and the number of elements that the graph computes for each image.
 
         Raises:
             InputError: The graph has an operator without a gradient here; the message names the node.
@@ -111,7 +114,8 @@ class OnnxSource:
 
         adopted = self.adopted()
         module = GraphModule(adopted.model, self.path)
-        return compare_with_runtime(module, self._engine(adopted, "cpu"), images[:_SAMPLES], adopted.model)
+        engine = self._engine(adopted, "cpu")
+        return compare_with_runtime(module, engine, images[:_SAMPLES], adopted.model), module.elements
 
     def digest(self) -> str:
         """See `Source.digest`; covers the files beside it that hold its weights."""

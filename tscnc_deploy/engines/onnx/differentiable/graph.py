@@ -46,6 +46,7 @@ class GraphModule(nn.Module):
 
     Attributes:
         steps: The nodes that are computed in every call.
+        elements: Number of elements that they compute for each image; a gradient keeps most of them in memory.
 
     Raises:
         InputError: A node has an operator or attributes that are not supported, or makes a shape of what the images
@@ -66,6 +67,8 @@ class GraphModule(nn.Module):
         self._known: dict[str, Tensor] = {}
         self._moved: dict[tuple[str, torch.device], Tensor] = {}
         self.steps = self._built(fold_norms(model), shapes)
+        results = [name for step in self.steps if step.on_images for name in step.outputs]
+        self.elements = sum(math.prod(shapes.get(name, ())) for name in results) // (self._batch or 1)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
