@@ -7,7 +7,7 @@ repeat. Shapes are inferred from the file alone, and the elements that are alive
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from onnx import ModelProto
@@ -54,6 +54,15 @@ def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
         if node.op_type in _SIZED_BY_VALUES and any(name and name not in sizes for name in node.output):
             msg = f"{path}: node {node.name!r} ({node.op_type}): its size cannot be known before running it"
             raise InputError(msg)
+    return require_memory(model, sizes, signature, path)
+
+
+def require_memory(model: ModelProto, sizes: Mapping[str, int], signature: Signature, path: Path) -> int:
+    """The largest number of images, as in `largest_batch`, from the numbers of elements of all values for one batch.
+
+    Raises:
+        InputError: Not even one image fits.
+    """
     alive = max(_alive(model, sizes), default=0)
     limit = MAX_ALIVE if signature.batch is None else MAX_ELEMENTS
     if alive > limit:
@@ -63,7 +72,7 @@ def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
     return signature.batch or limit // max(alive, 1)
 
 
-def _alive(model: ModelProto, sizes: dict[str, int]) -> Iterator[int]:
+def _alive(model: ModelProto, sizes: Mapping[str, int]) -> Iterator[int]:
     """Number of elements that are alive while each node runs, in file order."""
     last = {name: place for place, node in enumerate(model.graph.node) for name in (*node.output, *node.input)}
     alive = 0

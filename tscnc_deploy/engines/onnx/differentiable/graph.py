@@ -7,7 +7,6 @@ on the device of the module.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +16,23 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
-from tscnc_deploy.engines.onnx.differentiable.shapes import shapes_of
-from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of, tensor_of
+from tscnc_deploy.engines.onnx.differentiable.node import tensor_of
+from tscnc_deploy.engines.onnx.differentiable.shapes import outlines_of
+from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of
 from tscnc_deploy.engines.onnx.file import array_of, indices_of
 from tscnc_deploy.engines.onnx.flow import computed_from
 from tscnc_deploy.engines.onnx.fold_norms import fold_norms
-from tscnc_deploy.engines.onnx.signature import signature_of
+from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
+from tscnc_deploy.engines.onnx.memory import require_memory
+from tscnc_deploy.engines.onnx.signature import Signature, signature_of
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
 
 # Constants of so few elements may be numbers of a shape, which is computed on the CPU.
-_FEW = 64
-# Elements of all constants that are computed from constants when a module is made.
-_MOST_COMPUTED = 1 << 27
+_SHORT = 64
+# Elements that are read and written to compute constants from constants, in any case and per stored one.
+_FREE = 1 << 24
+_PER_STORED = 16
 
 
 class GraphModule(nn.Module):
@@ -38,7 +41,7 @@ class GraphModule(nn.Module):
     The module is in eval mode and has buffers only. `double()` makes it compute in float64, and `to` moves it to
     another device. The batch size may change from call to call; a file with a fixed one is given that many at a time.
     Numbers that the file has in float16 or float64 are computed in the module's dtype, with the rounding of casts to
-    float16 (straight-through).
+    float16 (straight-through). Integers through which a gradient passes are computed in the module's dtype, too.
 
     Args:
         model: A model that `onnx.file` has read.
@@ -57,26 +60,32 @@ class GraphModule(nn.Module):
 
     def __init__(self, model: ModelProto, path: Path) -> None:
         super().__init__()
-        signature = signature_of(model, path)
+        self._path, self._signature = path, signature_of(model, path)
         # Before anything is computed.
-        shapes = shapes_of(model, signature, signature.batch or 1, path)
-        self._path = path
-        self._input, self._output, self._batch = signature.input, signature.output, signature.batch
+        outlines = outlines_of(model, self._signature, 1, path)
+        _require_logits(self._signature, outlines, path)
+        _require_memory(model, self._signature, outlines, path)
         self.register_buffer("_like", torch.zeros(()), persistent=False)
         self._names: dict[str, str] = {}
         self._known: dict[str, Tensor] = {}
         self._moved: dict[tuple[str, torch.device], Tensor] = {}
-        self.steps = self._built(fold_norms(model), shapes)
-        results = [name for step in self.steps if step.on_images for name in step.outputs]
-        self.elements = sum(math.prod(shapes.get(name, ())) for name in results) // (self._batch or 1)
+        self.steps = self._built(fold_norms(model), outlines)
+        results = [name for step in self.steps if step.on_images for name in step.outputs if name]
+        self.elements = sum(outlines[name].numel() for name in results) // (self._signature.batch or 1)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor):
             msg = "a graph is not traced"
             raise TypeError(msg)
-        if self._batch is not None and len(images) != self._batch:
-            return self._in_batches(images, self._batch)
+        if tuple(images.shape[1:]) != self._signature.input_shape:
+            msg = f"{self._path}: takes images of {self._signature.input_shape}, not {tuple(images.shape[1:])}"
+            raise InputError(msg)
+        if not len(images):
+            # Shapes such as [0, -1] would not say what the result's are.
+            return self(images.new_zeros(1, *images.shape[1:]))[:0] + images.sum()
+        if self._signature.batch not in (None, len(images)):
+            return self._in_batches(images, self._signature.batch or 1)
         return self._computed(images)
 
     def _in_batches(self, images: Tensor, batch: int) -> Tensor:
@@ -88,12 +97,12 @@ class GraphModule(nn.Module):
         return torch.cat(found)
 
     def _computed(self, images: Tensor) -> Tensor:
-        values = {self._input: images}
+        values = {self._signature.input: images.to(self._like)}
         for step in self.steps:
             values.update(self.outputs_of(step, values))
             for name in step.ends:
                 values.pop(name, None)
-        return values[self._output]
+        return values[self._signature.output]
 
     def outputs_of(self, step: Step, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a node computes.
@@ -140,47 +149,39 @@ class GraphModule(nn.Module):
         return self._moved[name, device]
 
     def _on_device(self, tensor: Tensor) -> Tensor:
-        if tensor.is_floating_point() and not tensor.requires_grad:
-            return tensor.to(self._like)
-        return tensor.to(self._like.device)
+        return tensor.to(self._like if tensor.is_floating_point() else self._like.device)
 
     # Construction
 
-    def _built(self, model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Step, ...]:
-        graph = model.graph
-        on_images = computed_from(graph, self._input)
+    def _built(self, model: ModelProto, outlines: Mapping[str, Tensor]) -> tuple[Step, ...]:
+        graph, signature = model.graph, self._signature
         constants = {tensor.name: tensor_of(array_of(tensor)) for tensor in graph.initializer}
         for sparse in graph.sparse_initializer:
             dense = np.zeros(int(np.prod(sparse.dims)), np.float32)
             dense[indices_of(sparse)] = array_of(sparse.values)
             constants[sparse.values.name] = torch.from_numpy(dense.reshape(list(sparse.dims)))
-        sized, steps, computed = {self._input}, [], 0
-        for step in steps_of(model, on_images, self._path):
+        most = _FREE + _PER_STORED * sum(tensor.numel() for tensor in constants.values())
+        sized, steps, computed = {signature.input}, [], 0
+        for step in steps_of(model, computed_from(graph, signature.input), self._path):
             if step.on_images or any(name in sized for name in step.inputs):
-                sized.update(step.outputs)
-                steps.append(step)
+                sized.update(name for name in step.outputs if name)
+                steps.append(_with_type(step, outlines))
                 continue
-            computed += sum(math.prod(shapes.get(name, ())) for name in step.outputs)
-            if computed > _MOST_COMPUTED:
-                msg = f"{self._path}: computes more than {_MOST_COMPUTED} numbers from constants"
+            computed += sum(outlines[name].numel() for name in {*step.inputs, *step.outputs} if name in outlines)
+            if computed > most:
+                msg = f"{step.where(self._path)}: the graph computes with more than {most} numbers of constants"
                 raise InputError(msg)
             constants.update(self._constant(step, constants))
-        needed = {self._output}
+        needed = {signature.output}
         for place in range(len(steps) - 1, -1, -1):
             if needed.intersection(steps[place].outputs):
                 needed.update(steps[place].inputs)
             else:
                 del steps[place]
         self._keep({name: tensor for name, tensor in constants.items() if name in needed})
-        if self._output in constants:
-            msg = f"{self._path}: its output does not depend on the images"
-            raise InputError(msg)
-        return tuple(_with_ends(steps, self._output))
+        return tuple(_with_ends(steps, signature.output))
 
     def _constant(self, step: Step, constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if missing := [name for name in step.inputs if name and name not in constants]:
-            msg = f"{step.where(self._path)}: reads {escaped(missing[0])!r} before it is computed"
-            raise InputError(msg)
         with torch.no_grad():
             return step.compute([constants[name] if name else None for name in step.inputs], self._path)
 
@@ -189,8 +190,37 @@ class GraphModule(nn.Module):
             if tensor.is_floating_point():
                 self._names[name] = f"_constant_{number}"
                 self.register_buffer(self._names[name], tensor.contiguous())
-            if not tensor.is_floating_point() or tensor.numel() <= _FEW:
+            if not tensor.is_floating_point() or tensor.numel() <= _SHORT:
                 self._known[name] = tensor.contiguous()
+
+
+def _require_logits(signature: Signature, outlines: Mapping[str, Tensor], path: Path) -> None:
+    found, wanted = outlines.get(signature.output), (signature.batch or 1, signature.classes)
+    if found is None or tuple(found.shape) != wanted or not found.is_floating_point():
+        msg = f"{path}: its nodes do not compute the output {escaped(signature.output)!r} of the shape {list(wanted)}"
+        raise InputError(msg)
+    if not found.is_meta:
+        msg = f"{path}: its output does not depend on the images"
+        raise InputError(msg)
+
+
+def _require_memory(model: ModelProto, signature: Signature, outlines: Mapping[str, Tensor], path: Path) -> None:
+    elements = {name: outlines[name].numel() for node in model.graph.node for name in node.output if name}
+    require_memory(model, elements, signature, path)
+    # A gradient needs what all nodes compute.
+    each = sum(elements.values()) // (signature.batch or 1)
+    if each > MAX_ELEMENTS:
+        msg = (
+            f"{path}: needs {each} elements in memory for the gradient of one image; at most {MAX_ELEMENTS} are allowed"
+        )
+        raise InputError(msg)
+
+
+def _with_type(step: Step, outlines: Mapping[str, Tensor]) -> Step:
+    """The step, which knows whether it computes integers."""
+    found = outlines.get(step.outputs[0]) if step.outputs else None
+    integral = found is not None and not found.is_floating_point() and found.dtype != torch.bool
+    return replace(step, node=replace(step.node, integral=integral))
 
 
 def _with_ends(steps: Sequence[Step], output: str) -> Iterable[Step]:

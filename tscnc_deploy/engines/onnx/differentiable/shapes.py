@@ -8,15 +8,17 @@ Range, are known beforehand, and nothing that a file says makes this package all
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from onnx import ModelProto
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tscnc_deploy.engines.onnx.differentiable.node import FEW
-from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of, tensor_of
+from tscnc_deploy.engines.onnx.differentiable.node import UnsupportedError, tensor_of
+from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of
 from tscnc_deploy.engines.onnx.file import array_of
 from tscnc_deploy.engines.onnx.flow import computed_from
 from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
@@ -24,9 +26,41 @@ from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
 
+# So many numbers of one value are computed; they may be sizes.
+_FEW = 1024
+
+
+class _Outline(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses operators of torch whose results, also those inside of one node, are larger than an ONNX file can be.
+
+    Attributes:
+        largest: The most elements of one result until now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest = 0
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in found if isinstance(found, (tuple, list)) else (found,):
+            if isinstance(tensor, Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        if self.largest > MAX_ELEMENTS:
+            msg = f"{self.largest} elements at once"
+            raise UnsupportedError(msg)
+        return found
+
 
 def shapes_of(model: ModelProto, signature: Signature, batch: int, path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every value, initialisers included.
+    """The shape of every value, initialisers included; see `outlines_of`."""
+    return {name: tuple(tensor.shape) for name, tensor in outlines_of(model, signature, batch, path).items()}
+
+
+def outlines_of(model: ModelProto, signature: Signature, batch: int, path: Path) -> dict[str, Tensor]:
+    """Every value, initialisers included, as a tensor of its shape and dtype; few have their numbers.
 
     Args:
         model: A model that `onnx.file` has read.
@@ -42,26 +76,22 @@ def shapes_of(model: ModelProto, signature: Signature, batch: int, path: Path) -
         signature.input: torch.empty(signature.batch or batch, *signature.input_shape, device="meta")
     }
     for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) <= FEW:
+        if math.prod(tensor.dims) <= _FEW:
             values[tensor.name] = tensor_of(array_of(tensor))
         else:
             values[tensor.name] = tensor_of(array_of(tensor).reshape(-1)[:1]).to("meta").new_empty(list(tensor.dims))
     for sparse in model.graph.sparse_initializer:
         values[sparse.values.name] = torch.empty(list(sparse.dims), device="meta")
-    shapes = {name: tuple(tensor.shape) for name, tensor in values.items()}
+    alike: dict[object, list[Tensor]] = {}
     with torch.no_grad():
         for step in steps_of(model, computed_from(model.graph, signature.input), path):
-            found = _outlined(step, values, path)
-            for name, tensor in found.items():
-                if tensor.numel() > MAX_ELEMENTS:
-                    msg = f"{step.where(path)}: its result of the shape {list(tensor.shape)} is too large"
-                    raise InputError(msg)
-                shapes[name] = tuple(tensor.shape)
-            values.update(found)
-    return shapes
+            values.update(_outlined(step, values, alike, path))
+    return values
 
 
-def _outlined(step: Step, values: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _outlined(
+    step: Step, values: Mapping[str, Tensor], alike: dict[object, list[Tensor]], path: Path
+) -> dict[str, Tensor]:
     """The results on the meta device, or with their numbers if those are few and known."""
     operands: list[Tensor | None] = []
     for place, name in enumerate(step.inputs):
@@ -73,11 +103,26 @@ def _outlined(step: Step, values: Mapping[str, Tensor], path: Path) -> dict[str,
             msg = f"{step.where(path)}: its size cannot be known before running it"
             raise InputError(msg)
         operands.append(given)
+    known = all(given is None or not given.is_meta or step.only_measures for given in operands)
+    # Long chains are of nodes that are alike, and the meta device takes a millisecond for some operators.
+    key = None if known else (step.node.op, repr(step.node.attributes), step.node.outputs, *map(_described, operands))
+    if key is not None and key in alike:
+        return {name: tensor for name, tensor in zip(step.outputs, alike[key], strict=False) if name}
     outlines = [
         given if given is None or place in step.sizes else given.to("meta") for place, given in enumerate(operands)
     ]
-    found = step.compute(outlines, path)
-    known = all(given is None or not given.is_meta or step.only_measures for given in operands)
-    if known and sum(tensor.numel() for tensor in found.values()) <= FEW:
+    with torch.device("meta"), _Outline() as outline:
+        found = {name: tensor.to("meta") for name, tensor in step.compute(outlines, path).items()}
+    if known and outline.largest <= _FEW:
         return step.compute(operands, path)
-    return {name: tensor.to("meta") for name, tensor in found.items()}
+    if key is not None and all(step.outputs):
+        alike[key] = list(found.values())
+    return found
+
+
+def _described(operand: Tensor | None) -> object:
+    """What of an operand determines the shapes of the results."""
+    if operand is None:
+        return None
+    numbers = () if operand.is_meta else tuple(operand.reshape(-1).tolist())
+    return operand.dtype, tuple(operand.shape), numbers

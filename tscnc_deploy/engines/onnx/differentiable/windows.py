@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node
+from tscnc_deploy.engines.onnx.differentiable.node import Node, UnsupportedError
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ def windows_of(node: Node, kernel: Sequence[int], sizes: Sequence[int]) -> Windo
             less, more = total // 2, total - total // 2
             begin.append(less if automatic == "SAME_UPPER" else more)
             end.append(more if automatic == "SAME_UPPER" else less)
+    elif automatic not in ("NOTSET", "VALID"):
+        msg = f"auto_pad {automatic!r}"
+        raise UnsupportedError(msg)
     else:
         pads = list(node.get("pads") or [0] * 2 * rank) if automatic == "NOTSET" else [0] * 2 * rank
         begin, end = pads[:rank], pads[rank:]

@@ -85,10 +85,10 @@ def _shrink(node: Node, x: Tensor) -> Tensor:
 def _over_axis(node: Node, x: Tensor, logarithm: bool) -> Tensor:
     function = functional.log_softmax if logarithm else functional.softmax
     if node.opset >= 13:
-        return function(x, dim=node.get("axis", -1))
+        return function(x, dim=node.axis(x.ndim, -1))
     # Until operator set 13, all axes from this one on were one.
-    axis = node.get("axis", 1) % max(x.ndim, 1)
-    return function(x.reshape(math.prod(x.shape[:axis]), -1), dim=1).reshape(x.shape)
+    axis = node.axis(x.ndim, 1)
+    return function(x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:])), dim=1).reshape(x.shape)
 
 
 def _softmax(node: Node, x: Tensor) -> Tensor:

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError
+from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, floating
 from tscnc_deploy.engines.onnx.differentiable.operators.convolutions import convolve
 from tscnc_deploy.engines.onnx.differentiable.operators.linear import gemm
 from tscnc_deploy.engines.onnx.differentiable.operators.quantised import (
     dequantise,
-    floating,
     kind_of,
     per_channel,
     quantise,

@@ -26,6 +26,9 @@ _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
 def convolve(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Conv; x is [N, C, spatial axes], the weight [out, C / groups, kernel]."""
     spatial = _spatial(node, x, weight)
+    if list(node.get("kernel_shape") or weight.shape[2:]) != list(weight.shape[2:]):
+        msg = f"kernel_shape {node.get('kernel_shape')} is not that of the weight {list(weight.shape)}"
+        raise ValueError(msg)
     windows = windows_of(node, weight.shape[2:], x.shape[2:])
     padding: Any = windows.begin
     if windows.begin != windows.end:
@@ -54,21 +57,20 @@ def _cropped(
 ) -> tuple[list[int], list[int]]:
     """How much of the whole result is left out before and after, on each axis; negative numbers add to it."""
     spatial, automatic = len(whole), node.get("auto_pad", "NOTSET")
-    wanted = node.get("output_shape")
-    if wanted:
-        wanted = list(wanted)[-spatial:]
-    elif automatic in ("SAME_UPPER", "SAME_LOWER"):
+    given = wanted = list(node.get("output_shape") or [])[-spatial:]
+    if not given and automatic in ("SAME_UPPER", "SAME_LOWER"):
         wanted = [x.shape[2 + place] * strides[place] for place in range(spatial)]
-    if wanted is None or not wanted:
+    if not wanted:
         pads = list(node.get("pads") or [0] * 2 * spatial) if automatic == "NOTSET" else [0] * 2 * spatial
         return pads[:spatial], [pads[spatial + place] - extra[place] for place in range(spatial)]
     begin, end = [], []
     for place in range(spatial):
         total = whole[place] + extra[place] - wanted[place]
-        half = total // 2
-        first = half if automatic == "SAME_UPPER" else total - half
+        # As onnxruntime does: a result that is too small grows at its end, and only to a given shape.
+        half = max(total, 0) // 2
+        first = half if automatic == "SAME_UPPER" else max(total, 0) - half
         begin.append(first)
-        end.append(total - first - extra[place])
+        end.append((total if given else max(total, 0)) - first - extra[place])
     return begin, end
 
 

@@ -9,11 +9,19 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, straight_through
+from tscnc_deploy.engines.onnx.differentiable.node import (
+    Node,
+    Operator,
+    UnsupportedError,
+    floating,
+    integral,
+    straight_through,
+)
 
 _HALVES: dict[int, torch.dtype] = {TensorProto.FLOAT16: torch.float16, TensorProto.BFLOAT16: torch.bfloat16}
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
-INTEGERS: dict[int, torch.dtype] = {
+# Torch has few operators for unsigned integers of more than 8 bits; wider signed ones hold them.
+_INTEGERS: dict[int, torch.dtype] = {
     TensorProto.INT8: torch.int8,
     TensorProto.UINT8: torch.uint8,
     TensorProto.INT16: torch.int16,
@@ -23,7 +31,6 @@ INTEGERS: dict[int, torch.dtype] = {
     TensorProto.INT64: torch.int64,
     TensorProto.UINT64: torch.int64,
 }
-"""The dtype that holds each of ONNX's integers; unsigned ones are held by wider signed ones."""
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
@@ -61,10 +68,18 @@ def _sign(_: Node, x: Tensor) -> Tensor:
     return straight_through(x.sign(), x.clamp(-1, 1)) if x.is_floating_point() else x.sign()
 
 
-def _divide(_: Node, a: Tensor, b: Tensor) -> Tensor:
-    if a.is_floating_point() or b.is_floating_point():
-        return a / b
-    return torch.div(a, b, rounding_mode="trunc")
+def _divide(node: Node, a: Tensor, b: Tensor) -> Tensor:
+    if not a.is_floating_point() and not b.is_floating_point():
+        return torch.div(a, b, rounding_mode="trunc")
+    quotient = a / b
+    return straight_through(quotient.trunc(), quotient) if node.integral else quotient
+
+
+def _is_infinite(node: Node, x: Tensor) -> Tensor:
+    found = torch.isinf(x)
+    if not node.get("detect_negative", 1):
+        found = found & (x > 0)
+    return found if node.get("detect_positive", 1) else found & (x < 0)
 
 
 def _modulo(node: Node, a: Tensor, b: Tensor) -> Tensor:
@@ -76,8 +91,8 @@ def _mean(_: Node, *operands: Tensor) -> Tensor:
 
 
 def _power(_: Node, a: Tensor, b: Tensor) -> Tensor:
-    # The exponent must not raise the result's type.
-    return torch.pow(a, b.to(a.dtype)) if b.is_floating_point() and a.is_floating_point() else torch.pow(a, b)
+    # The exponent does not change the type of the result.
+    return torch.pow(a, b).to(a.dtype)
 
 
 def _clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
@@ -86,9 +101,10 @@ def _clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None 
         least = low.to(x.dtype).reshape(())
     if high is not None:
         most = high.to(x.dtype).reshape(())
+    # Not torch.clamp, whose gradient is zero at the bounds: a black pixel must be able to become brighter.
     if least is not None:
-        x = torch.clamp(x, min=least)
-    return x if most is None else torch.clamp(x, max=most)
+        x = torch.where(x < least, least, x)
+    return x if most is None else torch.where(x > most, most, x)
 
 
 def _where(_: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -96,9 +112,13 @@ def _where(_: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _cast(node: Node, x: Tensor, like: Tensor | None = None) -> Tensor:
-    if like is not None:
-        return _cast_from(x, like.dtype) if like.is_floating_point() or like.dtype == torch.bool else x.to(like.dtype)
-    return cast(x, node.get("to"))
+    if like is None:
+        return cast(x, node.get("to"))
+    if like.is_floating_point() and not node.integral:
+        return floating(x)
+    if like.dtype == torch.bool:
+        return x != 0
+    return _truncated(x, torch.int64 if like.is_floating_point() else like.dtype)
 
 
 def cast(x: Tensor, to: int) -> Tensor:
@@ -108,21 +128,20 @@ def cast(x: Tensor, to: int) -> Tensor:
         UnsupportedError: The type is one that image classifiers are not exported with, such as text.
     """
     if to in _FLOATS:
-        return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        return floating(x)
     if to in _HALVES:
-        wide = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        wide = floating(x)
         return straight_through(wide.to(_HALVES[to]).to(wide.dtype), wide)
     if to == TensorProto.BOOL:
         return x != 0
-    if to in INTEGERS:
-        # What has a gradient stays in floating point, as later operators compute with its values.
-        return straight_through(x.trunc(), x) if x.requires_grad else x.to(INTEGERS[to])
+    if to in _INTEGERS:
+        return _truncated(x, _INTEGERS[to])
     msg = f"a cast to the type {to}"
     raise UnsupportedError(msg)
 
 
-def _cast_from(x: Tensor, dtype: torch.dtype) -> Tensor:
-    return x if x.is_floating_point() and dtype != torch.bool else x.to(dtype)
+def _truncated(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return integral(straight_through(x.trunc(), x) if x.is_floating_point() else x, dtype)
 
 
 def _xor(_: Node, a: Tensor, b: Tensor) -> Tensor:
@@ -153,7 +172,7 @@ OPERATORS: dict[str, Operator] = {
     "Greater": _binary(torch.gt),
     "GreaterOrEqual": _binary(torch.ge),
     "Identity": _unary(lambda x: x),
-    "IsInf": _unary(torch.isinf),
+    "IsInf": _is_infinite,
     "IsNaN": _unary(torch.isnan),
     "Less": _binary(torch.lt),
     "LessOrEqual": _binary(torch.le),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 
-import numpy as np
 import torch
 from onnx import numpy_helper
 from torch import Tensor
@@ -16,11 +16,15 @@ from tscnc_deploy.engines.onnx.differentiable.node import (
     Operator,
     UnsupportedError,
     axes_of,
-    bounded,
+    axis_of,
     integers,
-    refuse_outputs,
+    sizes,
+    tensor_of,
 )
+from tscnc_deploy.engines.onnx.differentiable.operators.elementwise import cast
 from tscnc_deploy.engines.onnx.differentiable.windows import interleaved
+
+_ENDS = (2**31 - 1, 2**63 - 1)
 
 
 def _reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
@@ -32,31 +36,32 @@ def _reshape(node: Node, x: Tensor, shape: Tensor | None = None) -> Tensor:
 
 def _flatten(node: Node, x: Tensor) -> Tensor:
     axis = node.get("axis", 1)
-    axis += x.ndim if axis < 0 else 0
+    axis = axis if axis == x.ndim else axis_of(axis, x.ndim)
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
 def _squeeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
     chosen = axes_of(node, axes)
-    return x.squeeze() if chosen is None else x.squeeze(tuple(chosen))
+    if chosen is None:
+        return x.squeeze()
+    if any(x.shape[axis] != 1 for axis in chosen):
+        msg = f"axes {chosen} of the shape {list(x.shape)} are not all of size 1"
+        raise ValueError(msg)
+    return x.squeeze(tuple(chosen))
 
 
 def _unsqueeze(node: Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
     chosen = axes_of(node, axes) or []
     rank = x.ndim + len(chosen)
-    for axis in sorted(axis % rank for axis in chosen):
+    for axis in sorted(axis_of(axis, rank) for axis in chosen):
         x = x.unsqueeze(axis)
     return x
 
 
 def _expand(_: Node, x: Tensor, shape: Tensor) -> Tensor:
-    return x.expand(_broadcast(x.shape, integers(shape)))
-
-
-def _broadcast(first: Sequence[int], second: Sequence[int]) -> list[int]:
-    rank = max(len(first), len(second))
-    padded = ([1] * (rank - len(sizes)) + list(sizes) for sizes in (first, second))
-    return [b if a == 1 else a for a, b in zip(*padded, strict=True)]
+    wanted = sizes(shape)
+    both = zip_longest(reversed(x.shape), reversed(wanted), fillvalue=1)
+    return x.expand([b if a == 1 else a if b == 1 else b for a, b in both][::-1])
 
 
 def _tile(_: Node, x: Tensor, repeats: Tensor) -> Tensor:
@@ -71,9 +76,9 @@ def _concat(node: Node, *parts: Tensor) -> Tensor:
     return torch.cat(parts, dim=node.get("axis", 1))
 
 
-def _split(node: Node, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
-    axis = node.get("axis", 0)
-    given = integers(sizes) if sizes is not None else node.get("split")
+def _split(node: Node, x: Tensor, split: Tensor | None = None) -> Sequence[Tensor]:
+    axis = node.axis(x.ndim, 0)
+    given = sizes(split) if split is not None else node.get("split")
     if given:
         return torch.split(x, list(given), dim=axis)
     count = node.get("num_outputs", node.outputs)
@@ -93,12 +98,23 @@ def _slice(
     along = axes_of(node, axes) or list(range(len(first)))
     strides = integers(steps) if steps is not None else [1] * len(first)
     for axis, start, end, step in zip(along, first, last, strides, strict=True):
-        taken = range(*slice(start, end if step > 0 or end >= -x.shape[axis] else None, step).indices(x.shape[axis]))
+        taken = _taken(x.shape[axis], start, end, step)
         if step > 0:
             x = x.narrow(axis, taken.start, 0) if not taken else _stepped(x, axis, taken)
         else:
-            x = x.index_select(axis, torch.arange(bounded(len(taken)), device=x.device) * step + taken.start)
+            x = x.index_select(axis, torch.arange(len(taken), device=x.device) * step + taken.start)
     return x
+
+
+def _taken(size: int, start: int, end: int, step: int) -> range:
+    """The elements of an axis; Python's slices do the same, but for bounds before the first when going backward."""
+    if step > 0:
+        return range(*slice(start, end, step).indices(size))
+    if end in _ENDS:  # onnxruntime takes them as the end in both directions
+        end = -size - 1
+    first = min(max(start + size if start < 0 else start, 0), size - 1)
+    last = max(min(end + size if end < 0 else end, size - 1), -1)
+    return range(first, last, step)
 
 
 def _stepped(x: Tensor, axis: int, taken: range) -> Tensor:
@@ -113,34 +129,30 @@ def _pad(
     amounts = integers(pads) if pads is not None else list(node.get("pads"))
     named = integers(axes) if axes is not None else list(range(x.ndim))
     begin, end = [0] * x.ndim, [0] * x.ndim
-    for place, axis in enumerate(named):
-        begin[axis], end[axis] = amounts[place], amounts[place + len(named)]
+    for axis, before, after in zip(named, amounts[: len(named)], amounts[len(named) :], strict=True):
+        begin[axis], end[axis] = before, after
     mode = node.get("mode", "constant")
     if mode == "constant":
         filler = node.get("value", 0.0) if value is None else value.reshape(()).item()
         return functional.pad(x, interleaved(begin, end), value=filler)
     for axis, (before, after) in enumerate(zip(begin, end, strict=True)):
         if before or after:
-            x = x.index_select(axis, _reflected(x.shape[axis], before, after, mode).to(x.device))
+            places = torch.arange(-before, x.shape[axis] + after, device=x.device)
+            x = x.index_select(axis, _reflected(places, x.shape[axis], mode))
     return x
 
 
-def _reflected(size: int, before: int, after: int, mode: str) -> Tensor:
-    """Where the elements of a padded axis come from; negative amounts crop."""
-    bounded(size + before + after)
-    places = np.arange(-before, size + after)
+def _reflected(places: Tensor, size: int, mode: str) -> Tensor:
+    """Where the elements of a padded axis come from."""
     if mode == "edge":
-        found = places.clip(0, size - 1)
-    elif mode == "wrap":
-        found = places % size
-    elif mode == "reflect":
+        return places.clamp(0, size - 1)
+    if mode == "wrap":
+        return places % size
+    if mode == "reflect":
         period = max(2 * (size - 1), 1)
-        found = places % period
-        found = np.minimum(found, period - found)
-    else:
-        msg = f"Pad with mode {mode!r}"
-        raise UnsupportedError(msg)
-    return torch.from_numpy(found.astype(np.int64))
+        return torch.minimum(places % period, period - places % period)
+    msg = f"Pad with mode {mode!r}"
+    raise UnsupportedError(msg)
 
 
 def _depth_to_space(node: Node, x: Tensor) -> Tensor:
@@ -171,29 +183,29 @@ def _size(_: Node, x: Tensor) -> Tensor:
 
 def _constant_of_shape(node: Node, shape: Tensor) -> Tensor:
     filler = node.get("value")
-    value = np.zeros(1, np.float32) if filler is None else numpy_helper.to_array(filler).reshape(-1)
-    return torch.from_numpy(np.array(value)).expand(integers(shape)) if integers(shape) else torch.from_numpy(value)[0]
+    value = torch.zeros(()) if filler is None else tensor_of(numpy_helper.to_array(filler)).reshape(())
+    return value.expand(sizes(shape))
 
 
 def _range(_: Node, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     # torch.arange may give an element more where the steps are fractions.
     first, last, step = (value.item() for value in (start, limit, delta))
-    return start + delta * torch.arange(bounded(max(math.ceil((last - first) / step), 0)), dtype=start.dtype)
+    count = math.ceil((last - first) / step) if start.is_floating_point() else -((first - last) // step)
+    return start + delta * torch.arange(max(count, 0), dtype=start.dtype)
 
 
-def _dropout(node: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> Tensor:
-    refuse_outputs(node)
+def _dropout(_: Node, x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> tuple[Tensor, Tensor]:
     if training is not None and bool(training):
         msg = "Dropout in training mode"
         raise UnsupportedError(msg)
-    return x
+    return x, torch.ones_like(x, dtype=torch.bool)
 
 
 def _constant(node: Node) -> Tensor:
     (name,) = node.attributes
     value = node.attributes[name]
     if name == "value":
-        return torch.from_numpy(np.array(numpy_helper.to_array(value)))
+        return tensor_of(numpy_helper.to_array(value))
     if name in ("value_float", "value_floats"):
         return torch.tensor(value, dtype=torch.float32)
     if name in ("value_int", "value_ints"):
@@ -203,8 +215,6 @@ def _constant(node: Node) -> Tensor:
 
 
 def _eye_like(node: Node, x: Tensor) -> Tensor:
-    from tscnc_deploy.engines.onnx.differentiable.operators.elementwise import cast
-
     rows, columns = (torch.arange(size, device=x.device) for size in x.shape)
     ones = columns - rows.unsqueeze(1) == node.get("k", 0)
     to = node.get("dtype")

@@ -11,7 +11,8 @@ from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, Unsupp
 
 
 def _matmul(_: Node, a: Tensor, b: Tensor) -> Tensor:
-    return torch.matmul(a, b)
+    wider = torch.promote_types(a.dtype, b.dtype)
+    return torch.matmul(a.to(wider), b.to(wider))
 
 
 def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -35,8 +36,8 @@ def _attention(
     node: Node, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *cached: Tensor | None
 ) -> Tensor:
     refuse_outputs(node)
-    if any(given is not None for given in cached) or node.get("softcap", 0.0) or node.get("qk_matmul_output_mode", 0):
-        msg = "Attention with a cache, a soft cap or its products as an output"
+    if any(given is not None for given in cached):
+        msg = "Attention with a cache"
         raise UnsupportedError(msg)
     flat = query.ndim == 3
     if flat:
@@ -53,6 +54,8 @@ def _attention(
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     scale = node.get("scale") or 1 / math.sqrt(query.shape[-1])
     scores = torch.matmul(query * math.sqrt(scale), key.transpose(-1, -2) * math.sqrt(scale))
+    if cap := node.get("softcap", 0.0):
+        scores = cap * torch.tanh(scores / cap)
     if node.get("is_causal", 0):
         allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
         scores = scores.masked_fill(~allowed, -math.inf)

@@ -14,20 +14,24 @@ _EPSILON = 1e-5
 
 
 def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    if tuple(values.shape) != tuple(x.shape[1:2]):
+        msg = f"a parameter of the shape {list(values.shape)} is not one number for each channel of {list(x.shape)}"
+        raise ValueError(msg)
     return values.reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     refuse_outputs(node)
-    if not node.get("spatial", 1):
-        msg = "BatchNormalization with spatial = 0"
+    if node.get("training_mode", 0):
+        msg = "BatchNormalization in training mode"
         raise UnsupportedError(msg)
-    return functional.batch_norm(x, mean, variance, scale, bias, training=False, eps=node.get("epsilon", _EPSILON))
+    gain = _per_channel(scale, x) / (_per_channel(variance, x) + node.get("epsilon", _EPSILON)).sqrt()
+    return (x - _per_channel(mean, x)) * gain + _per_channel(bias, x)
 
 
 def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     refuse_outputs(node)
-    axes = tuple(range(node.get("axis", -1) % x.ndim, x.ndim))
+    axes = tuple(range(node.axis(x.ndim, -1), x.ndim))
     centred = x - x.mean(axes, keepdim=True)
     deviation = (centred.square().mean(axes, keepdim=True) + node.get("epsilon", _EPSILON)).sqrt()
     normal = centred / deviation * scale
@@ -35,12 +39,15 @@ def _layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None
 
 
 def _rms_norm(node: Node, x: Tensor, scale: Tensor) -> Tensor:
-    axes = tuple(range(node.get("axis", -1) % x.ndim, x.ndim))
+    axes = tuple(range(node.axis(x.ndim, -1), x.ndim))
     return x / (x.square().mean(axes, keepdim=True) + node.get("epsilon", _EPSILON)).sqrt() * scale
 
 
 def _instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    return functional.instance_norm(x, weight=scale, bias=bias, eps=node.get("epsilon", _EPSILON))
+    axes = tuple(range(2, x.ndim))
+    centred = x - x.mean(axes, keepdim=True)
+    deviation = (centred.square().mean(axes, keepdim=True) + node.get("epsilon", _EPSILON)).sqrt()
+    return centred / deviation * _per_channel(scale, x) + _per_channel(bias, x)
 
 
 def _group_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, refuse_outputs
+from tscnc_deploy.engines.onnx.differentiable.node import (
+    Node,
+    Operator,
+    UnsupportedError,
+    floating,
+    refuse_outputs,
+)
 from tscnc_deploy.engines.onnx.differentiable.windows import Windows, interleaved, padded, windows_of
 
 _MAXIMA: dict[int, Callable[..., Tensor]] = {
@@ -40,8 +46,8 @@ def _max_pool(node: Node, x: Tensor) -> Tensor:
     refuse_outputs(node)
     windows, missing = _windows(node, x)
     end = [amount + more for amount, more in zip(windows.end, missing, strict=True)]
-    x = padded(x, interleaved(windows.begin, end), -math.inf)
-    return _MAXIMA[len(windows.kernel)](x, windows.kernel, windows.strides, 0, windows.dilations)
+    values = padded(floating(x), interleaved(windows.begin, end), -math.inf)
+    return _MAXIMA[len(windows.kernel)](values, windows.kernel, windows.strides, 0, windows.dilations).to(x.dtype)
 
 
 def _average_pool(node: Node, x: Tensor) -> Tensor:
@@ -62,7 +68,7 @@ def _lp_pool(node: Node, x: Tensor) -> Tensor:
     windows, missing = _windows(node, x)
     p = node.get("p", 2)
     end = [amount + more for amount, more in zip(windows.end, missing, strict=True)]
-    return _sums(padded(x, interleaved(windows.begin, end)).abs() ** p, windows) ** (1 / p)
+    return _root(_sums(padded(x, interleaved(windows.begin, end)).abs() ** p, windows), p)
 
 
 def _sums(x: Tensor, windows: Windows) -> Tensor:
@@ -83,7 +89,13 @@ def _global_max_pool(_: Node, x: Tensor) -> Tensor:
 
 def _global_lp_pool(node: Node, x: Tensor) -> Tensor:
     p = node.get("p", 2)
-    return (x.abs() ** p).sum(dim=tuple(range(2, x.ndim)), keepdim=True) ** (1 / p)
+    return _root((x.abs() ** p).sum(dim=tuple(range(2, x.ndim)), keepdim=True), p)
+
+
+def _root(x: Tensor, p: int) -> Tensor:
+    """The p-th root; at zero, where its slope is infinite, the gradient is zero as that of torch's norms is."""
+    zero = x == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, x) ** (1 / p))
 
 
 OPERATORS: dict[str, Operator] = {

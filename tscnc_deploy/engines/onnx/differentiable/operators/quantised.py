@@ -1,7 +1,7 @@
 """Quantised operators, with the straight-through estimate of rounding.
 
-A quantised tensor is held in floating point, with the integers as values. Rounding has the gradient of the identity,
-and saturation has none, as in quantisation-aware training (Jacob et al., arXiv 1712.05877).
+Where a gradient passes, a quantised tensor is held in floating point, with the integers as values. Rounding has the
+gradient of the identity, and saturation has none, as in quantisation-aware training (Jacob et al., arXiv 1712.05877).
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, straight_through
+from tscnc_deploy.engines.onnx.differentiable.node import (
+    Node,
+    Operator,
+    UnsupportedError,
+    axis_of,
+    floating,
+    integral,
+    straight_through,
+)
 from tscnc_deploy.engines.onnx.differentiable.operators.convolutions import convolve
 
 _RANGES: dict[int, tuple[int, int]] = {
@@ -21,12 +29,21 @@ _RANGES: dict[int, tuple[int, int]] = {
     TensorProto.INT4: (-8, 7),
     TensorProto.UINT4: (0, 15),
 }
-_OF_DTYPES = {torch.int8: TensorProto.INT8, torch.uint8: TensorProto.UINT8, torch.int16: TensorProto.INT16}
-
-
-def floating(x: Tensor) -> Tensor:
-    """The same values in floating point."""
-    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
+_DTYPES: dict[int, torch.dtype] = {
+    TensorProto.INT8: torch.int8,
+    TensorProto.UINT8: torch.uint8,
+    TensorProto.INT16: torch.int16,
+    TensorProto.UINT16: torch.int32,
+    TensorProto.INT4: torch.int8,
+    TensorProto.UINT4: torch.uint8,
+}
+# No zero point is an int32; it holds uint16.
+_OF_DTYPES = {
+    torch.int8: TensorProto.INT8,
+    torch.uint8: TensorProto.UINT8,
+    torch.int16: TensorProto.INT16,
+    torch.int32: TensorProto.UINT16,
+}
 
 
 def quantise(x: Tensor, scale: Tensor, zero: Tensor | None, kind: int) -> Tensor:
@@ -35,17 +52,20 @@ def quantise(x: Tensor, scale: Tensor, zero: Tensor | None, kind: int) -> Tensor
         msg = f"quantisation to the type {kind}"
         raise UnsupportedError(msg)
     low, high = _RANGES[kind]
-    steps = x / scale
+    steps = floating(x) / scale
     shifted = straight_through(torch.round(steps), steps)
     if zero is not None:
         shifted = shifted + floating(zero)
-    return shifted.clamp(low, high)
+    # Not clamp alone, whose gradient is zero at the ends, to which values inside are rounded.
+    inside = (shifted >= low) & (shifted <= high)
+    return integral(torch.where(inside, shifted, shifted.detach().clamp(low, high)), _DTYPES[kind])
 
 
 def dequantise(x: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     """(x - zero) * scale; the three broadcast."""
-    values = floating(x)
-    return (values if zero is None else values - floating(zero)) * scale
+    # The scale's dtype is that of the module.
+    values = floating(x).to(scale.dtype)
+    return (values if zero is None else values - zero) * scale
 
 
 def kind_of(zero: Tensor | None, default: int = TensorProto.UINT8) -> int:
@@ -66,10 +86,13 @@ def _along(values: Tensor | None, x: Tensor, node: Node, axis: int) -> Tensor | 
     """Scales or zero points in a shape that broadcasts with x: of the whole, of an axis, or of blocks along one."""
     if values is None or values.numel() == 1:
         return None if values is None else values.reshape(())
-    axis %= x.ndim
-    if values.ndim == 1:
+    axis = axis_of(axis, x.ndim)
+    block = node.get("block_size", 0)
+    if values.ndim == 1 and not block:
         return values.reshape(-1, *[1] * (x.ndim - axis - 1))
-    block = node.get("block_size", 0) or 1
+    if values.ndim != x.ndim or block < 1 or values.shape[axis] * block < x.shape[axis]:
+        msg = f"scales or zero points of the shape {list(values.shape)} do not fit, with blocks of {block}"
+        raise ValueError(msg)
     return values.repeat_interleave(block, axis).narrow(axis, 0, x.shape[axis])
 
 
@@ -93,14 +116,14 @@ def _dynamic_quantize(_: Node, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = (high - low) / 255
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     zero = torch.round(-low / scale).clamp(0, 255)
-    return quantise(x, scale, zero, TensorProto.UINT8), scale, zero
+    return quantise(x, scale, zero, TensorProto.UINT8), scale, zero.to(torch.uint8)
 
 
 def _convolve_integers(
     node: Node, x: Tensor, weight: Tensor, x_zero: Tensor | None = None, weight_zero: Tensor | None = None
 ) -> Tensor:
     values = _shifted(x, x_zero)
-    return convolve(node, values, _shifted(weight, weight_zero, 0).to(values.dtype))
+    return integral(convolve(node, values, _shifted(weight, weight_zero, 0).to(values.dtype)), torch.int32)
 
 
 def _multiply_integers(
@@ -108,7 +131,7 @@ def _multiply_integers(
 ) -> Tensor:
     left, right = _shifted(a, a_zero, -2), _shifted(b, b_zero, -1)
     wider = torch.promote_types(left.dtype, right.dtype)
-    return torch.matmul(left.to(wider), right.to(wider))
+    return integral(torch.matmul(left.to(wider), right.to(wider)), torch.int32)
 
 
 def _shifted(x: Tensor, zero: Tensor | None, axis: int = 1) -> Tensor:
@@ -118,7 +141,7 @@ def _shifted(x: Tensor, zero: Tensor | None, axis: int = 1) -> Tensor:
         return values
     shift = floating(zero)
     if shift.ndim == 1 and shift.numel() > 1:
-        shift = shift.reshape(-1, *[1] * (x.ndim - axis % x.ndim - 1))
+        shift = shift.reshape(-1, *[1] * (x.ndim - axis_of(axis, x.ndim) - 1))
     return values - shift
 
 
@@ -126,7 +149,7 @@ def per_channel(values: Tensor | None, x: Tensor, axis: int) -> Tensor | None:
     """Scales or zero points of a weight, one for all or one for each element of an axis, in a shape that broadcasts."""
     if values is None or values.numel() == 1:
         return None if values is None else values.reshape(())
-    return values.reshape(-1, *[1] * (x.ndim - axis % x.ndim - 1))
+    return values.reshape(-1, *[1] * (x.ndim - axis_of(axis, x.ndim) - 1))
 
 
 def _quantised_convolution(
@@ -144,7 +167,7 @@ def _quantised_convolution(
     scales = per_channel(w_scale, weight, 0)
     weights = dequantise(weight, w_scale if scales is None else scales, per_channel(w_zero, weight, 0))
     # The bias is in units of the products.
-    offset = None if bias is None else floating(bias) * x_scale * w_scale
+    offset = None if bias is None else dequantise(bias, x_scale * w_scale, None)
     y = convolve(node, dequantise(x, x_scale, x_zero), weights, offset)
     return quantise(y, y_scale, y_zero, kind_of(y_zero))
 

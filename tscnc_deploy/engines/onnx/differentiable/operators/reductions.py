@@ -7,7 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, axes_of, integers
+from tscnc_deploy.engines.onnx.differentiable.node import (
+    Node,
+    Operator,
+    axes_of,
+    axis_of,
+    floating,
+    integers,
+    straight_through,
+)
 
 Reduce = Callable[[Tensor, tuple[int, ...], bool], Tensor]
 
@@ -17,8 +25,11 @@ def _reduction(function: Reduce) -> Operator:
         chosen = axes_of(node, axes)
         if not chosen and node.get("noop_with_empty_axes", 0):
             return function(x.unsqueeze(-1), (-1,), False)
-        along = tuple(axis % x.ndim for axis in chosen) if chosen else tuple(range(x.ndim))
-        return function(x, along, bool(node.get("keepdims", 1))) if along else function(x.reshape(1), (0,), False)
+        along = tuple(axis_of(axis, x.ndim) for axis in chosen) if chosen else tuple(range(x.ndim))
+        found = function(x, along, bool(node.get("keepdims", 1))) if along else function(x.reshape(1), (0,), False)
+        if not x.is_floating_point():
+            return found.to(x.dtype)
+        return straight_through(found.trunc(), found) if node.integral else found
 
     return compute
 
@@ -31,7 +42,7 @@ def _product(x: Tensor, axes: tuple[int, ...], keep: bool) -> Tensor:
 
 def _argument(largest: bool) -> Operator:
     def compute(node: Node, x: Tensor) -> Tensor:
-        axis, keep = node.get("axis", 0), bool(node.get("keepdims", 1))
+        axis, keep = node.axis(x.ndim, 0), bool(node.get("keepdims", 1))
         find = torch.argmax if largest else torch.argmin
         if not node.get("select_last_index", 0):
             return find(x, dim=axis, keepdim=keep)
@@ -43,9 +54,10 @@ def _argument(largest: bool) -> Operator:
 def _cumulative_sum(node: Node, x: Tensor, axis: Tensor) -> Tensor:
     along = integers(axis)[0]
     turned = x.flip(along) if node.get("reverse", 0) else x
-    summed = turned.cumsum(along)
+    summed = turned.cumsum(along, dtype=x.dtype)
     if node.get("exclusive", 0):
-        summed = summed - turned
+        rest = summed.narrow(along, 0, max(x.shape[along] - 1, 0))
+        summed = torch.cat([torch.zeros_like(x.narrow(along, 0, min(x.shape[along], 1))), rest], along)
     return summed.flip(along) if node.get("reverse", 0) else summed
 
 
@@ -54,11 +66,11 @@ OPERATORS: dict[str, Operator] = {
     "ArgMin": _argument(False),
     "CumSum": _cumulative_sum,
     "ReduceL1": _reduction(lambda x, axes, keep: x.abs().sum(axes, keep)),
-    "ReduceL2": _reduction(lambda x, axes, keep: torch.linalg.vector_norm(x, dim=axes, keepdim=keep)),
-    "ReduceLogSum": _reduction(lambda x, axes, keep: x.sum(axes, keep).log()),
-    "ReduceLogSumExp": _reduction(torch.logsumexp),
+    "ReduceL2": _reduction(lambda x, axes, keep: torch.linalg.vector_norm(floating(x), dim=axes, keepdim=keep)),
+    "ReduceLogSum": _reduction(lambda x, axes, keep: floating(x).sum(axes, keep).log()),
+    "ReduceLogSumExp": _reduction(lambda x, axes, keep: torch.logsumexp(floating(x), axes, keep)),
     "ReduceMax": _reduction(lambda x, axes, keep: torch.amax(x, axes, keep)),
-    "ReduceMean": _reduction(lambda x, axes, keep: x.mean(axes, keep)),
+    "ReduceMean": _reduction(lambda x, axes, keep: floating(x).mean(axes, keep)),
     "ReduceMin": _reduction(lambda x, axes, keep: torch.amin(x, axes, keep)),
     "ReduceProd": _reduction(_product),
     "ReduceSum": _reduction(lambda x, axes, keep: x.sum(axes, keep)),

@@ -6,14 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, bounded, integers
-
-Floats = NDArray[np.float64]
+from tscnc_deploy.engines.onnx.differentiable.node import (
+    Node,
+    Operator,
+    UnsupportedError,
+    axis_of,
+    floating,
+    sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ def _resize(
     x: Tensor,
     roi: Tensor | None = None,
     scales: Tensor | None = None,
-    sizes: Tensor | None = None,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     if node.opset < 11:
         return _interpolated(node, x, _axes(node, x, None, roi, None), "asymmetric", "simple")
     transform = node.get("coordinate_transformation_mode", "half_pixel")
     nearest = node.get("nearest_mode", "round_prefer_floor")
-    return _interpolated(node, x, _axes(node, x, roi, scales, sizes), transform, nearest)
+    return _interpolated(node, x, _axes(node, x, roi, scales, wanted), transform, nearest)
 
 
 def _upsample(node: Node, x: Tensor, scales: Tensor | None = None) -> Tensor:
@@ -56,11 +59,14 @@ def _upsample(node: Node, x: Tensor, scales: Tensor | None = None) -> Tensor:
     return _interpolated(node, x, _axes(node, x, None, given, None), "asymmetric", "simple")
 
 
-def _axes(node: Node, x: Tensor, roi: Tensor | None, scales: Tensor | None, sizes: Tensor | None) -> list[_Axis]:
-    chosen = [axis % x.ndim for axis in node.get("axes") or range(x.ndim)]
+def _axes(node: Node, x: Tensor, roi: Tensor | None, scales: Tensor | None, wanted: Tensor | None) -> list[_Axis]:
+    chosen = [axis_of(axis, x.ndim) for axis in node.get("axes") or range(x.ndim)]
     regions = [] if roi is None or not roi.numel() else roi.reshape(-1).tolist()
     if scales is not None and scales.numel():
         factors = [float(value) for value in scales.reshape(-1).tolist()]
+        if not all(0 < factor < math.inf for factor in factors):
+            msg = f"the scales {factors} are not positive numbers"
+            raise ValueError(msg)
         after = [math.floor(x.shape[axis] * factor) for axis, factor in zip(chosen, factors, strict=True)]
         if node.get("coordinate_transformation_mode") == "tf_crop_and_resize" and regions:
             spans = [regions[place + len(chosen)] - regions[place] for place in range(len(chosen))]
@@ -69,7 +75,7 @@ def _axes(node: Node, x: Tensor, roi: Tensor | None, scales: Tensor | None, size
                 for axis, span, factor in zip(chosen, spans, factors, strict=True)
             ]
     else:
-        after = integers(sizes)
+        after = sizes(wanted)
         factors = [size / x.shape[axis] for axis, size in zip(chosen, after, strict=True)]
         policy = node.get("keep_aspect_ratio_policy", "stretch")
         if policy != "stretch":
@@ -84,102 +90,96 @@ def _axes(node: Node, x: Tensor, roi: Tensor | None, scales: Tensor | None, size
 
 
 def _interpolated(node: Node, x: Tensor, axes: Sequence[_Axis], transform: str, nearest: str) -> Tensor:
-    mode = node.get("mode", "nearest")
+    mode, given = node.get("mode", "nearest"), x
+    x = x if mode == "nearest" else floating(x)
     cropped = transform == "tf_crop_and_resize"
     outside = None
     for axis in axes:
-        if axis.before == axis.after and axis.scale == 1 and not cropped:
+        # onnxruntime takes an axis that keeps its size as it is, even cropped, where it does not interpolate.
+        if axis.before == axis.after and axis.scale == 1 and (mode == "nearest" or not cropped):
             continue
-        bounded(axis.after if mode == "nearest" else axis.after * axis.before)
-        places = _places(axis, transform)
+        places = _places(axis, transform, x.device)
         if cropped:
-            beyond = torch.from_numpy((places < 0) | (places > axis.before - 1)).to(x.device)
-            beyond = beyond.reshape(-1, *[1] * (x.ndim - axis.number - 1))
+            beyond = ((places < 0) | (places > axis.before - 1)).reshape(-1, *[1] * (x.ndim - axis.number - 1))
             outside = beyond if outside is None else outside | beyond
         if mode == "nearest":
-            rows = torch.from_numpy(_nearest(places, axis, nearest)).to(x.device)
-            x = x.index_select(axis.number, rows)
+            x = x.index_select(axis.number, _nearest(places, axis, nearest))
         else:
-            matrix = torch.from_numpy(_weights(node, places, axis, mode)).to(x)
+            matrix = _weights(node, places, axis, mode).to(x.dtype)
             x = torch.matmul(x.movedim(axis.number, -1), matrix.t()).movedim(-1, axis.number)
+    if not given.is_floating_point():
+        x = x.to(given.dtype)
     if outside is None:
         return x
     return torch.where(outside, torch.full_like(x, node.get("extrapolation_value", 0.0)), x)
 
 
-def _places(axis: _Axis, transform: str) -> Floats:
+def _places(axis: _Axis, transform: str, device: torch.device) -> Tensor:
     """Where the elements of the result lie on the axis before."""
-    at = np.arange(axis.after, dtype=np.float64)
+    at = torch.arange(axis.after, dtype=torch.float64, device=device)
     before, after = axis.before, axis.after
-    centred: Floats = (at + 0.5) / axis.scale - 0.5
+    centred = (at + 0.5) / axis.scale - 0.5
     if transform == "half_pixel":
         return centred
     if transform == "half_pixel_symmetric":
         return before / 2 * (1 - after / (before * axis.scale)) + centred
     if transform == "pytorch_half_pixel":
-        return centred if after > 1 else np.zeros_like(at)
+        return centred if after > 1 else torch.zeros_like(at)
     if transform == "align_corners":
-        return at * (before - 1) / (after - 1) if after > 1 else np.zeros_like(at)
+        return at * (before - 1) / (after - 1) if after > 1 else torch.zeros_like(at)
     if transform == "asymmetric":
         return at / axis.scale
     if transform == "tf_crop_and_resize":
         if after > 1:
             step = (axis.end - axis.start) * (before - 1) / (after - 1)
             return axis.start * (before - 1) + at * step
-        return np.full_like(at, 0.5 * (axis.start + axis.end) * (before - 1))
+        return torch.full_like(at, 0.5 * (axis.start + axis.end) * (before - 1))
     msg = f"Resize with coordinate_transformation_mode {transform!r}"
     raise UnsupportedError(msg)
 
 
-def _nearest(places: Floats, axis: _Axis, rounding: str) -> NDArray[np.int64]:
+def _nearest(places: Tensor, axis: _Axis, rounding: str) -> Tensor:
     # Runtimes compute places in float32, where halves that are not exact here are.
-    places = places.astype(np.float32).astype(np.float64)
+    places = places.float().double()
     if rounding == "simple":
         rounding = "ceil" if axis.scale < 1 else "floor"
     if rounding == "round_prefer_floor":
-        found = np.ceil(places - 0.5)
+        found = (places - 0.5).ceil()
     elif rounding == "round_prefer_ceil":
-        found = np.floor(places + 0.5)
+        found = (places + 0.5).floor()
     elif rounding == "floor":
-        found = np.floor(places)
+        found = places.floor()
     elif rounding == "ceil":
-        found = np.ceil(places)
+        found = places.ceil()
     else:
         msg = f"Resize with nearest_mode {rounding!r}"
         raise UnsupportedError(msg)
-    return found.clip(0, axis.before - 1).astype(np.int64)
+    return found.clamp(0, axis.before - 1).long()
 
 
-def _weights(node: Node, places: Floats, axis: _Axis, mode: str) -> Floats:
+def _weights(node: Node, places: Tensor, axis: _Axis, mode: str) -> Tensor:
     """The matrix [after, before] of an interpolation."""
     smooths = bool(node.get("antialias", 0)) and axis.scale < 1
     shrink = axis.scale if smooths else 1.0
-    if mode == "linear":
-        reach = 1.0
-    elif mode == "cubic":
-        reach = 2.0
-    else:
+    if mode not in ("linear", "cubic"):
         msg = f"Resize with mode {mode!r}"
         raise UnsupportedError(msg)
-    count = math.ceil(reach / shrink) + 1
-    taps = np.floor(places)[:, None] + np.arange(-count, count + 1)
-    distances = np.abs(taps - places[:, None]) * shrink
-    weights = np.maximum(1 - distances, 0) if mode == "linear" else _cubic(distances, node.get("cubic_coeff_a", -0.75))
-    inside = (taps >= 0) & (taps <= axis.before - 1)
-    if smooths or node.get("exclude_outside", 0):
-        weights = weights * inside
-    weights = weights / weights.sum(1, keepdims=True)
-    matrix = np.zeros((len(places), axis.before))
-    columns = taps.clip(0, axis.before - 1).astype(np.int64)
-    np.add.at(matrix, (np.arange(len(places))[:, None], columns), weights)
-    return matrix
+    count = math.ceil((1 if mode == "linear" else 2) / shrink) + 1
+    taps = places.floor()[:, None] + torch.arange(-count, count + 1, device=places.device)
+    distances = (taps - places[:, None]).abs() * shrink
+    weights = (1 - distances).clamp(min=0) if mode == "linear" else _cubic(distances, node.get("cubic_coeff_a", -0.75))
+    if node.get("exclude_outside", 0):
+        weights = weights * ((taps >= 0) & (taps <= axis.before - 1))
+    weights = weights / weights.sum(1, keepdim=True)
+    matrix = weights.new_zeros(len(places), axis.before)
+    return matrix.scatter_add(1, taps.clamp(0, axis.before - 1).long(), weights)
 
 
-def _cubic(distances: Floats, a: float) -> Floats:
+def _cubic(distances: Tensor, a: float) -> Tensor:
     """Keys' kernel (IEEE Trans. ASSP 29, 1981)."""
     near = ((a + 2) * distances - (a + 3)) * distances**2 + 1
     far = ((a * distances - 5 * a) * distances + 8 * a) * distances - 4 * a
-    return np.where(distances <= 1, near, np.where(distances < 2, far, 0.0))
+    return torch.where(distances <= 1, near, torch.where(distances < 2, far, 0.0))
 
 
 OPERATORS: dict[str, Operator] = {"Resize": _resize, "Upsample": _upsample}
