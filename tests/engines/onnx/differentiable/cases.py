@@ -187,7 +187,8 @@ def check_values(case: Case) -> None:
         found = shapes_of(model, signature_of(model, PATH), 1, PATH)
         assert [found[f"out{place}"] for place in range(case.outputs)] == shapes
         module = GraphModule(model, PATH)
-        for dtype in (torch.float32, torch.float64):
+        # Constants are computed when a module is made.
+        for dtype in (torch.float32, torch.float64) if live else (torch.float32,):
             images = torch.from_numpy(image).to(dtype)
             plain = module.to(dtype)(images)
             graded = module(images.clone().requires_grad_())
@@ -236,6 +237,6 @@ def examples(make: Make, check: Callable[[Case], None], count: int) -> None:
     run()
 
 
-def few_and_many(few: int = 3, many: int = 30) -> pytest.MarkDecorator:
+def few_and_many(few: int = 2, many: int = 30) -> pytest.MarkDecorator:
     """A test's argument `count`: few examples always, many in slow runs."""
     return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.slow)])

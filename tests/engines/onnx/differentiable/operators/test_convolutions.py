@@ -68,7 +68,7 @@ def _transposed(r):
 CASES = {"Conv": convolution, "ConvTranspose": _transposed}
 
 
-@few_and_many(15, 200)
+@few_and_many(10, 200)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)

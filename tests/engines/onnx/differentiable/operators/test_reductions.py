@@ -74,7 +74,7 @@ CASES = {
 SMOOTH = [op for op in CASES if not op.startswith("Arg")]
 
 
-@few_and_many(6, 100)
+@few_and_many(4, 100)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)

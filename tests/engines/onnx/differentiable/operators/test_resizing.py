@@ -81,7 +81,7 @@ CASES = {"Resize": _resize, "Upsample": _older("Upsample")}
 MORE = {"cropped": _cropped, "opset 10": _older("Resize"), "integers": _of_integers}
 
 
-@few_and_many(15, 300)
+@few_and_many(8, 300)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)
