@@ -95,8 +95,8 @@ def _interpolated(node: Node, x: Tensor, axes: Sequence[_Axis], transform: str, 
     cropped = transform == "tf_crop_and_resize"
     outside = None
     for axis in axes:
-        # onnxruntime takes an axis that keeps its size as it is, even cropped, where it does not interpolate.
-        if axis.before == axis.after and axis.scale == 1 and (mode == "nearest" or not cropped):
+        # onnxruntime takes an axis that keeps its size as it is, even where it is to be cropped.
+        if axis.before == axis.after and axis.scale == 1:
             continue
         places = _places(axis, transform, x.device)
         if cropped:
