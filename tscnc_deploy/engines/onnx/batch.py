@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +21,7 @@ from tscnc_deploy.engines.onnx.file import array_of
 from tscnc_deploy.engines.onnx.flow import attributes_of, computed_from, data_operands, shape_operands
 from tscnc_deploy.engines.onnx.mixing import mixed_axes
 from tscnc_deploy.engines.onnx.signature import Signature
-from tscnc_deploy.engines.onnx.sizes import sizes_of
+from tscnc_deploy.engines.onnx.sizes import numbers_of, sizes_of
 from tscnc_deploy.engines.onnx.symbolic import (
     DERIVED,
     FREE,
@@ -84,6 +85,7 @@ def require_independent_images(model: ModelProto, signature: Signature, path: Pa
 
 class _Graph:
     def __init__(self, model: ModelProto, signature: Signature, path: Path) -> None:
+        self._model = model
         self._nodes = model.graph.node
         self._signature = signature
         self._path = path
@@ -163,7 +165,13 @@ class _Graph:
     def _integers(self, name: str) -> list[int] | None:
         numbers = self._numbers.get(name, (FREE,))
         found = [number for number in numbers if isinstance(number, int)]
-        return found if len(found) == len(numbers) else None
+        return found if len(found) == len(numbers) else self._same_numbers.get(name)
+
+    @cached_property
+    def _same_numbers(self) -> dict[str, list[int]]:
+        """Numbers that are computed from sizes and do not depend on the batch's."""
+        first, second = (numbers_of(self._model, self._signature, batch) for batch in _BATCHES)
+        return {name: numbers for name, numbers in first.items() if second.get(name) == numbers}
 
     def _check_layout(self, node: NodeProto) -> None:
         """Follows how many elements lie outside of the images on their axis, which a reshape must keep apart."""

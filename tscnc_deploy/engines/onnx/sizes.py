@@ -58,6 +58,24 @@ def followed(model: ModelProto, signature: Signature, batch: int) -> Mapping[str
         return {}
 
 
+def numbers_of(model: ModelProto, signature: Signature, batch: int) -> Mapping[str, list[int]]:
+    """The few integers that a graph computes from sizes and constants, such as the bounds of a padding.
+
+    Args:
+        model: A model that `onnx.file` has read.
+        signature: Its input and output.
+        batch: Number of images, unless the file has a fixed one.
+    """
+    from tscnc_deploy.engines.onnx.differentiable.shapes import outlines_of
+
+    try:
+        values = outlines_of(model, signature, batch, Path())
+    except InputError:
+        return {}
+    known = {name: value for name, value in values.items() if not value.is_meta and not value.is_floating_point()}
+    return {name: [int(number) for number in value.reshape(-1).tolist()] for name, value in known.items()}
+
+
 def outline(model: ModelProto, signature: Signature, batch: int = 1) -> ModelProto:
     """The graph for one batch, without the shapes that the file declares, with long constants replaced by shapes.
 
