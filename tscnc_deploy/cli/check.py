@@ -12,6 +12,7 @@ from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.options import complete_recipe, device_option, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
+from tscnc_deploy.text import number
 
 if TYPE_CHECKING:
     from tscnc_deploy.check import CheckReport, CheckResult
@@ -198,11 +199,17 @@ def _show(report: CheckReport) -> None:
     for result in report.results:
         if result.message and result.outcome not in _ENDING:
             print_table((), [(f"  {_line(result)}",)])
+    for name, engine in report.engines.items():
+        robust = engine["robust"]
+        click.echo(
+            f"{name}: {robust['accuracy']:.1%} robust [{robust['low']:.1%}, {robust['high']:.1%}], "
+            f"{robust['correct']} of {robust['total']} images"
+        )
     click.echo(f"{report.verdict}; {report.seconds:.0f} s")
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    return "" if value is None else number(value)
 
 
 def _write_for_github(report: CheckReport, as_json: bool) -> None:

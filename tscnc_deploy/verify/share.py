@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 # Small shards, if gates may be decided after any of them. A budget needs none, and larger batches take less time.
 _SHARD_TO_DECIDE = 32
 _SHARD_IN_BUDGET = 128
-# An interruption loses the shard in progress. On a CPU, gradients of 64 images at a time take 4% to 8% more time per image
-# than those of 128 or 256, and of 32 at a time 22% to 29% more (8x8 digits, ResNet-18, one thread). On a GPU large
-# batches matter, and a shard takes less time.
+# An interruption loses the shard in progress. On a CPU, gradients of 64 images at a time take 4% to 8% more time per
+# image than those of 128 or 256, and of 32 at a time 22% to 29% more (8x8 digits, ResNet-18, one thread). On a GPU
+# large batches matter, and a shard takes less time.
 _SHARD_ON_CPU = 64
 # Distributions that compute logits and gradients; the two of ONNX Runtime install the same module.
 _COMPUTING = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
