@@ -201,6 +201,8 @@ def _show_plan(plan: dict[str, Any]) -> None:
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
+    from tscnc_deploy.report.wording import form
+
     model = summary["model"]
     click.echo(
         f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are nonzero "
@@ -230,7 +232,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
         _show_latency(summary["latency"])
     print_table(
         ("size", "MB", "compression"),
-        [(size["name"], f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}x") for size in summary["sizes"]],
+        [(form(size["name"]), f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}x") for size in summary["sizes"]],
     )
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
     click.echo(f"gates: {len(summary['gates']) - len(failed)} of {len(summary['gates'])} passed")
