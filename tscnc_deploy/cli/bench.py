@@ -267,10 +267,11 @@ def _show(document: dict[str, Any], out: Path | None) -> None:
     settings = document["settings"]
     providers = ", ".join(dict.fromkeys(row["provider"] for row in document["results"]))
     click.echo(f"{settings['repeats']} calls each, in turns, after {settings['warmup']} untimed calls; {providers}")
-    click.echo(
-        "speedup: p50 of the dense twin (no zeros, exported by the same target) / p50 of the pruned engine; "
-        "that of `build` is over the dense network in onnxruntime"
-    )
+    if speedups:
+        click.echo(
+            "speedup: p50 of the dense twin (no zeros, exported by the same target) / p50 of the pruned engine; "
+            "that of `build` is over the dense network in onnxruntime"
+        )
     for name, reason in document["unavailable"].items():
         click.echo(f"{name}: not timed: {reason}")
     if out is not None:
