@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tscnc_deploy.text import any_of, closest, did_you_mean, not_among
+from tscnc_deploy.text import any_of, closest, did_you_mean, not_among, number
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,24 @@ from tscnc_deploy.text import any_of, closest, did_you_mean, not_among
 )
 def test_words_are_joined_like_a_sentence(words, phrase):
     assert any_of(words) == phrase
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10_605_040, "10,605,040"),
+        (10_605_040.0, "10,605,040"),
+        (0.0, "0"),
+        (-3, "-3"),
+        (0.8967214, "0.896721"),
+        (3.3e-6, "3.3e-06"),
+        (1e300, "1e+300"),
+        (float("inf"), "inf"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_whole_numbers_are_written_in_full(value, text):
+    assert number(value) == text
 
 
 @pytest.mark.parametrize(

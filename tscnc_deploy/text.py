@@ -1,7 +1,8 @@
-"""Text for messages: suggestions for unknown words, and untrusted text that is safe to print."""
+"""Text for messages: numbers, suggestions for unknown words, and untrusted text that is safe to print."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -29,6 +30,14 @@ def not_among(word: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown word: the known words, and the closest one."""
     names = tuple(known)
     return f"is not {any_of(names)}{did_you_mean(word, names)}"
+
+
+def number(value: float) -> str:
+    """A measured number: whole ones in full, "10,605,040", others with six significant digits, "0.896721"."""
+    # From 2**53 on every float is whole, and digits after the sixteenth mean nothing.
+    if math.isfinite(value) and value == int(value) and abs(value) < 2**53:
+        return f"{int(value):,}"
+    return f"{value:.6g}"
 
 
 def escaped(text: str, limit: int = 80) -> str:

@@ -30,8 +30,9 @@ def test_every_engine_is_timed_beside_its_dense_twin(tiny_build, tmp_path):
 def test_people_get_a_table_and_how_it_was_measured(tiny_build):
     result = invoke("bench", tiny_build.bundle, "--batch", "1", "--repeats", "2", "--warmup", "0")
     header = " ".join(result.stdout.splitlines()[0].split())
-    assert header == "engine network batch p50 ms p95 ms p99 ms images/s dense p50 / pruned p50"
+    assert header == "engine network batch p50 ms p95 ms p99 ms images/s speedup over own dense twin"
     assert "2 calls each, in turns, after 0 untimed calls; CPUExecutionProvider" in result.stdout
+    assert "dense twin (no zeros, exported by the same target) / p50 of the pruned engine" in result.stdout
 
 
 def test_an_unknown_engine_is_2(tiny_build):

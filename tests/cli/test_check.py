@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +15,9 @@ def test_people_get_a_table_and_the_reason(tiny_build, monkeypatch):
     result = invoke("check", tiny_build.bundle, *FAST, "--set", "gates.clean=0.999")
     assert "onnx-cpu: clean accuracy, lower end" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("inconclusive; " if result.exit_code == 4 else "failed; ")
+    assert re.fullmatch(
+        r"onnx-cpu: \d+\.\d% robust \[\d+\.\d%, \d+\.\d%\], \d+ of \d+ images", result.stdout.splitlines()[-2]
+    )
     assert result.stderr.splitlines()[-1].startswith("error: onnx-cpu: ")
 
 

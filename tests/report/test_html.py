@@ -66,6 +66,8 @@ def test_the_page_says_what_was_measured():
     assert "3.3e-06, allowed 0.001; the smallest tolerance that passes is 3.4e-06 ✓ passed" in page.text
     assert "1 lost, 0 gained, of 360" in page.text
     assert "14 lost, 6 gained, of 360" in page.text
+    assert "Loss of robust accuracy 2.2%, at most 4.4%" in page.text
+    assert "The pruned network was trained for more epochs than the dense one" in page.text
     assert "onnxruntime · fp32 · CPUExecutionProvider · 6.7 MB" in page.text
     assert "44.7 MB" in page.text
     assert "3 min 21 s" in page.text

@@ -4,7 +4,7 @@ import pytest
 
 from tests.report.records import measured_record, record, report_data
 from tscnc_deploy import robustness
-from tscnc_deploy.record import Accuracy, BuildRecord, Quantile, ThreatModel
+from tscnc_deploy.record import Accuracy, BuildRecord, Comparison, Quantile, ThreatModel
 from tscnc_deploy.report import wording
 
 
@@ -99,8 +99,33 @@ def test_the_verdict_of_one_engine():
     assert wording.verdict(report_data()) == (
         "resnet18 at 95.0% sparsity (69.4% of MACs saved): the exported engine onnx-cpu "
         "classifies 82.5% of 360 test images correctly under every attack within Linf distance 0.1; the dense "
-        "network kept 85.0%."
+        "network, trained for fewer epochs, kept 85.0%."
     )
+
+
+def test_without_further_epochs_the_dense_network_had_no_fewer():
+    pruned_at_once = record()
+    pruned_at_once["recipe"] |= {"prune": {"epochs": 0}, "finetune": {"epochs": 0}}
+    assert wording.verdict(BuildRecord.from_json(pruned_at_once)).endswith("; the dense network kept 85.0%.")
+
+
+@pytest.mark.parametrize(
+    ("difference", "bound", "text"),
+    [
+        (0.0222, 0.0436, "2.2%, at most 4.4%"),
+        (0.0, 0.02, "0.0%, at most 2.0%"),
+        (-0.0944, -0.0646, "none: a gain of 9.4%, at least 6.5%"),
+        (-0.01, 0.012, "none: a gain of 1.0%, or a loss of at most 1.2%"),
+    ],
+)
+def test_a_negative_loss_is_a_gain(difference, bound, text):
+    compared = Comparison(lost=0, gained=0, total=360, difference=difference, upper_bound=bound, mcnemar_p=1.0)
+    assert wording.change(compared) == text
+
+
+def test_the_dense_file_is_not_read_as_the_network_before_pruning():
+    names = ("dense file, zip", "sparse file", "entropy bound")
+    assert [wording.form(name) for name in names] == ["pruned, dense file, zip", "sparse file", "entropy bound"]
 
 
 def test_the_verdict_names_the_gates_that_failed():

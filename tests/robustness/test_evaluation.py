@@ -65,12 +65,23 @@ def test_cascade_attacks_what_stands_and_has_the_same_worst_case():
     standing = [cascade.attacks[attack.name].correct for attack in attacks]
     assert standing[0] == each.attacks["square-5"].correct
     assert 80 > standing[0] > standing[1] >= standing[2] == cascade.robust.correct > 0
-    assert done == [
-        ("clean", 80, 80),
-        ("square-5", 80, 80),
-        ("fgsm", standing[0], standing[0]),
-        ("pgd-5", standing[1], standing[1]),
-    ]
+    at_the_end = {name: (images, of) for name, images, of in done}
+    assert at_the_end == {
+        "clean": (80, 80),
+        "square-5": (80, 80),
+        "fgsm": (standing[0], standing[0]),
+        "pgd-5": (standing[1], standing[1]),
+    }
+
+
+def test_progress_is_reported_within_a_batch():
+    model, images, labels, _ = linear(5, 8)
+    done = []
+    threat = Threat(epsilon=1e-6)
+    evaluate(ModelVictim(model), images, labels, threat, [PGD(4)], progress=lambda *event: done.append(event))
+    # Before the second, third and fourth gradient a quarter each is done, and all when the attack returns.
+    assert done[:4] == [("clean", 8, 8), ("pgd-4", 2, 8), ("pgd-4", 4, 8), ("pgd-4", 6, 8)]
+    assert done[-1] == ("pgd-4", 8, 8)
 
 
 def test_stronger_attacks_leave_fewer_standing(digits):

@@ -11,8 +11,9 @@ from filelock import FileLock
 from tscnc_deploy.robustness import Threat
 from tscnc_deploy.threads import thread_count
 from tscnc_deploy.verify import share
+from tscnc_deploy.verify.budget import Budget
 from tscnc_deploy.verify.plan import Plan
-from tscnc_deploy.verify.share import chosen_workers, shard_store, store_identity
+from tscnc_deploy.verify.share import chosen_workers, shard_size, shard_store, store_identity
 
 PLAN = Plan(threat=Threat(epsilon=0.1), limits={})
 
@@ -101,6 +102,22 @@ def test_a_folder_of_the_users_is_not_locked(cache, tmp_path):
     with shard_store(Source(), plan, leads=False) as store:
         assert store is None
     assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "size"),
+    [
+        ({}, 1, 64),
+        ({"batch_size": 8}, 1, 8),
+        ({"device": "cuda:1"}, 1, 256),
+        ({"device": "cuda"}, 4, 75),
+        ({}, 20, 15),
+        ({"until_decided": True}, 1, 32),
+        ({"budget": Budget(seconds=60)}, 1, 128),
+    ],
+)
+def test_a_cpu_saves_results_often(changes, workers, size):
+    assert shard_size(300, replace(PLAN, **changes), workers) == size
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tscnc_deploy.bundle.manifest import MANIFEST, RECIPE, TWIN
 from tscnc_deploy.check.figures import result_of, same
-from tscnc_deploy.text import escaped, quoted
+from tscnc_deploy.text import escaped, number, quoted
 
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
@@ -146,8 +146,8 @@ def _equal(one: Gate, other: Gate) -> bool:
 
 
 def _told(gate: Gate) -> str:
-    limit = "none" if gate.limit is None else f"{gate.limit:.6g}"
-    value = "none" if gate.value is None else f"{gate.value:.6g}"
+    limit = "none" if gate.limit is None else number(gate.limit)
+    value = "none" if gate.value is None else number(gate.value)
     return f"{value} with the limit {limit}, {'passed' if gate.passed else 'failed'}"
 
 

@@ -251,7 +251,7 @@ def _write(document: dict[str, Any], out: Path) -> None:
 def _show(document: dict[str, Any], out: Path | None) -> None:
     speedups = {(row["engine"], row["batch"]): row["speedup"] for row in document["speedups"]}
     print_table(
-        ("engine", "network", "batch", "p50 ms", "p95 ms", "p99 ms", "images/s", "dense p50 / pruned p50"),
+        ("engine", "network", "batch", "p50 ms", "p95 ms", "p99 ms", "images/s", "speedup over own dense twin"),
         [
             (
                 row["engine"],
@@ -267,6 +267,11 @@ def _show(document: dict[str, Any], out: Path | None) -> None:
     settings = document["settings"]
     providers = ", ".join(dict.fromkeys(row["provider"] for row in document["results"]))
     click.echo(f"{settings['repeats']} calls each, in turns, after {settings['warmup']} untimed calls; {providers}")
+    if speedups:
+        click.echo(
+            "speedup: p50 of the dense twin (no zeros, exported by the same target) / p50 of the pruned engine; "
+            "that of `build` is over the dense network in onnxruntime"
+        )
     for name, reason in document["unavailable"].items():
         click.echo(f"{name}: not timed: {reason}")
     if out is not None:

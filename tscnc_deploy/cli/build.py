@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tscnc_deploy.cli.common.gates import missed_gate
 from tscnc_deploy.cli.common.options import device_option, recipe_from_options, recipe_options, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.errors import MissingDataError
+from tscnc_deploy.text import number
 
 if TYPE_CHECKING:
     from tscnc_deploy.pipeline.run import Run, StageResult
@@ -199,6 +201,8 @@ def _show_plan(plan: dict[str, Any]) -> None:
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
+    from tscnc_deploy.report.wording import form
+
     model = summary["model"]
     click.echo(
         f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are nonzero "
@@ -228,7 +232,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
         _show_latency(summary["latency"])
     print_table(
         ("size", "MB", "compression"),
-        [(size["name"], f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}x") for size in summary["sizes"]],
+        [(form(size["name"]), f"{size['bytes'] / 1e6:.2f}", f"{size['ratio']:.1f}x") for size in summary["sizes"]],
     )
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
     click.echo(f"gates: {len(summary['gates']) - len(failed)} of {len(summary['gates'])} passed")
@@ -270,7 +274,7 @@ def _row(name: str, evaluation: dict[str, Any], columns: list[str]) -> tuple[str
 
 
 def _figure(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.6g}"
+    return "not finite" if value is None else number(value)
 
 
 def _require_gates(summary: dict[str, Any]) -> None:
@@ -280,9 +284,8 @@ def _require_gates(summary: dict[str, Any]) -> None:
     failed = [gate for gate in summary["gates"] if not gate["passed"]]
     if not failed:
         return
-    names = ", ".join(gate["name"] for gate in failed)
+    lines = [missed_gate(gate) for gate in failed]
     if all(gate.get("inconclusive") for gate in failed):
-        msg = f"inconclusive: {names}: the interval contains the limit; set verify.samples to use more test images"
-        raise InconclusiveError(msg)
-    msg = f"gates failed: {names}"
-    raise GateFailedError(msg)
+        more = "the interval contains the limit; set verify.samples to use more test images"
+        raise InconclusiveError("\n".join(f"inconclusive: {line}; {more}" for line in lines))
+    raise GateFailedError("\n".join(f"gate failed: {line}" for line in lines))

@@ -12,6 +12,7 @@ from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.options import complete_recipe, device_option, threads_option
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table, reserve_stdout
 from tscnc_deploy.cli.common.signer_options import chosen_identity, signer_options
+from tscnc_deploy.text import number
 
 if TYPE_CHECKING:
     from tscnc_deploy.check import CheckReport, CheckResult
@@ -127,13 +128,14 @@ def check(
     device: str,
     as_json: bool,
 ) -> None:
-    """Check that a bundle is complete, is what it claims, and withstands attacks.
+    """Check a bundle, as a gate in CI.
 
-    Runs the cheapest checks first: digests; signature; versions; whether recipe, record and evidence agree; zeros and
-    precision, counted in the files; every engine, compared with a new export of the twin; the stored adversarial
-    examples, replayed on twin and engines; a fresh attack, with and without the twin's gradient, within a budget.
-    Signs of gradient masking lead to a longer search without gradients, against which the gates must hold too. In
-    GitHub Actions, writes annotations and the step summary.
+    Checks that it is complete, is what it claims, and withstands attacks. Runs the cheapest checks first: digests;
+    signature; versions; whether recipe, record and evidence agree; zeros and precision, counted in the files; every
+    engine, compared with a new export of the twin; the stored adversarial examples, replayed on twin and engines; a
+    fresh attack, with and without the twin's gradient, within a budget. Signs of gradient masking lead to a longer
+    search without gradients, against which the gates must hold too. In GitHub Actions, writes annotations and the step
+    summary.
 
     Whoever makes a bundle can change everything in it. Use --recipe to apply your own limits, --dataset (or --baseline)
     for images that its maker did not choose, --key (or --identity and --issuer) to verify who signed it, and
@@ -198,11 +200,17 @@ def _show(report: CheckReport) -> None:
     for result in report.results:
         if result.message and result.outcome not in _ENDING:
             print_table((), [(f"  {_line(result)}",)])
+    for name, engine in report.engines.items():
+        robust = engine["robust"]
+        click.echo(
+            f"{name}: {robust['accuracy']:.1%} robust [{robust['low']:.1%}, {robust['high']:.1%}], "
+            f"{robust['correct']} of {robust['total']} images"
+        )
     click.echo(f"{report.verdict}; {report.seconds:.0f} s")
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    return "" if value is None else number(value)
 
 
 def _write_for_github(report: CheckReport, as_json: bool) -> None:

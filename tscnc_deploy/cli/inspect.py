@@ -8,6 +8,7 @@ import click
 
 from tscnc_deploy.cli.common.bundles import bundle_argument
 from tscnc_deploy.cli.common.output import json_option, print_json, print_table
+from tscnc_deploy.text import number
 
 
 def _print_schema(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -80,4 +81,4 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
+    return "-" if value is None else number(value)

@@ -21,10 +21,11 @@ from tscnc_deploy.cli.common.output import json_option, print_json, reserve_stdo
 @click.option("--title", help="Heading of a comparison.  [default: Comparison]", metavar="TEXT")
 @json_option
 def report(runs: tuple[Path, ...], compare: bool, out: Path | None, title: str | None, as_json: bool) -> None:
-    """Write a bundle's report as one HTML page, or compare runs.
+    """Write a bundle's report, or compare runs.
 
-    With --compare, runs that differ only in their seeds are grouped, and the loss of each recipe relative to that of
-    the first run is paired by seed.
+    Writes one HTML page: report.html or comparison.html in the current folder, unless --out names another file. With
+    --compare, runs that differ only in their seeds are grouped, and the loss of each recipe relative to that of the
+    first run is paired by seed.
     """
     if compare:
         from tscnc_deploy.cli.common.comparison import compare as compare_runs

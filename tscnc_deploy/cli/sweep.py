@@ -125,3 +125,4 @@ def _show_plan(plan: dict[str, Any]) -> None:
     print_table(("build", "state", "minutes, roughly"), rows)
     total = sum(build["seconds"] for build in plan["builds"])
     click.echo(f"{len(rows)} builds, about {total / 60:.0f} min on this {plan['device']}, in {plan['out']}")
+    click.echo("estimated from MACs, as if the machine were idle; small networks may take two or three times as long")

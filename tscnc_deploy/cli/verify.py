@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 def verify(
     artifact: Path | str, as_json: bool, per_image: Path | None, save_examples: Path | None, **options: Any
 ) -> None:
-    """Attack a bundle's engines, an ONNX file, a checkpoint, or a live server.
+    """Attack a bundle, a file or a live server.
 
     ARTIFACT is a bundle (or a run's folder), any .onnx file, weights (.safetensors, .pt, .pth.tar), or the URL of a
     served model, http://HOST:PORT/v2/models/NAME or grpc://. A bundle (with --bundle, also for a server) provides

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tscnc_deploy.record import GUESSING, Accuracy, BuildRecord, Mean, Quantile, ThreatModel
+from tscnc_deploy.record import GUESSING, Accuracy, BuildRecord, Comparison, Mean, Quantile, ThreatModel
 
 ABSENT = "–"
 
@@ -77,6 +77,27 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
 
 
+def change(compared: Comparison) -> str:
+    """A loss of robust accuracy with its bound: "2.2%, at most 4.4%", or "none: a gain of 9.4%, at least 6.5%"."""
+    bound = compared.upper_bound
+    if compared.difference >= 0:
+        return f"{percent(compared.difference)}, at most {percent(bound)}"
+    rest = f"at least {percent(-bound)}" if bound < 0 else f"or a loss of at most {percent(bound)}"
+    return f"none: a gain of {percent(-compared.difference)}, {rest}"
+
+
+def trained_on(data: BuildRecord) -> bool:
+    """Whether the pruned network was trained for more epochs than the dense one that it is compared with."""
+    sections = (data.recipe.get(name) for name in ("prune", "finetune"))
+    epochs = [section.get("epochs") for section in sections if isinstance(section, dict)]
+    return any(isinstance(each, int) and each > 0 for each in epochs)
+
+
+def form(name: str) -> str:
+    """A row of the table of sizes: the dense file holds the pruned weights, not those before pruning."""
+    return f"pruned, {name}" if name.startswith("dense file") else name
+
+
 def size(length: int | None) -> str:
     """A size in bytes, in decimal units: 44700000 -> "44.7 MB"."""
     if length is None:
@@ -137,7 +158,8 @@ def verdict(data: BuildRecord) -> str:
     name, _, robust = weakest
     which = f"the exported engine {name}" if engines == 1 else f"the weakest of {engines} engines, {name},"
     dense = data.evaluations.dense
-    before = f"; the dense network kept {percent(dense.robust.accuracy)}" if dense and dense.robust else ""
+    epochs = ", trained for fewer epochs," if trained_on(data) else ""
+    before = f"; the dense network{epochs} kept {percent(dense.robust.accuracy)}" if dense and dense.robust else ""
     return (
         f"{start}: {which} classifies {percent(robust.accuracy)} of {robust.total} test images correctly under every "
         f"attack within {data.threat.norm} distance {figure(data.threat.epsilon)}{before}.{rest}"

@@ -15,7 +15,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.record import Accuracy
 from tscnc_deploy.record.parts import Settings
 from tscnc_deploy.robustness import checks
-from tscnc_deploy.robustness.attacks.base import Attack, Best
+from tscnc_deploy.robustness.attacks.base import Attack, Best, calls
 from tscnc_deploy.robustness.eot import check_repeatable
 from tscnc_deploy.robustness.error_context import error_context
 from tscnc_deploy.robustness.folding import folded
@@ -24,7 +24,7 @@ from tscnc_deploy.robustness.noise import Noise
 from tscnc_deploy.robustness.settings import recorded_settings
 from tscnc_deploy.robustness.statistics.intervals import accuracy, check_confidence
 from tscnc_deploy.robustness.threat import Threat
-from tscnc_deploy.robustness.victims import Victim
+from tscnc_deploy.robustness.victims import Victim, watched
 
 Progress = Callable[[str, int, int], None]
 
@@ -181,7 +181,8 @@ def evaluate(
         confidence: Confidence of the Clopper-Pearson intervals, in (0, 1).
         cascade: Run each attack only on images that are robust to the earlier ones. This is cheaper; the worst case
             per image is the same, but the accuracy under each single attack is not measured.
-        progress: Called with the attack's name (or "clean"), images done and images to do, after every batch.
+        progress: Called with the attack's name (or "clean"), images done and images to do: after every batch, and with
+            an estimate while a batch is attacked, since an attack may take an hour for it.
         first: Index of the first image in the whole set, if these images are a part of it; determines the random
             numbers and replayed examples of each image.
 
@@ -217,7 +218,8 @@ def evaluate(
         for done in range(0, len(rows), batch_size):
             batch = rows[done : done + batch_size]
             noise = Noise(seed, (batch + first).to(victim.device), attack.name)
-            with error_context(f"{attack.name}, after {done} of {len(rows)} images"):
+            within = _within(attacked, attack, report, done, len(batch), len(rows))
+            with error_context(f"{attack.name}, after {done} of {len(rows)} images"), watched(attacked, within):
                 found = _attack(victim, attacked, images[batch], labels[batch], threat, attack, noise)
             worst.put(batch, found)
             survives[batch] = ~found.misclassified
@@ -238,6 +240,21 @@ def evaluate(
         queries=queries,
         confidence=confidence,
     )
+
+
+def _within(attacked: Victim, attack: Attack, report: Progress, done: int, size: int, total: int) -> Callable[[], None]:
+    """Reports, whenever the victim is asked, how much of an attack on a batch is done by the number of queries."""
+    before, expected, shown = attacked.queries, calls(attack) * size, 0
+
+    def watcher() -> None:
+        nonlocal shown
+        # Attacks may take more queries than expected, but the batch is not done before they return.
+        images = min(size * (attacked.queries - before) // expected, size - 1)
+        if images > shown:
+            shown = images
+            report(attack.name, done + images, total)
+
+    return watcher
 
 
 def _clean(victim: Victim, images: Tensor, labels: Tensor, batch_size: int, report: Progress) -> Best:

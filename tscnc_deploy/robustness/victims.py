@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -46,7 +48,33 @@ class Victim(Protocol):
         ...
 
 
-class ModelVictim:
+class _Counting:
+    """Counts the classified images, and may tell a watcher, see `watched`."""
+
+    def __init__(self) -> None:
+        self.queries = 0
+        self.watcher: Callable[[], None] | None = None
+
+    def _count(self, images: Tensor) -> None:
+        if self.watcher is not None:
+            self.watcher()
+        self.queries += len(images)
+
+
+@contextmanager
+def watched(victim: Victim, watcher: Callable[[], None]) -> Iterator[None]:
+    """Calls the watcher whenever the victim is about to classify images; victims that cannot tell are not watched."""
+    if not isinstance(victim, _Counting):
+        yield
+        return
+    victim.watcher = watcher
+    try:
+        yield
+    finally:
+        victim.watcher = None
+
+
+class ModelVictim(_Counting):
     """A PyTorch model in eval mode; it is never modified.
 
     Args:
@@ -61,10 +89,10 @@ class ModelVictim:
 
     def __init__(self, module: nn.Module, classes: int | None = None) -> None:
         _refuse_train_mode(module)
+        super().__init__()
         self.module = module
         self.classes = classes
         self.device = _device(module)
-        self.queries = 0
 
     def logits(self, images: Tensor) -> Tensor:
         _refuse_train_mode(self.module)
@@ -72,13 +100,13 @@ class ModelVictim:
             return self.differentiable(images)
 
     def differentiable(self, images: Tensor) -> Tensor:
-        self.queries += len(images)
+        self._count(images)
         logits = as_logits(self.module(images), len(images), self.classes)
         self.classes = logits.shape[1]
         return logits
 
 
-class EngineVictim:
+class EngineVictim(_Counting):
     """An exported engine, attacked with its own logits and the gradient of the twin it was exported from.
 
     Args:
@@ -92,13 +120,13 @@ class EngineVictim:
     has_gradient = True
 
     def __init__(self, engine: Engine, twin: nn.Module) -> None:
+        super().__init__()
         self.engine = engine
         self.twin = ModelVictim(twin, engine.spec.classes)
         self.device = self.twin.device
-        self.queries = 0
 
     def logits(self, images: Tensor) -> Tensor:
-        self.queries += len(images)
+        self._count(images)
         return _engine_logits(self.engine, images)
 
     def differentiable(self, images: Tensor) -> Tensor:
@@ -111,18 +139,18 @@ class EngineVictim:
         return self.logits(images) + (twin - twin.detach()), twin
 
 
-class BlackBoxVictim:
+class BlackBoxVictim(_Counting):
     """An engine alone, of which only the outputs are known."""
 
     has_gradient = False
     device = torch.device("cpu")
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self.engine = engine
-        self.queries = 0
 
     def logits(self, images: Tensor) -> Tensor:
-        self.queries += len(images)
+        self._count(images)
         return _engine_logits(self.engine, images)
 
     def differentiable(self, images: Tensor) -> Tensor:

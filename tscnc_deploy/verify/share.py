@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 # Small shards, if gates may be decided after any of them. A budget needs none, and larger batches take less time.
 _SHARD_TO_DECIDE = 32
 _SHARD_IN_BUDGET = 128
+# An interruption loses the shard in progress. On a CPU, gradients of 64 images at a time take 4% to 8% more time per
+# image than those of 128 or 256, and of 32 at a time 22% to 29% more (8x8 digits, ResNet-18, one thread). On a GPU
+# large batches matter, and a shard takes less time.
+_SHARD_ON_CPU = 64
 # Distributions that compute logits and gradients; the two of ONNX Runtime install the same module.
 _COMPUTING = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
@@ -121,9 +125,10 @@ def chosen_workers(source: Source, plan: Plan) -> Workers:
 
 
 def shard_size(total: int, plan: Plan, workers: int) -> int:
-    """Whole batches, but at least one shard per worker, and small shards if any may be the last."""
+    """Images per shard: a batch, less on a CPU and where any shard may be the last, and at least a shard per worker."""
     if plan.until_decided:
         return min(_SHARD_TO_DECIDE, plan.batch_size)
     if plan.may_stop:
         return min(_SHARD_IN_BUDGET, plan.batch_size)
-    return max(min(plan.batch_size, -(-total // workers)), 1)
+    largest = plan.batch_size if plan.device.startswith("cuda") else min(_SHARD_ON_CPU, plan.batch_size)
+    return max(min(largest, -(-total // workers)), 1)

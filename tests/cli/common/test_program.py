@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tscnc_deploy.cli import main
-from tscnc_deploy.cli.common.program import Program
+from tscnc_deploy.cli.common.program import COMMANDS, Program
 from tscnc_deploy.errors import RecipeError, UnavailableError
 
 RUN = [sys.executable, "-c", "from tscnc_deploy.cli import main; main(prog_name='tscnc-deploy')"]
@@ -113,11 +113,11 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["recipes", "targets", "init", "doctor"])
-def test_every_command_has_a_short_help_that_is_not_cut_off(command):
-    line = next(
-        line for line in CliRunner().invoke(main, ["--help"]).stdout.splitlines() if line.startswith(f"  {command}")
-    )
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_short_help_that_is_not_cut_off(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout.splitlines()
+    line = next(line for line in lines if line.startswith(f"  {command} "))
     assert line.endswith(".")
     assert not line.endswith("...")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.text import number
+
 if TYPE_CHECKING:
     from tscnc_deploy.check.result import CheckReport
 
@@ -37,7 +39,7 @@ def step_summary(report: CheckReport) -> str:
         "|---|---|---:|---:|---|",
     ]
     for result in report.results:
-        figures = ["" if number is None else f"{number:.6g}" for number in (result.value, result.limit)]
+        figures = ["" if value is None else number(value) for value in (result.value, result.limit)]
         cells = [_cell(result.name), result.outcome, *figures, _cell(result.message)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n\n"

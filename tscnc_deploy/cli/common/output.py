@@ -81,7 +81,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 
 def write_page(page: str, out: Path) -> None:
-    """Writes a page to the file of --out, and prints its path.
+    """Writes a page to the file of --out, and prints its whole path.
 
     Raises:
         StorageError: It cannot be written.
@@ -89,7 +89,7 @@ def write_page(page: str, out: Path) -> None:
     from tscnc_deploy.files import write_atomic
 
     write_atomic(out, page)
-    click.echo(f"{out}: {len(page):,} characters")
+    click.echo(f"written: {out.absolute()}")
 
 
 def _print_ruled(columns: Sequence[str], cells: list[list[str]]) -> None:

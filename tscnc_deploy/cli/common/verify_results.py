@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tscnc_deploy.cli.common.gates import missed_gate
 from tscnc_deploy.cli.common.output import print_table
 
 if TYPE_CHECKING:
@@ -225,9 +226,7 @@ def require_gates(artifact: Path | str, found: Mapping[str, VerifyResult]) -> No
     if not failed:
         return
     if not all(gate["inconclusive"] for _, gate in failed):
-        names = [f"{name}: {gate['name']}" for name, gate in failed]
-        msg = f"{artifact}: gates failed: {', '.join(names)}"
-        raise GateFailedError(msg)
+        raise GateFailedError("\n".join(f"{artifact}: gate failed: {missed_gate(gate, name)}" for name, gate in failed))
     lines = []
     for name, gate in failed:
         needed = gate["images_to_settle"]

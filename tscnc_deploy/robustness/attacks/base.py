@@ -120,6 +120,19 @@ def evaluate_points(victim: Victim, points: Tensor, labels: Tensor, loss: Loss) 
     return loss(logits, labels), is_misclassified(logits, labels)
 
 
+def calls(attack: Attack) -> int:
+    """Approximate number of times that an attack has an image classified which stays robust."""
+    settings = attack.settings()
+
+    def number(key: str) -> int:
+        value = settings.get(key, 1)
+        return value if isinstance(value, int) else 1
+
+    if attack.needs_gradient:
+        return number("steps") * number("restarts") * number("targets")
+    return number("queries")
+
+
 def require_count(attack: str, key: str, value: int) -> None:
     """Refuses a number of steps, restarts, targets or queries that is not a positive integer.
 

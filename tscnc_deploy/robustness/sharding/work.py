@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tscnc_deploy.progress import BOUNDS, Progress
-from tscnc_deploy.robustness.attacks.base import Attack
+from tscnc_deploy.robustness.attacks.base import Attack, calls
 from tscnc_deploy.robustness.evaluation import Evaluation
 from tscnc_deploy.robustness.evaluation import Progress as AttackProgress
 
@@ -28,15 +28,7 @@ def shards_shown_by(progress: Progress, label: str = "") -> ShardProgress:
 
 def passes(attack: Attack) -> int:
     """Approximate number of forward passes that an attack takes for an image that stays robust."""
-    settings = attack.settings()
-
-    def number(key: str) -> int:
-        value = settings.get(key, 1)
-        return value if isinstance(value, int) else 1
-
-    if attack.needs_gradient:
-        return _GRADIENT * number("steps") * number("restarts") * number("targets")
-    return number("queries")
+    return (_GRADIENT if attack.needs_gradient else 1) * calls(attack)
 
 
 class Work:
