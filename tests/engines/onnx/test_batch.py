@@ -230,6 +230,23 @@ INDEPENDENT = {
          node("Cast", "wide", "many", to=TensorProto.FLOAT), node("Sqrt", "many", "root"), node("Div", "x root", "y")],
         [ONE],
     ),
+    "a padding that is computed": (
+        # torch lays pads out the other way round: [0, 1, 0, 0] becomes [[0, 1], [0, 0]], turned, [0, 0, 0, 1].
+        [
+            node("ConstantOfShape", "three", "none", value=ints("", 0)),
+            node("Slice", "none from_two three zero", "one_more"),
+            node("Concat", "zeros one_ one_more zeros", "pads_", axis=0),
+            node("Reshape", "pads_ pairs", "two_by_two"),
+            node("Slice", "two_by_two last far zero back", "turned"),
+            node("Transpose", "turned", "columns", perm=[1, 0]),
+            node("Reshape", "columns flat_", "pads"),
+            node("Pad", "x pads", "five"),
+            node("Slice", "five zero four one_", "y"),
+        ],
+        [ints("three", 3), ints("from_two", 2), ints("zero", 0), ints("zeros", 0), ints("one_", 1),
+         ints("pairs", -1, 2), ints("last", -1), ints("far", -2**63), ints("back", -1), ints("flat_", -1),
+         ints("four", 4)],
+    ),
     "all of a slice": (
         [node("Slice", "x starts ends axes", "y")],
         [ints("starts", 0), ints("ends", 2**63 - 1), ints("axes", 0)],
