@@ -180,6 +180,13 @@ def test_nobody_looks_for_masking_without_gradients():
     assert evaluate_case(plain(black_box, [Square(20)], stronger=True)).warnings is None
 
 
+def test_accuracy_that_guessing_reaches_is_a_warning_even_where_nobody_looks_for_masking():
+    case = replace(plain(ModelVictim(MODEL), [FGSM()], masking=False), labels=LABELS.roll(1))
+    (warning,) = evaluate_case(case).warnings
+    assert warning.name == "guessing"
+    assert evaluate_case(plain(ModelVictim(MODEL), [FGSM()], masking=False)).warnings is None
+
+
 def test_an_engine_is_held_against_its_twin():
     engine = Linear(MODEL.weight.detach(), MODEL.bias.detach() + torch.tensor([0.25, 0.0, 0.0]))
     victim = EngineVictim(ModuleEngine(engine, (1, 4, 4), 3), MODEL)

@@ -287,7 +287,10 @@ def _twin(path: Path, source: OnnxSource, recipe: Recipe) -> Source:
     from tscnc_deploy.verify.sources.checkpoint import checkpoint_source, has_config
 
     outputs = replace(source, order=None).form().classes
-    known = {} if has_config(path) else {"mean": source.mean, "std": source.std}
+    # The twin takes pixels in [0, 1], whatever the range of the file.
+    unit = (source.reading and source.reading.range) or 1
+    mean, std = ((values and tuple(value / unit for value in values)) for values in (source.mean, source.std))
+    known = {} if has_config(path) else {"mean": mean, "std": std}
     return checkpoint_source(path, recipe, data.load(recipe.data), outputs=outputs, order=source.order, **known)
 
 

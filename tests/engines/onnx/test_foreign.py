@@ -211,6 +211,38 @@ def test_inputs_with_default_values_are_constants(tmp_path):
         run(build(head("x"), inputs=missing), tmp_path)
 
 
+def test_files_whose_initializers_had_to_be_inputs(tmp_path):
+    more = [helper.make_tensor_value_info("scale", TensorProto.FLOAT, [3])]
+    model = build(head("x"), inputs=more, opset=9)
+    model.ir_version = 3
+    agrees(model, tmp_path)
+
+
+def test_a_softmax_over_regions_stays(tmp_path):
+    nodes = [
+        node("Softmax", "x", "p", axis=-1),
+        node("Reshape", "p rows_", "r"),
+        node("MatMul", "r ones_", "s"),
+        node("Reshape", "s three_", "logits"),
+    ]
+    stored = {
+        "rows_": np.array([-1, 12, 4], np.int64),
+        "ones_": np.ones((4, 1), np.float32),
+        "three_": np.array([0, 12], np.int64),
+    }
+    model = build(nodes, stored, outputs=[("logits", TensorProto.FLOAT, ["batch", 12])])
+    agrees(model, tmp_path, np.ones((5, 12)))
+    only = [node("Softmax", "x", "p", axis=-1), node("Flatten", "p", "logits")]
+    model = build(only, outputs=[("logits", TensorProto.FLOAT, ["batch", 48])])
+    raised = np.exp(IMAGES)
+    agrees(model, tmp_path, (raised / raised.sum(-1, keepdims=True)).reshape(5, 48))
+
+
+def test_saturated_probabilities_stay(tmp_path):
+    nodes = [*head("x", "scores"), node("HardSigmoid", "scores", "logits", alpha=10.0)]
+    agrees(build(nodes), tmp_path, np.clip(LOGITS * 10 + 0.5, 0, 1))
+
+
 def test_free_height_and_width(tmp_path):
     model = build(head("x"), sizes=("batch", 3, "height", "width"))
     with pytest.raises(InputError, match="leaves height and width free; give --input-size"):

@@ -28,7 +28,8 @@ from tscnc_deploy.text import escaped
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 _LABELS = (TensorProto.INT64, TensorProto.INT32)
-_PROBABILITIES = ("Softmax", "Sigmoid", "HardSigmoid")
+# Not HardSigmoid: several of its results may be 1, and then the first decides.
+_PROBABILITIES = ("Softmax", "Sigmoid")
 # They pass values on unchanged, but for their shape or by rounding, so what comes before them is the kind of output.
 _PASSING = {
     *(
@@ -285,9 +286,9 @@ class _Adoption:
         name, kind = output.name, output.type.tensor_type.elem_type
         if len(graph.output) > 1:
             self._notes.append(f"of its {len(graph.output)} outputs, {escaped(name)!r} is used")
-        cut = self._cut(graph, name, kind, len(dims))
+        cut = self._cut(graph, name, kind, sizes)
         if cut is not None:
-            name, dims = cut, sizes.get(cut, dims)
+            name, dims = cut, sizes[cut]
             kind = TensorProto.FLOAT if kind in _LABELS else kind
         if kind in _LABELS:
             return self._labels(name, order)
@@ -303,7 +304,7 @@ class _Adoption:
             name, classes = self._add("Mul", [name], np.array([[0, 1]], np.float32)), 2
         return self._ordered(name, classes, order), classes if order is None else len(order), False
 
-    def _cut(self, graph: GraphProto, output: str, kind: int, rank: int) -> str | None:
+    def _cut(self, graph: GraphProto, output: str, kind: int, sizes: dict[str, Dims]) -> str | None:
         """The scores before a softmax, sigmoid or argmax that the graph ends in; None if it does not end in one."""
         makers = {name: node for node in graph.node for name in node.output}
         node = makers.get(output)
@@ -313,8 +314,11 @@ class _Adoption:
             node = makers.get(node.input[0])
         if node is None or not node.input:
             return None
-        # Along the batch it would be something else than a classifier's last node.
-        first = attributes_of(node).get("axis", 0 if node.op_type == "ArgMax" else 1) in (0, -rank)
+        dims = sizes.get(node.input[0], ())
+        # Of something else than one number for each class, or along the batch, it is not a classifier's last node.
+        if not dims or None in dims or len([size for size in dims[1:] if size != 1]) > 1:
+            return None
+        first = attributes_of(node).get("axis", 0 if node.op_type == "ArgMax" else 1) in (0, -len(dims))
         if node.op_type in _PROBABILITIES and kind not in _LABELS and not first:
             what = "so that rounding of probabilities does not hide how close an attack is"
         elif node.op_type == "ArgMax" and kind in _LABELS and not first:
@@ -378,6 +382,8 @@ def _rebuilt(
     """The model with nodes before and after, and with the constants that these need."""
     result = ModelProto()
     result.CopyFrom(model)
+    # Until version 4, initializers had to be inputs too.
+    result.ir_version = max(model.ir_version, 4)
     nodes = [*before, *model.graph.node, *after]
     del result.graph.node[:]
     result.graph.node.extend(nodes)
