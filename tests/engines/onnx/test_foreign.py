@@ -171,7 +171,7 @@ def test_labels_without_scores(tmp_path):
     model = build(nodes, {"k": np.array([1], np.int64)}, outputs=[("label", TensorProto.INT64, ["batch", 1])])
     logits, adopted = run(model, tmp_path, reading=Reading(classes=3))
     assert adopted.labels_only
-    assert logits.tolist() == np.eye(3)[LOGITS.argmax(1)].tolist()
+    assert logits.tolist() == (2 * np.eye(3) - 1)[LOGITS.argmax(1)].tolist()
     with pytest.raises(InputError, match="returns labels only"):
         adopt(tmp_path / "model.onnx")
 
@@ -284,6 +284,8 @@ def test_options_that_contradict_the_file(tmp_path):
         run(model, tmp_path, mean=(0.5,), std=(0.5,))
     with pytest.raises(InputError, match="has 1 channels; --channels bgr needs 3"):
         run(build(head("x"), sizes=("batch", 1, 4, 4)), tmp_path, reading=Reading(channels="bgr"))
+    with pytest.raises(InputError, match="takes images that are too large"):
+        run(build(head("x"), sizes=("batch", 3, 2**62, 4)), tmp_path)
     with pytest.raises(InputError, match="must take images with four axes"):
         run(build([node("Mul", "x scale", "logits")], sizes=("batch", 3)), tmp_path)
 

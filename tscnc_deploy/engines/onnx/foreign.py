@@ -8,6 +8,7 @@ runtime runs that graph, and `differentiable` reads the same one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tscnc_deploy.engines.onnx.external import has_external
 from tscnc_deploy.engines.onnx.file import parse_onnx, read_bytes
 from tscnc_deploy.engines.onnx.first_nodes import Hints, hints_of
 from tscnc_deploy.engines.onnx.flow import attributes_of
+from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
 from tscnc_deploy.engines.onnx.reading import Reading
 from tscnc_deploy.engines.onnx.signature import Signature, described, signature_of
 from tscnc_deploy.engines.onnx.sizes import Dims, sizes_of
@@ -55,7 +57,7 @@ class Adopted:
         model: Its graph, with one float32 input [batch, C, H, W] and one float32 output [batch, K].
         data: The bytes that a runtime opens: those of the file if nothing had to change.
         notes: What was changed, each as a sentence.
-        labels_only: Whether it returns labels, so that its "logits" are 1 for the label and 0 for all other classes.
+        labels_only: Whether it returns labels, so that its "logits" are 1 for the label and -1 for all others.
     """
 
     model: ModelProto
@@ -175,6 +177,8 @@ class _Adoption:
                 self._refuse("leaves height and width free; give --input-size, such as --input-size 224")
             height, width = height or wanted[0], width or wanted[1]
         channels = channels or self._reading.image_channels or 3
+        if math.prod((batch or 1, channels, height, width)) > MAX_ELEMENTS:
+            self._refuse(f"takes images that are too large: {described(value)}")
         return batch or None, (channels, height, width)
 
     def _wrap_input(
@@ -335,7 +339,7 @@ class _Adoption:
         self._notes.append("it returns labels only, so attacks see no scores")
         flat = self._add("Reshape", [self._add("Cast", [name], to=TensorProto.INT64)], [[-1]])
         depth = self._stored_as(np.array(classes, np.int64)).name
-        values = self._stored_as(np.array([0, 1], np.float32)).name
+        values = self._stored_as(np.array([-1, 1], np.float32)).name
         hot = self._add("OneHot", [flat, depth, values], axis=-1)
         return self._ordered(hot, classes, order), classes if order is None else len(order), True
 
