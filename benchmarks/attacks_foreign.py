@@ -6,8 +6,8 @@ Trains a network of three convolutions adversarially on scikit-learn's digits an
 torch.onnx.export as it is, and in 8 bits by onnxruntime's quantisers (QDQ, QOperator, and dynamic). Each file is opened
 as `tscnc-deploy verify FILE.onnx` opens it: the runtime's logits decide, and gradients come from the file's own graph.
 pyautoattack 0.2.0 attacks the PyTorch original. An 8-bit file is another network, so its row shows its own accuracy;
-next to it stands square-1000, all that was possible without gradients.
-Writes benchmarks/results/attacks_foreign-MACHINE.json.
+next to it stands square-1000, all that was possible without gradients. A dynamically quantised file takes one image at
+a time, so only 64 are attacked. Writes benchmarks/results/attacks_foreign-MACHINE.json after every file.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tscnc_deploy.robustness import Threat, evaluate, parse_attacks
 from tscnc_deploy.verify import OnnxSource
 
 ENSEMBLE = "autoattack-standard"
+DYNAMIC_IMAGES = 64
 
 
 def main() -> None:
@@ -55,15 +56,16 @@ def main() -> None:
         "files": {},
     }
     print(f"pyautoattack on the PyTorch original: {int(robust.sum())} of {len(images)} robust", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    written = RESULTS / f"attacks_foreign-{machine_name('cpu')}.json"
     with tempfile.TemporaryDirectory() as folder:
         for path in exported(model, images, Path(folder)):
-            row = attacked(path, images, labels, threat, arguments.seed)
+            some = slice(DYNAMIC_IMAGES if path.stem == "int8_dynamic" else None)
+            row = attacked(path, images[some], labels[some], threat, arguments.seed)
             record["files"][path.stem] = row
             print(path.stem, json.dumps(row), flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    name = f"attacks_foreign-{machine_name('cpu')}.json"
-    (RESULTS / name).write_text(json.dumps(record, indent=2) + "\n")
-    print(f"written to {RESULTS / name}")
+            written.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"written to {written}")
 
 
 def exported(model: nn.Module, images: Tensor, folder: Path) -> list[Path]:
@@ -105,6 +107,7 @@ def attacked(path: Path, images: Tensor, labels: Tensor, threat: Threat, seed: i
         return int(found.robust_mask.sum())
 
     return {
+        "images": len(images),
         "parity": parity.to_json(),
         "robust": robust([ENSEMBLE], source.open("cpu")),
         "robust_black_box": robust(["square-1000"], replace(source, own_gradient=False).open("cpu")),
