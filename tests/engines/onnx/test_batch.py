@@ -266,6 +266,12 @@ INDEPENDENT = {
     ),
     "an einsum of each image": ([node("Einsum", "x w", "y", equation="bi,ij->bj")],
                                 [numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")]),
+    "a batch norm of weights in training mode": (
+        [node("BatchNormalization", "weight g g g g", "standard m v", training_mode=1),
+         node("Flatten", "standard", "w"), node("MatMul", "x w", "y")],
+        [numpy_helper.from_array(np.ones(4, np.float32), "g"),
+         numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(4, 4, 1), "weight")],
+    ),
     "a batch norm and dropout in eval mode": (
         [node("BatchNormalization", "x g g g g", "n"), node("Dropout", "n ratio mode", "y")],
         [

@@ -117,7 +117,7 @@ class _Graph:
 
     def _check_training(self, node: NodeProto) -> None:
         attributes = attributes_of(node)
-        if node.op_type == "BatchNormalization":
+        if node.op_type == "BatchNormalization" and self._images.intersection(node.input):
             # Before opset 14, more than one output means training.
             trains = attributes.get("training_mode") or (self._opset < 14 and len([n for n in node.output if n]) > 1)
             if trains:

@@ -26,6 +26,14 @@ def _batch_norm(r):
     return Case("BatchNormalization", operands, some(r, epsilon=1e-2), r.choice([9, 14, 15]), live=(0, 1, 2))
 
 
+def _batch_norm_of_weights(r):
+    channels = r.randint(1, 3)
+    shape = [r.choice([2, 5]), channels, r.randint(2, 4), r.randint(1, 4)]
+    operands = [floats(r, *shape), *(floats(r, channels) for _ in range(3)), floats(r, channels, low=0.1)]
+    more = some(r, epsilon=1e-2, momentum=0.5)
+    return Case("BatchNormalization", operands, {"training_mode": 1, **more}, 15, outputs=3, live=(0, 1, 2))
+
+
 def _group_norm(r):
     groups, opset = r.randint(1, 3), r.choice([18, 21])
     channels = groups * r.randint(1, 2)
@@ -90,6 +98,11 @@ CASES = {
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)
+
+
+@few_and_many(5, 100)
+def test_a_batch_norm_of_weights_is_in_training_mode(count):
+    examples(_batch_norm_of_weights, check_values, count)
 
 
 @few_and_many(1, 20)

@@ -1,4 +1,4 @@
-"""Normalisation, in inference."""
+"""Normalisation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError, refuse_outputs
+from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, Output, refuse_outputs
 
 _EPSILON = 1e-5
 
@@ -20,11 +20,20 @@ def _per_channel(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (x.ndim - 2))
 
 
-def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    refuse_outputs(node)
-    if node.get("training_mode", 0):
-        msg = "BatchNormalization in training mode"
-        raise UnsupportedError(msg)
+def _batch_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Output:
+    if not node.get("training_mode", 0):
+        refuse_outputs(node)
+        return _normalised(node, x, scale, bias, mean, variance)
+    # Networks that standardise their weights (arXiv 1903.10520) are exported so; `onnx.batch` refuses it on images.
+    refuse_outputs(node, 3)
+    axes = (0, *range(2, x.ndim))
+    own = x.mean(axes), x.var(axes, correction=0)
+    kept = node.get("momentum", 0.9)
+    running = [old * kept + new * (1 - kept) for old, new in zip((mean, variance), own, strict=True)]
+    return (_normalised(node, x, scale, bias, *own), *running)[: node.outputs]
+
+
+def _normalised(node: Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     gain = _per_channel(scale, x) / (_per_channel(variance, x) + node.get("epsilon", _EPSILON)).sqrt()
     return (x - _per_channel(mean, x)) * gain + _per_channel(bias, x)
 
