@@ -164,3 +164,13 @@ def flatten_by_reshape(model: ModelProto) -> None:
 def say_built_with(folder: Path, **versions: str) -> None:
     """Records other versions of the libraries of the build."""
     forging.rewrite_record(folder, lambda record: record["environment"].update(versions))
+
+
+def lose_an_activation(path: Path) -> None:
+    """Gives a quantised activation in the middle of an 8-bit file such large steps that all its values become zero."""
+    model = read_onnx(path)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    pairs = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] not in stored]
+    scale = stored[pairs[len(pairs) // 2].input[1]]
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1e6), scale.name))
+    write_onnx(model, path)

@@ -205,7 +205,15 @@ def test_a_graph_that_another_version_may_have_written_is_not_proved(bundle):
 def test_eight_bits(tiny_build, tmp_path):
     bundle = build(tiny_build, tmp_path, "onnx-int8")
     names = [f"engines/onnx-int8/{file}: the twin's export" for file in ("model.dense.onnx", "model.onnx")]
-    assert {*names, "onnx-int8: answers give a score"} <= set(outcomes(check(bundle, status=0), "passed"))
+    ranges = f"{names[1].partition(':')[0]}: ranges of its activations"
+    passed = {*names, ranges, "onnx-int8: answers give a score"}
+    assert passed <= set(outcomes(check(bundle, status=0), "passed"))
+
+    graphs.lose_an_activation(bundle / "engines" / "onnx-int8" / "model.onnx")
+    forging.reseal(bundle)
+    document = check(bundle, status=1)
+    assert ranges in outcomes(document)
+    assert "so that steps are lost" in messages(document)[ranges]
 
     graphs.export_other(tmp_path / "other.onnx", bundle)
     calibration = open_bundle(bundle).evidence.images

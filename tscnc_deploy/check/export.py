@@ -7,6 +7,7 @@ engine is the network whose gradients are attacked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tscnc_deploy.bundle.manifest import EngineEntry
     from tscnc_deploy.check.exporting import TwinGraphs
     from tscnc_deploy.check.policy import Policy
+    from tscnc_deploy.engines.base import Array
     from tscnc_deploy.engines.target import Target
 
 # What decides the graph that is written, besides this package.
@@ -33,7 +35,9 @@ _EXPORTERS = ("torch", "onnx", "onnxscript")
 _FACTS, _GRAPHS = "engine.json", ("model.graph.onnx", "model.dense.onnx")
 
 
-def check_exports(bundle: Bundle, policy: Policy, graphs: TwinGraphs, unproved: set[str]) -> Iterator[CheckResult]:
+def check_exports(
+    bundle: Bundle, policy: Policy, graphs: TwinGraphs, unproved: set[str], images: Array
+) -> Iterator[CheckResult]:
     """Compares every ONNX file of every engine with the graph that its twin gives here.
 
     What cannot be compared because of what the maker says of the build is a note, but "not checked" if the user's own
@@ -44,6 +48,7 @@ def check_exports(bundle: Bundle, policy: Policy, graphs: TwinGraphs, unproved: 
         policy: What the bundle is checked against.
         graphs: Exports its twins.
         unproved: Receives the names of the engines that were not shown to be their twin's export.
+        images: float32 [N, C, H, W] in [0, 1], clean images; the ranges of 8-bit activations must fit their values.
     """
     exports = _Exports(bundle, policy, graphs)
     for name, entry in sorted(bundle.manifest.engines.items()):
@@ -59,6 +64,10 @@ def check_exports(bundle: Bundle, policy: Policy, graphs: TwinGraphs, unproved: 
             if result.outcome != "passed":
                 unproved.add(name)
             yield result
+            if (ranges := exports.ranges(path, twin, images)) is not None:
+                if ranges.outcome != "passed":
+                    unproved.add(name)
+                yield ranges
         if target.engine in ("tensorrt", "tensorrt-rtx"):
             unproved.add(name)
             yield from _check_plan(bundle, name, entry, target, paths)
@@ -103,6 +112,28 @@ class _Exports:
         if self._policy.source == "bundle":
             return CheckResult(title, "note", message)
         return CheckResult(title, "not checked", f"{message}; check with those versions")
+
+    def ranges(self, path: str, twin: str, images: Array) -> CheckResult | None:
+        """Whether an 8-bit file that is the export of a twin has the ranges of a calibration; None for other files."""
+        from tscnc_deploy.engines.onnx.file import parse_onnx
+        from tscnc_deploy.engines.onnx.ranges import range_problem
+        from tscnc_deploy.engines.onnx.structure import stored_weights
+        from tscnc_deploy.engines.onnx.unquantised import is_quantised
+
+        graph = self._graphs.graph(twin)
+        try:
+            found = parse_onnx(self._bundle.read(path), path)
+        except InputError:
+            return None
+        if isinstance(graph, str) or not is_quantised(found):
+            return None
+        title = f"{path}: ranges of its activations"
+        largest = max(math.prod(tensor.dims) for tensor in stored_weights(graph.graph).values())
+        try:
+            problem = range_problem(found, images, largest, Path(path))
+        except InputError as error:
+            problem = str(error)
+        return CheckResult(title, "failed" if problem else "passed", problem or "")
 
     def _compare(self, graph: ModelProto, path: str) -> tuple[str | None, str | None]:
         from tscnc_deploy.engines.onnx.equivalence import difference_from_export, difference_of_layers

@@ -157,7 +157,7 @@ def export_again(model: Classifier, path: str) -> ModelProto | str:
         path: Its file, for the message.
     """
     from tscnc_deploy.engines.onnx.export import export_graph
-    from tscnc_deploy.engines.onnx.memory import MAX_ALIVE
+    from tscnc_deploy.engines.onnx.limits import MAX_ALIVE
 
     if math.prod(model.config.input_shape) > MAX_ALIVE:
         return f"{path} is for images {list(model.config.input_shape)}, which no engine takes"

@@ -126,7 +126,7 @@ def _check_opened(
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
     unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, policy, graphs, unproved))
+    collect("export", lambda: check_exports(bundle, policy, graphs, unproved, pixels))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
     _attack(bundle, names, policy, baseline, shown, request, report, progress, added)
 

@@ -178,6 +178,18 @@ DEPENDENT = {
         [],
         "the Einsum' .Einsum. works along axis 0 of 'x'",
     ),
+    "a resize by so little that only large batches grow": (
+        [
+            node("Resize", "x none by", "more"),
+            node("Shape", "x", "sizes"),
+            node("Resize", "more none none sizes", "y"),
+        ],
+        [
+            numpy_helper.from_array(np.array([1.05, 1], np.float32), "by"),
+            numpy_helper.from_array(np.zeros(0, np.float32), "none"),
+        ],
+        "the Resize' .Resize. resizes along the axis of the images",
+    ),
     "a batch norm in training mode": (
         [
             node("BatchNormalization", "x g g g g", "y m v", training_mode=1),
@@ -229,6 +241,19 @@ INDEPENDENT = {
         [node("Shape", "x", "sizes"), node("Gather", "sizes one", "wide"),
          node("Cast", "wide", "many", to=TensorProto.FLOAT), node("Sqrt", "many", "root"), node("Div", "x root", "y")],
         [ONE],
+    ),
+    "a resize of everything but the batch": (
+        [
+            node("Reshape", "x tokens", "t"),
+            node("Resize", "t none by", "more"),
+            node("ReduceMean", "more last", "y", keepdims=0),
+        ],
+        [
+            ints("tokens", -1, 4, 1),
+            ints("last", 2),
+            numpy_helper.from_array(np.array([1, 1, 2.5], np.float32), "by"),
+            numpy_helper.from_array(np.zeros(0, np.float32), "none"),
+        ],
     ),
     "a padding that is computed": (
         # torch lays pads out the other way round: [0, 1, 0, 0] becomes [[0, 1], [0, 0]], turned, [0, 0, 0, 1].

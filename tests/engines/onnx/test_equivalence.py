@@ -330,19 +330,25 @@ def pair(source, output, scale, axes=(None, None)):
     ]
 
 
-def test_logits_that_are_rounded_are_not_the_networks(dense, in_8_bits):
+@pytest.mark.parametrize("copied", [False, True])
+def test_logits_that_are_rounded_are_not_the_networks(dense, in_8_bits, copied):
     for each in in_8_bits.graph.node:
         each.output[:] = ["inner" if name == "logits" else name for name in each.output]
-    constants, nodes = pair("inner", "logits", 1.0)
+    constants, nodes = pair("inner", "steps" if copied else "logits", 1.0)
     in_8_bits.graph.initializer.extend(constants)
     in_8_bits.graph.node.extend(nodes)
+    if copied:
+        in_8_bits.graph.node.append(helper.make_node("Identity", ["steps"], ["logits"], name="copy"))
     assert difference_from_export(dense, in_8_bits, FILE) is not None
 
 
-@pytest.mark.parametrize("what", ["another axis", "coarsely"])
+@pytest.mark.parametrize("what", ["another axis", "coarsely", "a copy"])
 def test_images_that_are_rounded_otherwise_are_not_the_networks(dense, in_8_bits, what):
     if what == "coarsely":
         constants, nodes = pair("images", "rounded", 0.5)
+    elif what == "a copy":
+        constants, nodes = pair("copied", "rounded", 0.5)
+        nodes.insert(0, helper.make_node("Identity", ["images"], ["copied"], name="copy"))
     else:
         constants, nodes = pair("images", "rounded", np.linspace(0.01, 0.1, SHAPE[1]), axes=(2, 3))
     for each in in_8_bits.graph.node:

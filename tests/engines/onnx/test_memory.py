@@ -7,7 +7,8 @@ from onnx import TensorProto, helper
 
 from tests.engines.nets import small_net
 from tscnc_deploy.engines import export_engine, load_target, open_engine
-from tscnc_deploy.engines.onnx.memory import MAX_ALIVE, largest_batch
+from tscnc_deploy.engines.onnx.limits import MAX_ALIVE
+from tscnc_deploy.engines.onnx.memory import largest_batch
 from tscnc_deploy.engines.onnx.signature import signature_of
 from tscnc_deploy.errors import InputError
 

@@ -148,12 +148,30 @@ class _Graph:
             if found := axes & self._varying(name):
                 self._depends(node, f"works along axis {min(found)} of {escaped(name)!r}, that of the images")
         if node.op_type in ("Resize", "Upsample") and node.output:
-            before, after = self._axes_of(node.input[0]), self._axes_of(node.output[0])
-            if any(before is None or after is None or before[a] != after[a] for a in self._varying(node.input[0])):
-                self._depends(node, "resizes along the axis of the images")
+            self._check_resizing(node)
         for name in node.output:
             if name in self._images and len(self._varying(name)) > 1:
                 self._depends(node, "combines every image with every other")
+
+    def _check_resizing(self, node: NodeProto) -> None:
+        """Refuses a change of size along the images; a scale close to 1 keeps their number only if it is small."""
+        varying = self._varying(node.input[0])
+        if not varying:
+            return
+        before, after = self._axes_of(node.input[0]), self._axes_of(node.output[0])
+        attributes = attributes_of(node)
+        # Resize takes scales in third place since operator set 11, before in second place as Upsample does.
+        place = 2 if node.op_type == "Resize" and self._opset >= 11 else 1
+        name = node.input[place] if place < len(node.input) else ""
+        scales = attributes.get("scales") or (self._same_numbers.get(name) if name else [])
+        axes = [axis % len(after or (0,)) for axis in attributes.get("axes", range(len(after or ())))]
+        for axis in varying:
+            if before is None or after is None or before[axis] != after[axis]:
+                self._depends(node, "resizes along the axis of the images")
+            if scales is None or (scales and axis in axes and scales[axes.index(axis)] != 1):
+                self._depends(node, "resizes along the axis of the images")
+            if attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize" and axis in axes:
+                self._depends(node, "crops along the axis of the images")
 
     def _rank(self, name: str) -> int | None:
         sizes = self._first.get(name)
@@ -165,10 +183,13 @@ class _Graph:
     def _integers(self, name: str) -> list[int] | None:
         numbers = self._numbers.get(name, (FREE,))
         found = [number for number in numbers if isinstance(number, int)]
-        return found if len(found) == len(numbers) else self._same_numbers.get(name)
+        if len(found) == len(numbers):
+            return found
+        followed = self._same_numbers.get(name, [0.5])
+        return [int(number) for number in followed] if all(number == int(number) for number in followed) else None
 
     @cached_property
-    def _same_numbers(self) -> dict[str, list[int]]:
+    def _same_numbers(self) -> dict[str, list[float]]:
         """Numbers that are computed from sizes and do not depend on the batch's."""
         first, second = (numbers_of(self._model, self._signature, batch) for batch in _BATCHES)
         return {name: numbers for name, numbers in first.items() if second.get(name) == numbers}

@@ -12,13 +12,11 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
+from tscnc_deploy.engines.onnx.limits import MAX_ALIVE, MAX_ELEMENTS
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.engines.onnx.sizes import sizes_of
 from tscnc_deploy.errors import InputError
 
-MAX_ALIVE = 1 << 26
-"""Limit on the elements that are alive at the same time in one call; 256 MB as float32."""
 # The size of their results depends on the values of their inputs, so it is known only if those are constants.
 _SIZED_BY_VALUES = {
     *("CenterCropPad", "Compress", "ConstantOfShape", "Expand", "NonZero", "OneHot", "Pad", "Range", "Reshape"),

@@ -58,8 +58,8 @@ def followed(model: ModelProto, signature: Signature, batch: int) -> Mapping[str
         return {}
 
 
-def numbers_of(model: ModelProto, signature: Signature, batch: int) -> Mapping[str, list[int]]:
-    """The few integers that a graph computes from sizes and constants, such as the bounds of a padding.
+def numbers_of(model: ModelProto, signature: Signature, batch: int) -> Mapping[str, list[float]]:
+    """The few numbers that a graph stores or computes from sizes and constants, such as the bounds of a padding.
 
     Args:
         model: A model that `onnx.file` has read.
@@ -72,8 +72,7 @@ def numbers_of(model: ModelProto, signature: Signature, batch: int) -> Mapping[s
         values = outlines_of(model, signature, batch, Path())
     except InputError:
         return {}
-    known = {name: value for name, value in values.items() if not value.is_meta and not value.is_floating_point()}
-    return {name: [int(number) for number in value.reshape(-1).tolist()] for name, value in known.items()}
+    return {name: value.reshape(-1).tolist() for name, value in values.items() if not value.is_meta}
 
 
 def outline(model: ModelProto, signature: Signature, batch: int = 1) -> ModelProto:

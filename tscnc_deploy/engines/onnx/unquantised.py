@@ -98,14 +98,27 @@ class _Reader:
         if quantising is None or quantising.op_type != "QuantizeLinear" or not self._same_range(quantising, node):
             return node
         # Our own quantisation leaves images and logits alone and rounds nothing twice.
-        before = self._producers.get(quantising.input[0])
+        first = self._source(quantising.input[0])
+        before = self._producers.get(first)
         if (
-            output in self._outputs
-            or quantising.input[0] in self._inputs
+            self._reaches_output(output)
+            or first in self._inputs
             or (before is not None and before.op_type == "DequantizeLinear")
         ):
             return node
         return helper.make_node("Identity", [quantising.input[0]], [output], name=node.name)
+
+    def _source(self, name: str) -> str:
+        """The value that a chain of Identity nodes copies."""
+        for _ in self._producers:  # no chain is longer, even if the nodes form a circle
+            node = self._producers.get(name)
+            if node is None or node.op_type != "Identity":
+                break
+            name = node.input[0]
+        return name
+
+    def _reaches_output(self, name: str) -> bool:
+        return any(self._source(output) == self._source(name) for output in self._outputs)
 
     def _axis(self, node: NodeProto, tensor: TensorProto) -> int | None:
         """The axis along which a dequantised constant has different scales; None if it has only one."""

@@ -21,7 +21,7 @@ from tscnc_deploy.engines.onnx.differentiable.node import UnsupportedError, tens
 from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of
 from tscnc_deploy.engines.onnx.file import array_of
 from tscnc_deploy.engines.onnx.flow import computed_from
-from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
+from tscnc_deploy.engines.onnx.limits import MAX_ALIVE, MAX_ELEMENTS
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.text import escaped
@@ -31,15 +31,19 @@ _FEW = 1024
 
 
 class _Outline(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses operators of torch whose results, also those inside of one node, are larger than an ONNX file can be.
+    """Refuses operators of torch whose results, also those inside of one node, are too large.
+
+    Args:
+        limit: Most elements of one result.
 
     Attributes:
         largest: The most elements of one result until now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.largest = 0
+        self._limit = limit
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -48,7 +52,7 @@ class _Outline(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in found if isinstance(found, (tuple, list)) else (found,):
             if isinstance(tensor, Tensor):
                 self.largest = max(self.largest, tensor.numel())
-        if self.largest > MAX_ELEMENTS:
+        if self.largest > self._limit:
             msg = f"{self.largest} elements at once"
             raise UnsupportedError(msg)
         return found
@@ -70,7 +74,7 @@ def outlines_of(model: ModelProto, signature: Signature, batch: int, path: Path)
 
     Raises:
         InputError: An operator is not supported or its operands do not fit, a size depends on what the images show, or
-            a value has more elements than an ONNX file can contain.
+            a value has too many elements.
     """
     values: dict[str, Tensor] = {
         signature.input: torch.empty(signature.batch or batch, *signature.input_shape, device="meta")
@@ -82,15 +86,16 @@ def outlines_of(model: ModelProto, signature: Signature, batch: int, path: Path)
             values[tensor.name] = tensor_of(array_of(tensor).reshape(-1)[:1]).to("meta").new_empty(list(tensor.dims))
     for sparse in model.graph.sparse_initializer:
         values[sparse.values.name] = torch.empty(list(sparse.dims), device="meta")
+    limit = MAX_ELEMENTS if signature.batch else MAX_ALIVE * batch
     alike: dict[object, list[Tensor]] = {}
     with torch.no_grad():
         for step in steps_of(model, computed_from(model.graph, signature.input), path):
-            values.update(_outlined(step, values, alike, path))
+            values.update(_outlined(step, values, alike, path, limit))
     return values
 
 
 def _outlined(
-    step: Step, values: Mapping[str, Tensor], alike: dict[object, list[Tensor]], path: Path
+    step: Step, values: Mapping[str, Tensor], alike: dict[object, list[Tensor]], path: Path, limit: int
 ) -> dict[str, Tensor]:
     """The results on the meta device, or with their numbers if those are few and known."""
     operands: list[Tensor | None] = []
@@ -111,7 +116,7 @@ def _outlined(
     outlines = [
         given if given is None or place in step.sizes else given.to("meta") for place, given in enumerate(operands)
     ]
-    with torch.device("meta"), _Outline() as outline:
+    with torch.device("meta"), _Outline(limit) as outline:
         found = {name: tensor.to("meta") for name, tensor in step.compute(outlines, path).items()}
     if known and outline.largest <= _FEW:
         return step.compute(operands, path)

@@ -18,6 +18,9 @@ from tscnc_deploy.engines.onnx.differentiable.node import (
     sizes,
 )
 
+# A few numbers are computed for each.
+_MOST_TAPS = 1 << 22
+
 
 @dataclass(frozen=True)
 class _Axis:
@@ -165,6 +168,9 @@ def _weights(node: Node, places: Tensor, axis: _Axis, mode: str) -> Tensor:
         msg = f"Resize with mode {mode!r}"
         raise UnsupportedError(msg)
     count = math.ceil((1 if mode == "linear" else 2) / shrink) + 1
+    if len(places) * (2 * count + 1) > _MOST_TAPS:
+        msg = f"an interpolation of {len(places)} elements from {2 * count + 1} each"
+        raise UnsupportedError(msg)
     taps = places.floor()[:, None] + torch.arange(-count, count + 1, device=places.device)
     distances = (taps - places[:, None]).abs() * shrink
     weights = (1 - distances).clamp(min=0) if mode == "linear" else _cubic(distances, node.get("cubic_coeff_a", -0.75))
