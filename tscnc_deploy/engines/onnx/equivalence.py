@@ -53,7 +53,7 @@ def difference_from_export(exported: ModelProto, found: ModelProto, source: Path
     - A file with float16 constants must be what `half.to_half` makes of the graph.
     - A file in 8 bits must be the graph with folded norms, once pairs of QuantizeLinear and DequantizeLinear are left
       out. Its weights may differ by half a quantisation step; a zero must be a zero. The ranges of activations depend
-      on the calibration images and are not compared.
+      on the calibration images; `ranges` compares them with real values.
 
     Args:
         exported: What `export.export_graph` made of the twin.
