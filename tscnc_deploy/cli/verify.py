@@ -100,6 +100,9 @@ def verify(
         resolved = resolve(read_request(artifact, options))
         workers = _torchrun()
         leads = workers is None or workers.leads
+        if resolved.reading and leads and not as_json:
+            # Before hours of attacks on something else than what was meant.
+            show_reading(resolved.reading)
         with build_progress() if leads else nullcontext() as progress:
             found = _verify_all(resolved.artifacts, resolved.plan, workers, progress)
     if not leads:
@@ -115,8 +118,6 @@ def verify(
         reading = {"reading": resolved.reading} if resolved.reading else {}
         print_json(document | deployed | reading)
     else:
-        if resolved.reading:
-            show_reading(resolved.reading)
         if resolved.deployed:
             show_deployed(resolved.deployed)
         show(found)

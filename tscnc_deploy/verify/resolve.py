@@ -16,7 +16,7 @@ from tscnc_deploy.verify.request import VerifyRequest
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.recipe import Recipe
-    from tscnc_deploy.verify import OnnxSource, Source
+    from tscnc_deploy.verify import CheckpointSource, OnnxSource, Source
     from tscnc_deploy.verify.artifact import Artifact
     from tscnc_deploy.verify.plan import Plan
 
@@ -220,24 +220,39 @@ def _resolve_file(path: Path, request: VerifyRequest) -> Resolved:
         msg = f"{given}: {path} is not an ONNX file; leave out {given}"
         raise InputError(msg)
     source = _weights(path, recipe, request)
-    return Resolved([on_test_images(source, recipe, request.samples, request.seed, gradient=True)], plan)
+    artifact = on_test_images(source, recipe, request.samples, request.seed, gradient=True)
+    return Resolved([artifact], plan, reading={"notes": _normalisation(source, request), "gradients": None})
+
+
+def _normalisation(source: CheckpointSource, request: VerifyRequest) -> list[str]:
+    if source.config is None or request.mean is not None:
+        return []
+    mean, std = (", ".join(f"{value:.3g}" for value in values) for values in (source.config.mean, source.config.std))
+    return [
+        f"unless the file has its own, the normalisation is that of the training images: --mean {mean} --std {std}; "
+        "--mean 0 --std 1 gives it pixels as they are"
+    ]
 
 
 def _resolve_onnx(path: Path, recipe: Recipe, plan: Plan, request: VerifyRequest) -> Resolved:
+    from tscnc_deploy.verify.answers import settled
     from tscnc_deploy.verify.artifact import on_test_images
-    from tscnc_deploy.verify.gradients import gradients_of
+    from tscnc_deploy.verify.gradients import gradients_of, require_twin
 
     source = _onnx_source(path, recipe, request)
-    adopted = source.adopted()
-    known = source.twin is not None or adopted.labels_only
     artifact = on_test_images(source, recipe, request.samples, request.seed, gradient=source.twin is not None)
-    few = request.budget is not None
-    found = None if known else gradients_of(source, artifact.images, plan.device, few=few)
-    if found is not None and found["used"]:
-        plan = replace(plan, batch_size=min(plan.batch_size, found["batch"]))
-        artifact = replace(artifact, source=replace(source, own_gradient=True), attacks=recipe.verify.attacks)
+    source = settled(source, artifact.images.numpy())
+    artifact, adopted = replace(artifact, source=source), source.adopted()
+    if source.twin is not None:
+        found: dict[str, Any] | None = require_twin(source, artifact.images)
     elif adopted.labels_only:
-        artifact = replace(artifact, attacks=LABELS_ONLY_ATTACKS)
+        found, artifact = None, replace(artifact, attacks=LABELS_ONLY_ATTACKS)
+    else:
+        few = request.budget is not None
+        found = gradients_of(source, artifact.images, plan.device, few=few, processes=plan.workers)
+        if found["used"]:
+            plan = replace(plan, batch_size=min(plan.batch_size, found["batch"]))
+            artifact = replace(artifact, source=replace(source, own_gradient=True), attacks=recipe.verify.attacks)
     return Resolved([artifact], plan, reading={"notes": list(adopted.notes), "gradients": found})
 
 
@@ -294,7 +309,7 @@ def _twin(path: Path, source: OnnxSource, recipe: Recipe) -> Source:
     return checkpoint_source(path, recipe, data.load(recipe.data), outputs=outputs, order=source.order, **known)
 
 
-def _weights(path: Path, recipe: Recipe, request: VerifyRequest) -> Source:
+def _weights(path: Path, recipe: Recipe, request: VerifyRequest) -> CheckpointSource:
     from tscnc_deploy import data
     from tscnc_deploy.verify import checkpoint_source, order_of
 

@@ -163,7 +163,8 @@ def _texts(model: ModelProto) -> Iterator[str | bytes]:
 def _check_node(node: NodeProto, domains: Sequence[str]) -> None:
     where = f"node {node.name!r} ({node.op_type})"
     if node.domain not in domains:
-        _refuse(f"{where} is from the domain {node.domain!r}; only standard ONNX operators are supported")
+        hint = "; `verify` takes onnxruntime's own with --allow-contrib-operators" if node.domain == CONTRIB else ""
+        _refuse(f"{where} is from the domain {node.domain!r}; only standard ONNX operators are supported{hint}")
     if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
         _refuse(f"{where} has an attribute twice")
     if node.op_type == "Constant" and (node.input or len(node.output) != 1 or len(node.attribute) != 1):

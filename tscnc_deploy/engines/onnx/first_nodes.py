@@ -59,15 +59,7 @@ def hints_of(graph: GraphProto, images: str, stored: Collection[str]) -> Hints:
         (node,) = readers
         others = [other for other in node.input if other and other != name]
         tensors = [constants[other] for other in others if other in constants]
-        if len(tensors) < len(others) or node.op_type not in (
-            "Add",
-            "Cast",
-            "Div",
-            "Identity",
-            "Mul",
-            "Sub",
-            "Transpose",
-        ):
+        if len(tensors) < len(others) or node.op_type not in _FOLLOWED:
             break
         if node.op_type == "Transpose":
             layout = layout or _layout(node)

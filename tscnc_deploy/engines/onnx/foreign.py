@@ -58,12 +58,19 @@ class Adopted:
         data: The bytes that a runtime opens: those of the file if nothing had to change.
         notes: What was changed, each as a sentence.
         labels_only: Whether it returns labels, so that its "logits" are 1 for the label and -1 for all others.
+        answers: If the last nodes were left out, or there is only one output or a label: the graph whose output is the
+            file's own, to compare labels with; None where it is the same.
+        single: Whether the file has one number for two classes.
+        cut: Whether the last nodes were left out.
     """
 
     model: ModelProto
     data: bytes
     notes: tuple[str, ...]
     labels_only: bool
+    answers: bytes | None = None
+    single: bool = False
+    cut: bool = False
 
 
 def adopt(
@@ -105,6 +112,7 @@ class _Adoption:
         self._before: list[NodeProto] = []
         self._after: list[NodeProto] = []
         self._constants: list[TensorProto] = []
+        self._is_cut = self._single = False
         self._taken = {name for node in graph.node for name in (*node.input, *node.output)} | self._stored
         self._taken |= {value.name for value in (*graph.input, *graph.output)}
 
@@ -128,7 +136,15 @@ class _Adoption:
         _keep_only(final.graph, logits)
         _set_output(final.graph, logits, batch, classes)
         signature_of(final, self._path)
-        return Adopted(final, final.SerializeToString(deterministic=True), tuple(self._notes), labels)
+        answers = None
+        if self._is_cut or self._single or labels:
+            own = _rebuilt(outer, [], [])
+            del own.graph.output[:]
+            own.graph.output.append(output)
+            _keep_only(own.graph, output.name)
+            answers = own.SerializeToString(deterministic=True)
+        data = final.SerializeToString(deterministic=True)
+        return Adopted(final, data, tuple(self._notes), labels, answers, self._single, self._is_cut)
 
     def _is_strict(self) -> bool:
         """Whether the file's own inputs and outputs are those that engines take."""
@@ -260,7 +276,8 @@ class _Adoption:
         for value in graph.output:
             dims = sizes.get(value.name) or _declared(value)
             kept = [size for size in dims[1:] if size != 1]
-            numbers = value.type.tensor_type.elem_type in (*_FLOATS, *_LABELS)
+            kind = value.type.tensor_type.elem_type
+            numbers = kind in _FLOATS or (kind in _LABELS and not kept)
             if numbers and dims and len(kept) <= 1 and None not in kept and dims[0] in (batch or 1, None):
                 candidates[value.name] = (value, dims)
         name = self._reading.output
@@ -304,7 +321,12 @@ class _Adoption:
         if classes is None:
             self._refuse_output(graph, "cannot tell how many classes there are")
         if classes == 1:
-            self._notes.append("its one logit z is read as two classes, [0, z]")
+            self._single = True
+            if self._reading.probability:
+                self._notes.append("its one output is in [0, 1] and read as the probability of the second class")
+                name = self._add("Sub", [name], np.array(0.5, np.float32))
+            else:
+                self._notes.append("its one logit z is read as two classes, [0, z]")
             name, classes = self._add("Mul", [name], np.array([[0, 1]], np.float32)), 2
         return self._ordered(name, classes, order), classes if order is None else len(order), False
 
@@ -319,18 +341,29 @@ class _Adoption:
         if node is None or not node.input:
             return None
         dims = sizes.get(node.input[0], ())
-        # Of something else than one number for each class, or along the batch, it is not a classifier's last node.
-        if not dims or None in dims or len([size for size in dims[1:] if size != 1]) > 1:
+        # Of something else than one number for each class it is not a classifier's last node.
+        if not self._reading.cut or not dims or None in dims or len([size for size in dims[1:] if size != 1]) > 1:
             return None
-        first = attributes_of(node).get("axis", 0 if node.op_type == "ArgMax" else 1) in (0, -len(dims))
-        if node.op_type in _PROBABILITIES and kind not in _LABELS and not first:
+        over_classes = self._is_over_classes(node, [size or 0 for size in dims])
+        if node.op_type in _PROBABILITIES and kind not in _LABELS and over_classes:
             what = "so that rounding of probabilities does not hide how close an attack is"
-        elif node.op_type == "ArgMax" and kind in _LABELS and not first:
+        elif node.op_type == "ArgMax" and kind in _LABELS and over_classes:
             what = "whose scores tell an attack more than labels do"
         else:
             return None
+        self._is_cut = True
         self._notes.append(f"the {node.op_type} at its end is left out, {what}")
         return str(node.input[0])
+
+    def _is_over_classes(self, node: NodeProto, dims: list[int]) -> bool:
+        """Whether a last node works along the axis of the classes, or along none."""
+        if node.op_type == "Sigmoid":
+            return True
+        usual = 0 if node.op_type == "ArgMax" else -1 if self._opset >= 13 else 1
+        axis = attributes_of(node).get("axis", usual) % len(dims)
+        if node.op_type == "Softmax" and self._opset < 13:  # all axes from this one on were one
+            return axis > 0 and math.prod(dims[1:axis]) == 1
+        return axis > 0 and (dims[axis] > 1 or math.prod(dims[1:]) == 1)
 
     def _labels(self, name: str, order: tuple[int, ...] | None) -> tuple[str, int, bool]:
         classes = self._reading.classes

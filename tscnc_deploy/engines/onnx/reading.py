@@ -22,6 +22,8 @@ class Reading:
         image_channels: Number of channels of the images, where the file leaves it free.
         classes: Number of classes, for a file that returns labels only.
         contrib: Whether onnxruntime's own operators are accepted.
+        cut: Whether a softmax, sigmoid or argmax at the end is left out.
+        probability: Whether a single output is the probability of the second of two classes, not a logit.
     """
 
     layout: Layout | None = None
@@ -32,3 +34,5 @@ class Reading:
     image_channels: int | None = None
     classes: int | None = None
     contrib: bool = False
+    cut: bool = True
+    probability: bool = False

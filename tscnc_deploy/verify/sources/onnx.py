@@ -97,6 +97,28 @@ class OnnxSource:
             raise InputError(msg)
         return EngineVictim(engine, twin.module)
 
+    def logits(self, images: Array) -> Array:
+        """The logits of images, float32 [N, C, H, W] in [0, 1] -> float32 [N, K], on the CPU."""
+        return self._engine(self.adopted(), "cpu").logits(images)
+
+    def twin_agreement(self, images: Array) -> tuple[int, int]:
+        """On how many of at most 64 images the twin and the file give the same label, and on how many they were asked.
+
+        Raises:
+            InputError: There is no twin, or it does not fit.
+        """
+        import torch
+
+        from tscnc_deploy.robustness import EngineVictim
+
+        victim = self.open("cpu")
+        if not isinstance(victim, EngineVictim):
+            msg = f"{self.path}: there is no twin to compare with"
+            raise InputError(msg)
+        with torch.no_grad():
+            file, twin = victim.both(torch.from_numpy(images[:_SAMPLES]))
+        return int((file.argmax(1) == twin.argmax(1)).sum()), len(file)
+
     def own_gradient_parity(self, images: Array) -> tuple[GraphParity, int]:
         """Compares the file's own graph, read differentiably, with the runtime, on at most 64 images.
 

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
+    from tscnc_deploy.engines.onnx.reading import Reading
 
 
-def differentiable(path: str | Path) -> GraphModule:
+def differentiable(path: str | Path, reading: Reading | None = None) -> GraphModule:
     """Reads an image classifier's ONNX file as a module with its weights and the gradient of its logits.
 
     Args:
-        path: A file with one float32 input [batch, C, H, W] and one float32 output [batch, K].
+        path: A file as other tools write it, see `onnx.foreign`.
+        reading: How to read it; None finds out. Free heights and widths need `Reading(input_size=...)`.
 
     Returns:
-        The module on the CPU, in eval mode; see `GraphModule`.
+        The module on the CPU, in eval mode, for images float32 [N, C, H, W] in [0, 1]; see `GraphModule`.
 
     Raises:
-        InputError: The file is refused, see `onnx.file.read_onnx`, needs too much memory, or has an operator that is
+        InputError: The file is refused, see `onnx.foreign.adopt`, needs too much memory, or has an operator that is
             not supported; the message names the node.
     """
     from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
-    from tscnc_deploy.engines.onnx.file import read_onnx
+    from tscnc_deploy.engines.onnx.foreign import adopt
 
-    return GraphModule(read_onnx(path), Path(path))
+    return GraphModule(adopt(Path(path), reading).model, Path(path))
