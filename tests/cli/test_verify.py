@@ -89,9 +89,9 @@ def test_an_onnx_file_alone_is_its_own_twin(files):
     assert gradients["used"] is True
     assert (gradients["parity"]["images"], gradients["parity"]["agreement"]) == (50, 1.0)
     assert alone["robust"] == document(files[0], "--twin", files[1], *options)["robust"]
-    shown = invoke("verify", files[0], *options).stdout
-    assert "gradients from the file's own graph: its logits differ by" in shown
-    assert shown.endswith("no gate was set (--set gates.robust=0.5 sets one)\n")
+    shown = invoke("verify", files[0], *options)
+    assert "gradients from the file's own graph: its logits differ by" in shown.stderr
+    assert shown.stdout.endswith("no gate was set (--set gates.robust=0.5 sets one)\n")
 
 
 def test_a_graph_without_gradients_here_is_attacked_as_a_black_box(files, tmp_path):
@@ -107,7 +107,7 @@ def test_a_graph_without_gradients_here_is_attacked_as_a_black_box(files, tmp_pa
     assert "node 'hard' (Hardmax): gradients of this operator are not supported" in found["reading"]["gradients"]["why"]
     shown = invoke("verify", tmp_path / "hard.onnx", "--dataset", "digits", "--samples", "20", "--attack", "square-5")
     assert "attacked as a black box" in shown.stdout
-    assert "no gradients from the file's own graph: " in shown.stdout
+    assert "no gradients from the file's own graph: " in shown.stderr
     assert "needs gradients" in refusal(tmp_path / "hard.onnx", "--dataset", "digits", "--attack", "pgd-5")
 
 

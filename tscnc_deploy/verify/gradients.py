@@ -66,9 +66,9 @@ def require_twin(source: OnnxSource, images: Tensor) -> dict[str, Any]:
     same, count = source.twin_agreement(images.numpy())
     if same < _AGREEMENT * count:
         msg = (
-            f"--twin: its labels agree with those of {source.path} on {same} of {count} images only, so it has "
-            "the gradients of another network; leave out --twin to attack with the file's own graph, or give --mean and --std "
-            "(0 and 1 if the weights take pixels as they are)"
+            f"--twin: its labels agree with those of {source.path} on {same} of {count} images only, so it has the "
+            "gradients of another network; leave out --twin to attack with the file's own graph, or give --mean and "
+            "--std (0 and 1 if the weights take pixels as they are)"
         )
         raise InputError(msg)
     return {"used": True, "why": f"labels of the twin agree on {same} of {count} images", "parity": None, "batch": None}

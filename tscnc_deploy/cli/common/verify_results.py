@@ -34,15 +34,14 @@ def _verdict(found: Mapping[str, VerifyResult]) -> str:
 
 
 def show_reading(reading: Mapping[str, Any]) -> None:
-    """Prints how a third-party file is read, and where gradients come from."""
+    """Prints how a third-party file is read, and where gradients come from, to standard error."""
     for note in reading["notes"]:
-        click.echo(f"  {note}")
+        click.echo(note, err=True)
     gradients = reading["gradients"]
     if gradients is not None:
-        source = (
-            "gradients from the file's own graph" if gradients["used"] else "no gradients from the file's own graph"
-        )
-        click.echo(f"  {source}: {gradients['why']}")
+        start = "" if gradients["used"] else "no "
+        whose = "its twin" if gradients["used"] and gradients["batch"] is None else "the file's own graph"
+        click.echo(f"{start}gradients from {whose}: {gradients['why']}", err=True)
 
 
 def _show_one(name: str, result: VerifyResult) -> None:

@@ -54,7 +54,7 @@ def _cases():
             yield pytest.param(name, dynamo, marks=() if quick else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("name", "dynamo"), _cases())
+@pytest.mark.parametrize(("name", "dynamo"), list(_cases()))
 def test_logits_are_those_of_onnxruntime_and_gradients_those_of_pytorch(name, dynamo, tmp_path):
     model, size = _network(name)
     generator = torch.Generator().manual_seed(1)

@@ -68,13 +68,13 @@ def _transposed(r):
 CASES = {"Conv": convolution, "ConvTranspose": _transposed}
 
 
-@few_and_many(10, 200)
+@few_and_many(5, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)
 
 
-@few_and_many(2, 20)
+@few_and_many(1, 20)
 @pytest.mark.parametrize("op", CASES)
 def test_gradients_are_those_of_finite_differences(op, count):
     examples(CASES[op], check_gradient, count)

@@ -97,7 +97,7 @@ def _attention(r):
 CASES = {"Attention": _attention, "Einsum": _einsum, "Gemm": _gemm, "MatMul": _matmul}
 
 
-@few_and_many(8, 100)
+@few_and_many(4, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)

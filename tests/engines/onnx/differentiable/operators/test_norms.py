@@ -74,7 +74,9 @@ def _lrn(r):
 
 
 def _mean_variance(r):
-    return Case("MeanVarianceNormalization", [floats(r, 2, 3, 4, 4)], some(r, axes=r.choice([[0, 2, 3], [2, 3], [1]])))
+    # onnxruntime subtracts squares, which loses digits where three numbers are nearly equal.
+    attributes = some(r, axes=r.choice([[0, 2, 3], [2, 3], [1]]))
+    return Case("MeanVarianceNormalization", [floats(r, 2, 3, 4, 4)], attributes, relative=1e-3)
 
 
 def _lp_norm(r):
@@ -94,13 +96,13 @@ CASES = {
 }
 
 
-@few_and_many(5, 100)
+@few_and_many(2, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)
 
 
-@few_and_many(5, 100)
+@few_and_many(2, 30)
 def test_a_batch_norm_of_weights_is_in_training_mode(count):
     examples(_batch_norm_of_weights, check_values, count)
 

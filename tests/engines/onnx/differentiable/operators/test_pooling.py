@@ -52,7 +52,7 @@ CASES = {
 }
 
 
-@few_and_many(8, 200)
+@few_and_many(4, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)

@@ -141,7 +141,7 @@ CASES = {
 }
 
 
-@few_and_many(4, 100)
+@few_and_many(2, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)

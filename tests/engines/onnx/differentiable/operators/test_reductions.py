@@ -67,14 +67,15 @@ CASES = {
     "ReduceMax": _reduce("ReduceMax"),
     "ReduceMean": _reduce("ReduceMean"),
     "ReduceMin": _reduce("ReduceMin"),
-    "ReduceProd": _reduce("ReduceProd"),
+    # Of integers it may not fit into 32 bits, and then depends on how it is computed.
+    "ReduceProd": _reduce("ReduceProd", whole_numbers=False),
     "ReduceSum": _reduce("ReduceSum"),
     "ReduceSumSquare": _reduce("ReduceSumSquare"),
 }
 SMOOTH = [op for op in CASES if not op.startswith("Arg")]
 
 
-@few_and_many(4, 100)
+@few_and_many(2, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)

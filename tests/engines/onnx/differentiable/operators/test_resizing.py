@@ -81,19 +81,19 @@ CASES = {"Resize": _resize, "Upsample": _older("Upsample")}
 MORE = {"cropped": _cropped, "opset 10": _older("Resize"), "integers": _of_integers}
 
 
-@few_and_many(8, 300)
+@few_and_many(4, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_values_are_those_of_onnxruntime(op, count):
     examples(CASES[op], check_values, count)
 
 
-@few_and_many(3, 100)
+@few_and_many(1, 30)
 @pytest.mark.parametrize("kind", MORE)
 def test_rarer_forms_have_the_values_of_onnxruntime(kind, count):
     examples(MORE[kind], check_values, count)
 
 
-@few_and_many(2, 40)
+@few_and_many(1, 30)
 @pytest.mark.parametrize("op", CASES)
 def test_gradients_are_those_of_finite_differences(op, count):
     examples(CASES[op], check_gradient, count)

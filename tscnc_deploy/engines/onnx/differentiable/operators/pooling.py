@@ -38,7 +38,7 @@ def _windows(node: Node, x: Tensor) -> tuple[Windows, tuple[int, ...]]:
         msg = f"{node.op} of inputs with {x.ndim} axes"
         raise UnsupportedError(msg)
     windows = windows_of(node, kernel, x.shape[2:])
-    ceil = node.get("ceil_mode", 0) and node.get("auto_pad", "NOTSET") == "NOTSET"
+    ceil = node.get("ceil_mode", 0) and node.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     return windows, windows.missing(x.shape[2:]) if ceil else (0,) * len(kernel)
 
 
