@@ -17,7 +17,7 @@ from tests.engines.onnx.differentiable.cases import (
     whole,
 )
 from tests.engines.onnx.differentiable.operators.test_convolutions import convolution
-from tests.engines.onnx.differentiable.operators.test_quantised import quantised, scale, zero
+from tests.engines.onnx.differentiable.operators.test_quantised import quantised, scale, seven_bits, zero
 
 OPSET = 17
 
@@ -79,7 +79,7 @@ def _qgemm(r):
     b = [4, 3] if attributes.get("transB") else [3, 4]
     sizes = r.choice([[], [4]])
     operands = [quantised(r, *a, dtype=np.uint8), scale(r), zero(r, dtype=np.uint8)]
-    operands += [quantised(r, *b, dtype=np.int8), scale(r, *sizes), zero(r, *sizes, dtype=np.int8)]
+    operands += [seven_bits(r, *b), scale(r, *sizes), zero(r, *sizes, dtype=np.int8)]
     c = whole(r, 4, low=-500, high=500, dtype=np.int32) if r.random() < 0.5 else None
     operands.append(c)
     if r.random() < 0.5:
