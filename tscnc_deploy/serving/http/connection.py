@@ -25,7 +25,7 @@ MAX_HEADERS = 100
 """Largest number of headers of a request."""
 # Requests that a client may send before it has the response to the first one. Each may have 100 headers, of which
 # Python makes some 8 kB, on each of thousands of connections.
-_MAX_PIPELINED = 4
+_MAX_PIPELINED = 8
 # How long a connection is read from after its last response, so that the client sees it before the connection is reset.
 _LINGER_SECONDS = 1.0
 # How long idle connections are kept when the server stops. A request that was on its way is still processed, and the
