@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
+import onnx
+
 from tests.conftest import invoke
 
 
@@ -58,6 +60,16 @@ def test_an_onnx_file_is_timed(tiny_build, tmp_path):
     assert (row["engine"], row["network"], row["batch"], row["calls"]) == ("model", "file", 2, 3)
     assert document["speedups"] == []
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_how_a_file_is_read_is_said(tiny_build, tmp_path):
+    model = onnx.load(tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx")
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["logits"], ["p"]))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("p", 1, ["batch", 10]))
+    onnx.save(model, tmp_path / "soft.onnx")
+    result = invoke("bench", tmp_path / "soft.onnx", "--batch", "1", "--repeats", "2", "--warmup", "0")
+    assert "the Softmax at its end is left out" in result.stderr
 
 
 def test_options_of_files_and_of_bundles_are_told_apart(tiny_build):

@@ -141,6 +141,8 @@ def _engine_of_file(path: Path, threads: int | None, options: dict[str, Any]) ->
         options = {**options, "input_size": parse_size(options["input_size"])}
     contrib = options.pop("allow_contrib_operators", False)
     adopted = adopt(path, Reading(**options, contrib=contrib))
+    for note in adopted.notes:
+        click.echo(note, err=True)
     return OnnxRuntimeEngine(path, threads=threads, read=lambda *_: adopted.data, contrib=contrib)
 
 
