@@ -10,7 +10,7 @@ from tests.conftest import invoke
 from tscnc_deploy.cli.common.options import complete_arch, complete_attack, complete_dataset
 from tscnc_deploy.data.source import _SOURCES
 from tscnc_deploy.engines.target import Target, list_targets
-from tscnc_deploy.models.classifier import _NETWORKS
+from tscnc_deploy.models.builtin import NETWORKS
 from tscnc_deploy.names import (
     ARCHITECTURES,
     ATTACKS,
@@ -32,7 +32,7 @@ PAGES = "\n".join(path.read_text("utf-8") for path in (ROOT / "README.md", *sort
 
 
 def test_registries_hold_what_the_lists_name():
-    assert tuple(_NETWORKS) == ARCHITECTURES
+    assert tuple(NETWORKS) == ARCHITECTURES
     assert tuple(_SOURCES) == DATASETS
     assert tuple(criteria.CRITERIA) == CRITERIA
     assert tuple(PASSES) == MEASURES

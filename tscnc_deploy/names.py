@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple, get_args
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "vgg16", "wrn28-10", "wrn34-10", "mobilenetv2", "vit-tiny")
-"""Networks, see `models.classifier`."""
+"""Built-in networks, see `models.builtin`."""
+
+LIBRARIES = ("torchvision", "timm")
+"""Libraries of networks: "torchvision:NAME", see `models.libraries`."""
+
+ARCH_FORMS = ("torchvision:NAME", "timm:NAME", "FILE.py:FUNCTION", "PACKAGE.MODULE:FUNCTION")
+"""How a network that is not built in is named."""
 
 DATASETS = ("digits", "cifar10", "cifar100", "svhn", "tiny-imagenet", "imagefolder", "npz")
 """Sources of images, see `data.source`."""

@@ -1,4 +1,4 @@
-"""Architectures with built-in normalisation, their files and their cost.
+"""Networks from all sources with built-in normalisation, their files and their cost.
 
 Names are imported on first use, so that `tscnc_deploy.models.config` stays free of torch.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tscnc_deploy.models.classifier import Classifier, build
-    from tscnc_deploy.models.config import ModelConfig, check_arch
+    from tscnc_deploy.models.config import ModelConfig
     from tscnc_deploy.models.cost import layer_multiply_adds, multiply_adds, output_maps
     from tscnc_deploy.models.storage import load_model, save_model
     from tscnc_deploy.models.weights.load import load_weights
@@ -19,7 +19,6 @@ __all__ = [
     "Classifier",
     "ModelConfig",
     "build",
-    "check_arch",
     "layer_multiply_adds",
     "load_model",
     "load_weights",
@@ -32,7 +31,6 @@ _HOMES = {
     "Classifier": "classifier",
     "ModelConfig": "config",
     "build": "classifier",
-    "check_arch": "config",
     "layer_multiply_adds": "cost",
     "load_weights": "weights.load",
     "load_model": "storage",

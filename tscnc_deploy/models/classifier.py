@@ -1,30 +1,17 @@
-"""The classifier: normalisation as its first layer, then one of the architectures."""
+"""The classifier: normalisation as its first layer, then a network of any source."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.models.builtin import NETWORKS, initialize
 from tscnc_deploy.models.config import ModelConfig
-from tscnc_deploy.models.mobilenet import mobilenet_v2
-from tscnc_deploy.models.resnet import BasicBlock, Bottleneck, ResNet
-from tscnc_deploy.models.vgg import Vgg
-from tscnc_deploy.models.vit import Positions, Vit
-from tscnc_deploy.models.wide_resnet import WideResNet
-
-_NETWORKS: dict[str, Callable[[ModelConfig], nn.Module]] = {
-    "resnet18": lambda config: ResNet(config, BasicBlock, (2, 2, 2, 2)),
-    "resnet34": lambda config: ResNet(config, BasicBlock, (3, 4, 6, 3)),
-    "resnet50": lambda config: ResNet(config, Bottleneck, (3, 4, 6, 3)),
-    "vgg16": Vgg,
-    "wrn28-10": lambda config: WideResNet(config, depth=28, widen=10),
-    "wrn34-10": lambda config: WideResNet(config, depth=34, widen=10),
-    "mobilenetv2": mobilenet_v2,
-    "vit-tiny": Vit,
-}
+from tscnc_deploy.text import escaped
 
 
 class Normalize(nn.Module):
@@ -50,14 +37,14 @@ class Classifier(nn.Module):
     Attributes:
         config: The configuration of this module.
         normalize: The first layer.
-        network: The architecture.
+        network: Any module that maps normalised images to logits.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, network: nn.Module) -> None:
         super().__init__()
         self.config = config
         self.normalize = Normalize(config.mean, config.std)
-        self.network = _NETWORKS[config.arch](config)
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(self.normalize(images))
@@ -71,54 +58,96 @@ def build(
     mean: Sequence[float],
     std: Sequence[float],
     width: float = 1.0,
+    args: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
     seed: int = 0,
 ) -> Classifier:
     """Builds a classifier with new random weights, on the CPU and in training mode.
 
-    Networks for images with a shorter side below 96 begin with a 3x3 convolution of stride 1 and no pooling, as is
-    usual for CIFAR. From 96 on they begin with the stem of their ImageNet form, which reduces the resolution by a
-    factor of 4 (MobileNetV2: 2) in each direction; VGG-16 has only one form. ViT-tiny uses patches, see `vit.Vit`. Any
-    image size works, down to 1x1.
-
-    Convolutions are initialised as in He et al. (arXiv 1502.01852, normal, fan out), linear layers uniformly in
-    ±1/sqrt(fan in) with zero biases, and a ViT's position embeddings normally with a standard deviation of 0.02.
+    Built-in networks for images with a shorter side below 96 begin with a 3x3 convolution of stride 1 and no pooling,
+    as is usual for CIFAR. From 96 on they begin with the stem of their ImageNet form, which reduces the resolution by a
+    factor of 4 (MobileNetV2: 2) in each direction; VGG-16 has only one form. ViT-tiny uses patches, see
+    `builtin.vit.Vit`. Any image size works, down to 1x1. Their convolutions are initialised as in He et al. (arXiv
+    1502.01852, normal, fan out), linear layers uniformly in ±1/sqrt(fan in) with zero biases, and a ViT's position
+    embeddings normally with a standard deviation of 0.02. Other networks initialise themselves.
 
     Args:
-        arch: One of `names.ARCHITECTURES`.
+        arch: The network's name, see `arch.parse_arch`. A file or a module is imported, and its callable is called.
         classes: Number of logits.
         input_shape: (channels, height, width) of one image.
         mean: Mean of each channel, for pixels in [0, 1].
         std: Standard deviation of each channel.
-        width: Multiplies the number of channels of every layer; results are multiples of 8, and at least 8. A ViT's
-            number of heads changes with it.
+        width: Multiplies the number of channels of every layer of a built-in network; results are multiples of 8, and
+            at least 8. A ViT's number of heads changes with it.
+        args: Keyword arguments of what makes a network that is not built in.
+        pretrained: Begin with the weights that torchvision or timm has for that name, which are downloaded.
         seed: Determines the weights; the global random state is not read or changed.
 
     Raises:
-        InputError: See `ModelConfig` and `vit.Vit`.
+        InputError: See `ModelConfig`, `builtin.vit.Vit`, `libraries` and `own`, or the network does not give logits
+            [N, classes].
+        UnavailableError: timm is not installed.
     """
-    model = skeleton(ModelConfig(arch, float(width), classes, input_shape, tuple(mean), tuple(std)))
-    model.to_empty(device="cpu")
-    model.normalize = Normalize(mean, std)
-    _initialize(model.network, torch.Generator().manual_seed(seed))
-    return model
+    config = ModelConfig(arch, float(width), classes, input_shape, tuple(mean), tuple(std), dict(args or {}))
+    if config.network.source == "builtin":
+        if pretrained:
+            msg = f"model.pretrained: {arch} comes without weights; use torchvision:NAME, timm:NAME or model.checkpoint"
+            raise InputError(msg)
+        model = skeleton(config)
+        model.to_empty(device="cpu")
+        model.normalize = Normalize(mean, std)
+        initialize(model.network, seed)
+        return model
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        model = Classifier(config, _foreign(config, pretrained=pretrained))
+        _require_logits(model)
+    return model.train()
 
 
 def skeleton(config: ModelConfig) -> Classifier:
-    """The classifier on the meta device: names, shapes and dtypes of all tensors, without memory for them."""
+    """A built-in classifier on the meta device: names, shapes and dtypes of all tensors, without memory for them."""
     with torch.device("meta"):
-        return Classifier(config)
+        return Classifier(config, NETWORKS[config.arch](config))
 
 
-def _initialize(network: nn.Module, generator: torch.Generator) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        elif isinstance(module, nn.Linear):
-            bound = 1 / math.sqrt(module.in_features)
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
-            module.reset_parameters()
-        elif isinstance(module, Positions):
-            module.initialize(generator)
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+def _foreign(config: ModelConfig, *, pretrained: bool) -> nn.Module:
+    match config.network.source:
+        case "torchvision":
+            from tscnc_deploy.models.libraries import torchvision_network
+
+            return torchvision_network(config, pretrained=pretrained)
+        case "timm":
+            from tscnc_deploy.models.libraries import timm_network
+
+            return timm_network(config, pretrained=pretrained)
+    if pretrained:
+        msg = f"model.pretrained is for networks of torchvision and timm; {config.network.public} loads its own weights"
+        raise InputError(msg)
+    from tscnc_deploy.models.own import own_network
+
+    return own_network(config)
+
+
+def _require_logits(model: Classifier) -> None:
+    """Refuses a network that does not map two images to finite logits, in float32.
+
+    Lazy layers get their shapes here.
+    """
+    config, shape = model.config, (2, model.config.classes)
+    sizes = "x".join(map(str, config.input_shape))
+    start = f"model.arch = {config.network.public!r}: the network"
+    model.float().eval()
+    try:
+        with torch.no_grad():
+            logits = model(torch.full((2, *config.input_shape), 0.5))
+    except Exception as error:  # anybody's module may raise anything
+        cause = (str(error).strip() or "without a message").splitlines()[0]
+        msg = f"{start} fails on images of {sizes}: {type(error).__name__}: {escaped(cause, 300)}"
+        raise InputError(msg) from error
+    if not isinstance(logits, Tensor):
+        msg = f"{start} returns {type(logits).__name__}, not a tensor of logits [N, {config.classes}]"
+        raise InputError(msg)
+    if tuple(logits.shape) != shape or logits.dtype != torch.float32:
+        msg = f"{start} returns {logits.dtype} {list(logits.shape)} for 2 images instead of float32 {list(shape)}"
+        raise InputError(msg)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tscnc_deploy.arch import Arch, parse_arch
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.names import ARCHITECTURES
-from tscnc_deploy.text import not_among
 
 # A file may come from an untrusted source, so bound how much memory it can make this process allocate.
 _MAX_CLASSES = 100_000
@@ -21,28 +21,18 @@ _MAX_JSON = 1 << 20
 _LARGEST = 1e15
 
 
-def check_arch(arch: str) -> None:
-    """Refuses a name that is not an architecture.
-
-    Raises:
-        InputError: Unknown name; the message suggests the closest one.
-    """
-    if arch not in ARCHITECTURES:
-        msg = f"model.arch = {arch!r} {not_among(str(arch), ARCHITECTURES)}"
-        raise InputError(msg)
-
-
 @dataclass(frozen=True)
 class ModelConfig:
     """The configuration of a classifier.
 
     Attributes:
-        arch: One of `ARCHITECTURES`.
+        arch: The network's name, see `arch.parse_arch`.
         width: Multiplies the number of channels of every layer, in (0, 16].
         classes: Number of logits, from 2.
         input_shape: (channels, height, width) of one image.
         mean: Mean of each channel, for pixels in [0, 1].
         std: Standard deviation of each channel, above 0.
+        args: Keyword arguments of what makes a network that is not built in: numbers, texts, truth values, or lists.
 
     Raises:
         InputError: A value has the wrong type or is out of range.
@@ -54,9 +44,25 @@ class ModelConfig:
     input_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def network(self) -> Arch:
+        """Where the network comes from."""
+        return parse_arch(self.arch)
 
     def __post_init__(self) -> None:
-        check_arch(self.arch)
+        try:
+            network = parse_arch(self.arch if isinstance(self.arch, str) else "")
+        except InputError as error:
+            msg = f"model.arch = {self.arch!r} {error}"
+            raise InputError(msg) from None
+        if network.source == "builtin" and self.args:
+            msg = f"model.args are for networks that are not built in; {network.name} takes model.width"
+            raise InputError(msg)
+        if network.source != "builtin" and self.width != 1:
+            msg = f"model.width = {self.width!r} is for built-in networks; use model.args for {network.public}"
+            raise InputError(msg)
         if not _is_number(self.width) or not 0 < self.width <= _MAX_WIDTH:
             msg = f"model.width = {self.width!r} must be a number above 0 and at most {_MAX_WIDTH}"
             raise InputError(msg)
@@ -81,8 +87,9 @@ class ModelConfig:
             raise InputError(msg)
 
     def to_json(self) -> str:
-        """The config as one JSON object; equal configs give the same text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        """The config as one JSON object without folders of this machine; equal configs give the same text."""
+        values = dataclasses.asdict(self) | {"arch": self.network.public}
+        return json.dumps(values if self.args else _without_args(values), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -97,8 +104,8 @@ class ModelConfig:
         except (ValueError, RecursionError) as error:
             msg = f"the model's config is not JSON: {error}"
             raise InputError(msg) from error
-        fields = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(values, dict) or values.keys() != fields:
+        fields = {entry.name for entry in dataclasses.fields(cls)} - {"args"}
+        if not isinstance(values, dict) or _without_args(values).keys() != fields:
             msg = f"the model's config must be a JSON object with exactly the keys {', '.join(sorted(fields))}"
             raise InputError(msg)
         sequences = ("input_shape", "mean", "std")
@@ -106,8 +113,16 @@ class ModelConfig:
             if not isinstance(values[name], list):
                 msg = f"the model's config has {name} = {values[name]!r}; it must be a list of numbers"
                 raise InputError(msg)
+        if not isinstance(values.get("args", {}), dict):
+            msg = f"the model's config has args = {values['args']!r}; it must be an object"
+            raise InputError(msg)
         arguments: dict[str, Any] = values | {name: tuple(values[name]) for name in sequences}
         return cls(**arguments)
+
+
+def _without_args(values: dict[str, Any]) -> dict[str, Any]:
+    # Files of built-in networks do not have them.
+    return {name: value for name, value in values.items() if name != "args"}
 
 
 def _is_number(value: Any) -> bool:

@@ -19,6 +19,9 @@ from tscnc_deploy.models.taps import Taps, taps_by_layer
 # The exceptions of torch.fx on networks whose Python code depends on tensor values, or that it does not support.
 _UNTRACEABLE = (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError)
 
+# Relative to the largest logit: folding only reorders sums; a larger difference is another function.
+_AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+
 
 class FoldedCopy:
     """A copy of a network in eval mode that can be updated from it.
@@ -30,7 +33,7 @@ class FoldedCopy:
         dtype: Dtype of the weights of the copy's convolutions and linear layers: float32, or bfloat16 if the copy runs
             under autocast, which then does not have to cast them in every pass.
         input_shape: Shape of all images that the copy will be given, [C, H, W]; parts that they do not need are
-            removed. None removes nothing.
+            removed, and a copy that computes something else than the network is not folded. None does neither.
 
     Attributes:
         network: The copy. Until the first call of `refreshed`, its folded layers have no values.
@@ -47,12 +50,18 @@ class FoldedCopy:
     ) -> None:
         shared: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
         shared |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
-        self.network = copy.deepcopy(model, shared).eval()
+        plain = self.network = copy.deepcopy(model, shared).eval()
         self._layers: list[_Layer] = []
         try:
-            traced = fx.symbolic_trace(self.network)
+            self._fold(dtype, input_shape)
+            if input_shape is None or self._agrees_with(plain, dtype, input_shape):
+                return
         except _UNTRACEABLE:
-            return
+            pass
+        self.network, self._layers = plain, []
+
+    def _fold(self, dtype: torch.dtype, input_shape: tuple[int, int, int] | None) -> None:
+        traced = fx.symbolic_trace(self.network)
         taps = taps_by_layer(self.network, input_shape) if input_shape is not None else {}
         for node, layer, norm in _foldable(traced):
             part = taps.get(str(node.target))
@@ -67,6 +76,16 @@ class FoldedCopy:
         traced.delete_all_unused_submodules()
         traced.recompile()
         self.network = traced.eval()
+
+    @torch.no_grad()
+    def _agrees_with(self, plain: nn.Module, dtype: torch.dtype, input_shape: tuple[int, int, int]) -> bool:
+        """Whether the copy computes what the network does: Python code may take other paths when it is traced."""
+        weight = next(iter(plain.parameters()), torch.empty(0))
+        images = torch.rand(2, *input_shape, generator=torch.Generator().manual_seed(0)).to(weight)
+        with torch.autocast(weight.device.type, dtype, enabled=dtype != torch.float32):
+            expected, found = plain(images).float(), self.refreshed()(images).float()
+        # Also false for NaN.
+        return bool((found - expected).abs().max() <= _AGREES[dtype] * expected.abs().max())
 
     @property
     def folds(self) -> int:
@@ -123,10 +142,11 @@ def _foldable(traced: fx.GraphModule) -> list[tuple[fx.Node, nn.Conv2d | nn.Line
     once = {node: module for node, module in calls.items() if sum(module is other for other in called) == 1}
     found = []
     for node, layer in once.items():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
+        # Not subclasses, whose forward may be another, as that of a parametrised layer is.
+        if type(layer) not in (nn.Conv2d, nn.Linear):
             continue
         norm = once.get(next(iter(node.users))) if len(node.users) == 1 else None
-        folds = isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats
+        folds = isinstance(layer, nn.Conv2d) and type(norm) is nn.BatchNorm2d and norm.track_running_stats
         found.append((node, layer, norm if folds else None))
     return found
 

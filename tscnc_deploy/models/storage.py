@@ -10,9 +10,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.files import Read, read_file
-from tscnc_deploy.models.classifier import Classifier, Normalize, skeleton
+from tscnc_deploy.models.classifier import Classifier, Normalize, build, skeleton
 from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.models.fit import describe_misfit, describe_non_finite
 from tscnc_deploy.text import escaped
@@ -32,21 +33,25 @@ def save_model(model: Classifier, path: Path | str) -> None:
         ValueError: The model's tensors do not match its config, for example because weights are parametrised.
         OSError: The file cannot be written.
     """
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Copies, as tensors in a file share no memory.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if misfit := describe_misfit(skeleton(model.config).state_dict(), shapes):
+    known = model.config.network.source == "builtin"
+    if known and (misfit := describe_misfit(skeleton(model.config).state_dict(), shapes)):
         msg = f"the model does not match its config, which describes a {model.config.arch}; {misfit}"
         raise ValueError(msg)
     # A single key, because safetensors writes several keys in no fixed order.
     Path(path).write_bytes(safetensors.torch.save(state, {_CONFIG_KEY: model.config.to_json()}))
 
 
-def load_model(path: Path | str, read: Read = read_file) -> Classifier:
+def load_model(path: Path | str, read: Read = read_file, *, arch: str | None = None) -> Classifier:
     """Opens a file that `save_model` wrote.
 
     Args:
         path: Path of the file.
         read: Returns the file's content.
+        arch: The network's name as whoever runs this gave it, which a network needs that is not built in: what a file
+            names is never imported.
 
     Returns:
         The classifier in evaluation mode on the CPU, with every tensor exactly as it was saved.
@@ -58,7 +63,7 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
     path = Path(path)
     data = read(path, _MAX_BYTES)
     header = _header(path, data)
-    model = _model(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY))
+    model = _model(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY), arch)
     _check_form(path, header, model)
     try:
         state = safetensors.torch.load(data)
@@ -66,7 +71,9 @@ def load_model(path: Path | str, read: Read = read_file) -> Classifier:
         msg = f"{path}: is not a readable safetensors file: {error}"
         raise InputError(msg) from error
     _check_values(path, state, model.config)
-    model.to_empty(device="cpu").load_state_dict(state)
+    if model.config.network.source == "builtin":
+        model.to_empty(device="cpu")
+    model.load_state_dict(state)
     return model.eval()
 
 
@@ -94,15 +101,32 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     return dict(header)
 
 
-def _model(path: Path, text: str | None) -> Classifier:
+def _model(path: Path, text: str | None, arch: str | None) -> Classifier:
     if text is None:
         msg = f"{path}: contains weights but no model config; to start from these weights, set model.checkpoint"
         raise InputError(msg)
     try:
-        return skeleton(ModelConfig.from_json(text))
+        config = ModelConfig.from_json(text)
+        if config.network.source == "builtin":
+            return skeleton(config)
+        return _of_code(config, arch)
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error
+
+
+def _of_code(config: ModelConfig, arch: str | None) -> Classifier:
+    """The network whose code the caller names, not yet with the file's weights."""
+    if arch is None or parse_arch(arch).public != config.arch:
+        given = "" if arch is None else f", not of {parse_arch(arch).public}"
+        msg = (
+            f"holds the weights of {escaped(config.arch)}{given}; its code is not in the file, and none is imported "
+            "because a file says so"
+        )
+        raise InputError(msg)
+    return build(
+        arch, classes=config.classes, input_shape=config.input_shape, mean=config.mean, std=config.std, args=config.args
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

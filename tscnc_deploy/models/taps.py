@@ -88,7 +88,8 @@ def taps_by_layer(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[s
 
         return hook
 
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)}
+    # Not subclasses, whose forward may be another, as that of a parametrised layer is.
+    layers = {name: layer for name, layer in model.named_modules() if type(layer) is nn.Conv2d}
     hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
     weight = next(iter(model.parameters()), torch.empty(0))
     try:

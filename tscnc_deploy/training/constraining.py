@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.tscnc import Constraint, prunable_weights
+from tscnc_deploy.tscnc import Constraint, layer_weights, prunable_weights
 
 # Smoothing of the norms, over about ten measurements, because single batches differ by a factor of two.
 SMOOTHING = 0.9
@@ -42,7 +42,7 @@ class ConstraintTerm:
         if step % self._interval:
             return
         weights = list(prunable_weights(model).values())
-        value = self.constraint(weights)
+        value = self.constraint(layer_weights(model).values())
         if self._share is None:
             (self._weight * self._interval * value).backward()  # type: ignore[no-untyped-call]
             return

@@ -241,5 +241,5 @@ class Training:
 
 def _set_norm_momentum(model: nn.Module, momentum: float) -> None:
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             module.momentum = momentum

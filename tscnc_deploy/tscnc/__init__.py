@@ -8,7 +8,13 @@ every layer keeps the sparse network well conditioned. Independent of recipes, r
 from tscnc_deploy.tscnc.completion import LayerCompletion, complete_2_4
 from tscnc_deploy.tscnc.conditioning import LayerCondition, condition, conditions
 from tscnc_deploy.tscnc.constraints import Constraint, log_frobenius, log_kaporin
-from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
+from tscnc_deploy.tscnc.layers import (
+    as_matrix,
+    layer_weights,
+    prunable_weights,
+    unprunable_parameters,
+    weighted_layers,
+)
 from tscnc_deploy.tscnc.masks import Masks
 from tscnc_deploy.tscnc.patterns import n_of_m_mask
 from tscnc_deploy.tscnc.quotas import apportion
@@ -28,6 +34,7 @@ __all__ = [
     "condition",
     "conditions",
     "cubic_sparsity",
+    "layer_weights",
     "least_sparsity",
     "log_frobenius",
     "log_kaporin",
@@ -37,5 +44,7 @@ __all__ = [
     "random",
     "rank_globally",
     "taylor",
+    "unprunable_parameters",
     "update_steps",
+    "weighted_layers",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tscnc_deploy.tscnc.layers import as_matrix, prunable_weights
+from tscnc_deploy.tscnc.layers import as_matrix, layer_weights
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,5 @@ def condition(weight: Tensor, name: str = "") -> LayerCondition:
 
 def conditions(model: nn.Module) -> list[LayerCondition]:
     """Statistics of every prunable layer of a model, in order."""
-    return [condition(weight, name) for name, weight in prunable_weights(model).items()]
+    with torch.no_grad():
+        return [condition(weight, name) for name, weight in layer_weights(model).items()]

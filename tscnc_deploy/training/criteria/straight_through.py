@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tscnc_deploy.training.criteria.base import Masked
 from tscnc_deploy.training.optim import learning_rate
-from tscnc_deploy.tscnc import Masks, prunable_weights
+from tscnc_deploy.tscnc import Masks, prunable_weights, weighted_layers
 
 MOMENTUM = 0.9
 
@@ -59,11 +59,10 @@ class StraightThrough(Masked):
         for name, weight in prunable_weights(self._model).items():
             if weight.grad is not None:
                 self._receive(name, weight.grad * weight.detach())
-        for module in self._model.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                for parameter in module.parameters():
-                    # Without a gradient, an optimiser skips it, including weight decay.
-                    parameter.grad = None
+        for module in weighted_layers(self._model):
+            for parameter in module.parameters():
+                # Without a gradient, an optimiser skips it, including weight decay.
+                parameter.grad = None
 
     def _receive(self, name: str, gradient: Tensor) -> None:
         """Receives the gradient of the loss with respect to a layer's mask."""

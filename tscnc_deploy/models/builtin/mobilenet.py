@@ -6,8 +6,8 @@ from torch import nn
 from torchvision.models import MobileNetV2
 from torchvision.ops import Conv2dNormActivation
 
+from tscnc_deploy.models.builtin.stem import channels, is_large
 from tscnc_deploy.models.config import ModelConfig
-from tscnc_deploy.models.stem import channels, is_large
 
 
 def mobilenet_v2(config: ModelConfig) -> nn.Module:

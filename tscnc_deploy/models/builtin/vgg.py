@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from tscnc_deploy.models.builtin.stem import channels
 from tscnc_deploy.models.config import ModelConfig
-from tscnc_deploy.models.stem import channels
 
 
 class Vgg(nn.Module):

@@ -14,9 +14,9 @@ from tscnc_deploy.engines import ExportAids, export_engine, load_target, open_en
 from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.models import ModelConfig, build, layer_multiply_adds, load_model
+from tscnc_deploy.models.builtin.vit import Attention
 from tscnc_deploy.models.classifier import skeleton
 from tscnc_deploy.models.folded import FoldedCopy
-from tscnc_deploy.models.vit import Attention
 from tscnc_deploy.tscnc import Constraint, Masks, magnitude, prunable_weights, rank_globally
 
 

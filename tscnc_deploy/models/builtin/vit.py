@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.models.builtin.stem import channels
 from tscnc_deploy.models.config import ModelConfig
-from tscnc_deploy.models.stem import channels
 
 _DIM, _HEADS, _DEPTH, _MLP_RATIO = 192, 3, 12, 4
 # Patch size for images whose shorter side has at least that many pixels.

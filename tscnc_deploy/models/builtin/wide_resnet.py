@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tscnc_deploy.models.builtin.stem import channels, first_convolution, first_pooling
 from tscnc_deploy.models.config import ModelConfig
-from tscnc_deploy.models.stem import channels, first_convolution, first_pooling
 
 
 class WideResNet(nn.Module):

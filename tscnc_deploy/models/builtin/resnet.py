@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from tscnc_deploy.models.builtin.stem import channels, first_convolution, first_pooling
 from tscnc_deploy.models.config import ModelConfig
-from tscnc_deploy.models.stem import channels, first_convolution, first_pooling
 
 __all__ = ["BasicBlock", "Bottleneck", "ResNet"]
 
