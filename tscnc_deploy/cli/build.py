@@ -81,12 +81,13 @@ def default_folder(recipe: Recipe) -> Path:
     The name also contains a data set that differs from the recipe's name, a budget other than the default, and a seed
     other than 0.
     """
+    from tscnc_deploy.arch import parse_arch
     from tscnc_deploy.recipe import Prune
 
     dataset = "" if recipe.data.dataset in recipe.name else f"-{recipe.data.dataset}"
     seed = f"-seed{recipe.seed}" if recipe.seed else ""
     budget = "" if recipe.prune.budget == Prune().budget else f"-{recipe.prune.budget}"
-    name = f"{recipe.name}{dataset}-{recipe.model.arch}-s{100 * recipe.prune.sparsity:g}{budget}{seed}"
+    name = f"{recipe.name}{dataset}-{parse_arch(recipe.model.arch).slug}-s{100 * recipe.prune.sparsity:g}{budget}{seed}"
     return Path("runs") / name
 
 
@@ -107,13 +108,11 @@ def _require_an_engine(recipe: Recipe) -> None:
     """Refuses a build, before hours of training, if an engine cannot be written here or no engine can be attacked.
 
     Raises:
-        InputError: See `check_architecture`.
         UnavailableError: This machine cannot write one of the targets, or cannot run any of them; the message says why.
     """
-    from tscnc_deploy.engines import can_export, can_run, check_architecture, load_target
+    from tscnc_deploy.engines import can_export, can_run, load_target
     from tscnc_deploy.errors import UnavailableError
 
-    check_architecture(recipe.model.arch, recipe.export.targets)  # first, because installing a package would not help
     cannot = {name: can_export(load_target(name)) for name in recipe.export.targets}
     if any(cannot.values()):
         msg = "\n".join(f"target {name}: cannot be built here: {reason}" for name, reason in cannot.items() if reason)

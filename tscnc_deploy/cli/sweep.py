@@ -67,22 +67,21 @@ def _build(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
     from tscnc_deploy.cli.common.comparison import compare, show_comparison, write_comparison
     from tscnc_deploy.cli.common.progress import build_progress
     from tscnc_deploy.devices import choose_device, describe_device
-    from tscnc_deploy.engines import check_architecture
     from tscnc_deploy.pipeline.run import Run
     from tscnc_deploy.pipeline.stages import STAGES
 
-    for recipe in loaded.recipes.values():
-        check_architecture(recipe.model.arch, recipe.export.targets)
     where = choose_device(device)
     folders = {name: folder / name for name in loaded.recipes}
-    for number, (name, recipe) in enumerate(loaded.recipes.items(), 1):
-        click.echo(f"[{number} of {len(loaded.recipes)}] {name}", err=True)
-        # Earlier builds with the same seed; builds with different seeds share no stage.
-        donors = [folders[other] for other in loaded.recipes if other != name and folders[other].is_dir()]
-        run = Run(folders[name], STAGES, device=where.type, device_class=describe_device(where), donors=donors)
-        run.prepare(1)
-        with build_progress() as progress:
-            run.build(recipe, progress)
+    # What cannot be built shows before the first of many trainings.
+    for stages in (STAGES[:1], STAGES):
+        for number, (name, recipe) in enumerate(loaded.recipes.items(), 1):
+            click.echo(f"[{number} of {len(loaded.recipes)}] {name}", err=True)
+            # Earlier builds with the same seed; builds with different seeds share no stage.
+            donors = [folders[other] for other in loaded.recipes if other != name and folders[other].is_dir()]
+            run = Run(folders[name], stages, device=where.type, device_class=describe_device(where), donors=donors)
+            run.prepare(1)
+            with build_progress() as progress:
+                run.build(recipe, progress)
     comparison = compare(list(folders.values()))
     show_comparison(comparison)
     write_comparison(comparison, folder / "comparison.html", loaded.description)

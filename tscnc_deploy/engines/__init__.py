@@ -8,7 +8,6 @@ from tscnc_deploy.engines.kind import EngineFiles, ExportAids
 from tscnc_deploy.engines.registry import (
     can_export,
     can_run,
-    check_architecture,
     engine_facts,
     export_engine,
     open_engine,
@@ -23,7 +22,6 @@ __all__ = [
     "Target",
     "can_export",
     "can_run",
-    "check_architecture",
     "engine_facts",
     "export_engine",
     "list_targets",

@@ -6,13 +6,12 @@ Modules are imported on demand because some need optional packages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines.base import Engine
 from tscnc_deploy.engines.kind import EngineFiles, EngineKind, ExportAids
-from tscnc_deploy.engines.target import Target, load_target, read_target, write_target
+from tscnc_deploy.engines.target import Target, read_target, write_target
 from tscnc_deploy.errors import InputError, StorageError
 from tscnc_deploy.files import Read, read_file
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TARGET = "target.json"
-# Missing kernels by engine kind and the architecture that needs them.
-_NO_KERNELS = {("sparse-cpu", "vit-tiny"): "attention and layer norms"}
 
 
 def export_engine(
@@ -87,29 +84,6 @@ def open_engine(
         msg = f"{folder}: the engine computes in {engine.spec.precision}, but the target asks for {target.precision}"
         raise InputError(msg)
     return engine
-
-
-def check_architecture(arch: str, targets: Sequence[str]) -> None:
-    """Refuses targets whose engine cannot run an architecture, before the export would fail.
-
-    Args:
-        arch: One of `names.ARCHITECTURES`.
-        targets: See `load_target`.
-
-    Raises:
-        InputError: An engine cannot run the architecture; the message says how to leave its target out.
-    """
-    reasons = {name: _NO_KERNELS.get((load_target(name).engine, arch)) for name in targets}
-    refused = [
-        f"target {name}: its engine has no kernels for the {what} of {arch}" for name, what in reasons.items() if what
-    ]
-    if refused:
-        others = [name for name, what in reasons.items() if not what] or ["onnx-cpu"]
-        options, listed = (" ".join(f"--target {name}" for name in others), ", ".join(f'"{name}"' for name in others))
-        msg = "\n".join(
-            [*refused, f"select only targets that support it: {options}, or export.targets = [{listed}] in the recipe"]
-        )
-        raise InputError(msg)
 
 
 def can_export(target: Target) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.pipeline.stages.base import new_network
 from tscnc_deploy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -76,27 +79,18 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
         InputError: The recipe does not match the images, the network or the engines.
     """
     from tscnc_deploy import data, models, tscnc
-    from tscnc_deploy.engines import check_architecture
     from tscnc_deploy.record import ModelFacts, ThreatModel
     from tscnc_deploy.record.limits import check_classes, check_size
     from tscnc_deploy.robustness import parse_attacks
     from tscnc_deploy.training.balls import check_radius
 
-    check_architecture(recipe.model.arch, recipe.export.targets)
     dataset = data.load(recipe.data)
     check_radius(recipe.threat.norm, recipe.threat.epsilon, dataset.input_shape)
     check_classes(dataset.classes)
-    mean, std = dataset.channel_statistics()
-    model = models.build(
-        recipe.model.arch,
-        classes=len(dataset.classes),
-        input_shape=dataset.input_shape,
-        mean=mean,
-        std=std,
-        width=recipe.model.width,
-        seed=0,
-    )
+    random = recipe.model.model_copy(update={"checkpoint": None, "pretrained": False})
+    model = new_network(recipe.model_copy(update={"model": random}), dataset)
     shapes = {name: weight.shape for name, weight in tscnc.prunable_weights(model).items()}
+    _require_filters(recipe, shapes)
     tscnc.check_budget(shapes, recipe.prune.sparsity, floor=recipe.prune.floor, pattern=recipe.prune.pattern)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     prunable = sum(shape.numel() for shape in shapes.values())
@@ -105,7 +99,7 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
         recipe=recipe.model_dump(mode="json", by_alias=True),
         threat=ThreatModel(norm=recipe.threat.norm, epsilon=recipe.threat.epsilon),
         model=ModelFacts(
-            arch=recipe.model.arch,
+            arch=model.config.network.public,
             parameters=parameters,
             prunable=prunable,
             nonzero=prunable,
@@ -131,6 +125,22 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
         "test_images": images[2],
     }
     return cost, facts
+
+
+def _require_filters(recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Refuses to prune filters of a network of linear layers.
+
+    Raises:
+        InputError: Convolutions have less than half of the prunable weights.
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    filters = sum(size for name, size in sizes.items() if len(shapes[name]) > 2)
+    if recipe.prune.pattern == "filters" and 2 * filters < sum(sizes.values()):
+        msg = (
+            f'prune.pattern = "filters" removes filters of convolutions, but they have {filters} of the '
+            f'{sum(sizes.values())} prunable weights of {recipe.model.arch}; write "unstructured" or "2:4"'
+        )
+        raise InputError(msg)
 
 
 def probe_rate(device: torch.device) -> float:

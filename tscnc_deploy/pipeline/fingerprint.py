@@ -11,7 +11,7 @@ from typing import Any
 
 from tscnc_deploy.digests import digest_of_bytes, digest_of_chunks, digest_of_file, digest_of_parts
 from tscnc_deploy.pipeline.closure import PACKAGE, closure
-from tscnc_deploy.pipeline.stages.base import Stage
+from tscnc_deploy.pipeline.stages.base import Stage, network_code
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.versions import installed_version
 
@@ -33,7 +33,7 @@ _INERT = frozenset({"filelock", "google", "joblib", "packaging", "platformdirs",
 
 
 def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, Mapping[str, str]]) -> str:
-    """SHA-256 of a stage's settings, the digests of its inputs, its source, its libraries and the device class.
+    """SHA-256 of a stage's settings, inputs, source and libraries, the network's own code, and the device class.
 
     Args:
         stage: The stage.
@@ -45,6 +45,7 @@ def fingerprint(stage: Stage, recipe: Recipe, device: str, inputs: Mapping[str, 
     content: dict[str, Any] = {
         "stage": stage.name,
         "settings": stage.settings(recipe),
+        "network": network_code(recipe),
         "inputs": inputs,
         "code": source_digest(module),
         "libraries": libraries(module),

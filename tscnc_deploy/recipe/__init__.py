@@ -11,12 +11,14 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from tscnc_deploy.names import ARCHITECTURES, ATTACKS_ON_PAIRS, DATASETS, ENSEMBLES, Norm
-from tscnc_deploy.recipe.pruning import Prune, of_transformer
+from tscnc_deploy.arch import parse_arch
+from tscnc_deploy.names import ARCH_FORMS, ARCHITECTURES, ATTACKS_ON_PAIRS, DATASETS, ENSEMBLES, LIBRARIES, Norm
+from tscnc_deploy.recipe.pruning import Prune
 from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.training import Constrain, Finetune, Train
 from tscnc_deploy.recipe.values import (
     Architecture,
+    Arguments,
     Attacks,
     Count,
     DatasetName,
@@ -76,8 +78,15 @@ class Data(Section):
 class Model(Section):
     """The network, in its small-image form; normalisation is its first layer."""
 
-    arch: Architecture = Field("resnet18", description=any_of(ARCHITECTURES))
-    width: PositiveFloat = Field(1.0, description="multiplies the number of channels of every layer")
+    arch: Architecture = Field(
+        "resnet18",
+        description=f"{any_of((*ARCHITECTURES, *ARCH_FORMS))}; a function gets (classes, input_shape, **args)",
+    )
+    width: PositiveFloat = Field(1.0, description="multiplies the number of channels of every layer; built-in networks")
+    args: Arguments = Field({}, description="keyword arguments of what makes a network that is not built in")
+    pretrained: bool = Field(
+        False, description="begin with the weights that torchvision or timm has for the name, which are downloaded"
+    )
     checkpoint: OptionalText = Field(
         None, description="weights to start from (.safetensors, or what torch.save wrote) instead of training"
     )
@@ -193,7 +202,8 @@ class Recipe(Section):
         return without(self._contradictions(), self)
 
     def _contradictions(self) -> Iterator[str]:
-        if self.train.epochs == 0 and self.model.checkpoint is None:
+        yield from self._contradictions_of_network()
+        if self.train.epochs == 0 and self.model.checkpoint is None and not self.model.pretrained:
             yield "train.epochs = 0 needs model.checkpoint, the weights to prune; set it, or train.epochs to at least 1"
         for attack in self.verify.attacks:
             if attack.startswith(ATTACKS_ON_PAIRS):
@@ -208,10 +218,23 @@ class Recipe(Section):
                 f'prune.pattern = "2:4" removes at least half of the weights, but prune.sparsity = '
                 f"{self.prune.sparsity:g}; write at least 0.5"
             )
-        yield from of_transformer(self.model.arch, self.prune)
         # A billionth of tolerance: sums such as 0.9 + 0.1 miss 1 by a rounding error.
         if self.prune.floor + self.prune.sparsity > 1 + 1e-9:
             yield (
                 f"prune.floor = {self.prune.floor:g} keeps more than prune.sparsity = {self.prune.sparsity:g} allows; "
                 f"write at most prune.floor = {1 - self.prune.sparsity:.4g}"
             )
+
+    def _contradictions_of_network(self) -> Iterator[str]:
+        model, source = self.model, parse_arch(self.model.arch).source
+        if source == "builtin" and model.args:
+            yield f"model.args are for networks that are not built in; model.arch = {model.arch} takes model.width"
+        if source != "builtin" and model.width != 1:
+            yield f"model.width = {model.width:g} is for built-in networks; {model.arch} takes model.args"
+        if model.pretrained and source not in LIBRARIES:
+            yield (
+                f"model.pretrained = true needs a network of torchvision or timm, but model.arch = {model.arch}; "
+                "give a file of weights with model.checkpoint"
+            )
+        if model.pretrained and model.checkpoint is not None:
+            yield "model.pretrained = true and model.checkpoint both say what to begin with; set one of them"

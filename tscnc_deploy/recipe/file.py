@@ -37,6 +37,8 @@ def _keys() -> Iterator[str]:
 _KEYS = tuple(_keys())
 # More dots than a list of numbers in a recipe has.
 _MAX_DOTS = 4000
+# A key whose value is a table of the user's own keys.
+_TABLE = "model.args"
 _OWN_FILE = "the path of a .toml file"
 _SECTIONS = tuple(dict.fromkeys(key.partition(".")[0] for key in _KEYS if "." in key))
 
@@ -112,6 +114,10 @@ def load_recipe(
     problems = list(_collect(_parse(path, text), file, settings))
     for assignment in overrides:
         key, value = parse_assignment(assignment)
+        if key.startswith(f"{_TABLE}."):
+            before = settings[_TABLE].value if _TABLE in settings else {}
+            value = (before if isinstance(before, dict) else {}) | {key.removeprefix(f"{_TABLE}."): value}
+            key = _TABLE
         settings[key] = Setting(value, "--set", key, overrides=True)
     options = {
         "model.arch": (arch, "--arch"),
@@ -152,7 +158,7 @@ def parse_assignment(assignment: str) -> tuple[str, object]:
     if key in _SECTIONS:
         msg = f"--set {assignment} sets a whole section; set one of its keys, such as {_keys_of(key)[0]}"
         raise RecipeError(msg)
-    if key not in _KEYS:
+    if key not in _KEYS and not key.startswith(f"{_TABLE}."):
         msg = f"--set {assignment}: {key} {_unknown(key)}"
         raise RecipeError(msg)
     try:

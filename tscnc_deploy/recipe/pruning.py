@@ -14,7 +14,6 @@ from pydantic import Field, PositiveFloat, model_validator
 from tscnc_deploy.names import Criterion
 from tscnc_deploy.recipe.section import Section, without
 from tscnc_deploy.recipe.values import Count, Share
-from tscnc_deploy.text import any_of
 
 _LEARNED = {
     "budget": "which finds every layer's share by itself",
@@ -33,14 +32,6 @@ _RANKED = {"score_lr": "which learns no scores"}
 _WHOLE = {
     "budget": ("parameters", "as filters are ranked by their weights alone"),
     "regrow": (False, "as the batch norm of a removed filter has no statistics to estimate its saliency"),
-}
-# Values that do not apply to a transformer, and the alternatives.
-_OF_CONVOLUTIONS = {
-    ("pattern", "filters"): (
-        "removes filters of convolutions, but it has only one convolution",
-        ("unstructured", "2:4"),
-    ),
-    ("budget", "latency"): ("counts time in the engine sparse-cpu, which does not support it", ("parameters", "macs")),
 }
 _SETTLED: Mapping[str, Mapping[str, str]] = {"hydra": _LEARNED, "harp": _LEARNED, "flying-bird": _MOVED}
 
@@ -75,18 +66,6 @@ class Prune(Section):
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
         return without(_of_prune(self), self)
-
-
-def of_transformer(arch: str, prune: Prune) -> Iterator[str]:
-    """Ways to prune that only apply to convolutional networks."""
-    if arch != "vit-tiny":
-        return
-    for (key, value), (reason, others) in _OF_CONVOLUTIONS.items():
-        if getattr(prune, key) == value:
-            yield (
-                f'prune.{key} = "{value}" does not apply to model.arch = "{arch}": it {reason}; '
-                f"write {any_of(map(json.dumps, others))}"
-            )
 
 
 def _of_prune(prune: Prune) -> Iterator[str]:

@@ -15,7 +15,7 @@ _WIDTH = 110
 
 
 def toml_value(value: object) -> str:
-    """A boolean, number, string or sequence of them as TOML; None becomes "none", which unsets a key."""
+    """A boolean, number or string, or an array or table of them, as TOML; None becomes "none", which unsets a key."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -26,6 +26,8 @@ def toml_value(value: object) -> str:
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case list() | tuple():
             return f"[{', '.join(toml_value(item) for item in value)}]"
+        case dict():
+            return f"{{{', '.join(f'{name} = {toml_value(item)}' for name, item in value.items())}}}"
         case _:
             return repr(value)
 

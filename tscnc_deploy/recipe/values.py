@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat
 
-from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES, Measure
+from tscnc_deploy.arch import parse_arch
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.names import ATTACKS, DATASETS, ENSEMBLES, Measure
 from tscnc_deploy.recipe.licenses import LICENSES
 from tscnc_deploy.text import did_you_mean, not_among
 
@@ -77,8 +79,18 @@ def _capability(value: str) -> str:
 
 
 def _architecture(value: str) -> str:
-    if value not in ARCHITECTURES:
-        raise ValueError(not_among(value, ARCHITECTURES))
+    try:
+        parse_arch(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _arguments(value: dict[str, object]) -> dict[str, object]:
+    for name in value:
+        if not name.isidentifier():
+            msg = f"has the name {name!r}, which is no Python name"
+            raise ValueError(msg)
     return value
 
 
@@ -111,7 +123,9 @@ def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-Architecture = Annotated[str, AfterValidator(_architecture)]
+Scalar = bool | int | float | Annotated[str, AfterValidator(_text)]
+Architecture = Annotated[str, AfterValidator(_text), AfterValidator(_architecture)]
+Arguments = Annotated[dict[str, Scalar | list[Scalar]], AfterValidator(_arguments)]
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 RecipeName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]

@@ -28,6 +28,7 @@ class Build:
         data_sha256: Digest of the data set's files, see `data.digest`.
         checkpoint_sha256: SHA-256 of the initial weights; None if training started from scratch.
         code: Version of this package.
+        network: What identifies the code of a network that is not built in, see `stages.base.network_code`.
         environment: Versions by name, as in the record.
         hardware: What results may depend on besides versions, such as the number of threads.
         started: When the first stage started, ISO 8601 in UTC; None if unknown.
@@ -39,6 +40,7 @@ class Build:
     data_sha256: str
     checkpoint_sha256: str | None
     code: Code
+    network: Mapping[str, Any] | None
     environment: Mapping[str, str]
     hardware: Mapping[str, Any]
     started: str | None
@@ -80,7 +82,19 @@ def _dependencies(build: Build, files: Mapping[str, str]) -> list[dict[str, Any]
     data = _resource("data", build.data_sha256) | {"annotations": {"dataset": build.dataset}}
     checkpoint = [] if build.checkpoint_sha256 is None else [_resource("checkpoint", build.checkpoint_sha256)]
     packages = _resource(SBOM, files[SBOM]) | {"mediaType": "application/vnd.cyclonedx+json; version=1.6"}
-    return [code, data, *checkpoint, packages]
+    return [code, data, *checkpoint, *_network(build.network), packages]
+
+
+def _network(network: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    if network is None:
+        return []
+    distribution = network.get("distribution")
+    found: dict[str, Any] = {"name": "network"}
+    if distribution is not None:
+        found["uri"] = f"pkg:pypi/{distribution}@{quote(network['version'] or '', safe='')}"
+    if "sha256" in network:
+        found["digest"] = {"sha256": network["sha256"]}
+    return [found]
 
 
 def _resource(name: str, sha256: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from tscnc_deploy.names import ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES
+from tscnc_deploy.names import ARCH_FORMS, ARCHITECTURES, ATTACKS, DATASETS, ENSEMBLES, LIBRARIES
 from tscnc_deploy.text import any_of
 from tscnc_deploy.threads import MOST, choose_waiting, configure
 
@@ -29,8 +29,9 @@ def complete_target(context: click.Context, parameter: click.Parameter, incomple
 
 
 def complete_arch(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """The architectures that begin with the incomplete word."""
-    return [name for name in ARCHITECTURES if name.startswith(incomplete)]
+    """The built-in networks and the libraries that begin with the incomplete word."""
+    known = (*ARCHITECTURES, *(f"{library}:" for library in LIBRARIES))
+    return [name for name in known if name.startswith(incomplete)]
 
 
 def complete_dataset(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -56,7 +57,7 @@ _RECIPE_OPTIONS = (
         "--arch",
         metavar="NAME",
         shell_complete=complete_arch,
-        help=f"Network: {any_of(ARCHITECTURES)}.  [default: the recipe's model.arch]",
+        help=f"Network: {any_of((*ARCHITECTURES, *ARCH_FORMS))}.  [default: the recipe's model.arch]",
     ),
     click.option(
         "--sparsity",

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -22,13 +22,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import nn
 
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import write_onnx
 from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
+from tscnc_deploy.engines.onnx.signature import Signature
+from tscnc_deploy.engines.onnx.tidy import (
+    drop_casts,
+    fix_sizes,
+    name_weights,
+    store_constants,
+    transposed_weights,
+    used_nodes,
+)
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.torch_twin import TwinEngine
 from tscnc_deploy.errors import InputError
@@ -107,12 +116,15 @@ def write_dense(
 
 def _graph(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> tuple[ModelProto, int]:
     """The plain graph and its number of classes."""
-    traced = _trace(model, input_shape, batch_example)
+    traced, transposed = _trace(model, input_shape, batch_example)
     classes = _classes(traced, model)
-    return _plain(traced, input_shape, classes), classes
+    return _plain(traced, transposed, input_shape, classes), classes
 
 
-def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> ModelProto:
+def _trace(
+    model: nn.Module, input_shape: tuple[int, int, int], batch_example: int
+) -> tuple[ModelProto, dict[str, str]]:
+    """The traced model, and see `tidy.transposed_weights`."""
     with _quiet(), _no_cache_folder(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -136,8 +148,9 @@ def _trace(model: nn.Module, input_shape: tuple[int, int, int], batch_example: i
             msg = "torch.onnx.export returned no program"
             raise RuntimeError(msg)
         optimizer.inline(program.model)
+        transposed = transposed_weights(program.model)
         optimizer.fold_constants(program.model)
-        return program.model_proto
+        return program.model_proto, transposed
 
 
 @contextmanager
@@ -188,14 +201,18 @@ def _classes(traced: ModelProto, model: nn.Module) -> int:
     return int(shapes[0][1].dim_value)
 
 
-def _plain(traced: ModelProto, input_shape: tuple[int, int, int], classes: int) -> ModelProto:
+def _plain(
+    traced: ModelProto, transposed: Mapping[str, str], input_shape: tuple[int, int, int], classes: int
+) -> ModelProto:
     """The traced model, rebuilt from only what determines its logits.
 
     This drops stack traces, paths of this machine, producer names and symbolic shapes.
     """
-    _fix_shapes(traced.graph)
-    _store_constants(traced.graph)
-    nodes = _used_nodes(traced.graph)
+    name_weights(traced.graph, transposed)
+    store_constants(traced.graph)
+    drop_casts(traced.graph)
+    fix_sizes(traced, Signature("images", "logits", input_shape, classes, None))
+    nodes = used_nodes(traced.graph)
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         [_plain_node(node) for node in nodes],
@@ -206,36 +223,6 @@ def _plain(traced: ModelProto, input_shape: tuple[int, int, int], classes: int) 
     )
     opset = helper.make_opsetid("", OPSET)
     return helper.make_model(graph, producer_name="tscnc-deploy", ir_version=IR_VERSION, opset_imports=[opset])
-
-
-def _fix_shapes(graph: GraphProto) -> None:
-    """Replaces the computed shape of every Reshape by a constant where only the batch size of the result is dynamic."""
-    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
-    for node in graph.node:
-        shape = shapes.get(node.output[0]) if node.op_type == "Reshape" else None
-        if shape and all(size > 0 for size in shape[1:]):
-            name = f"{node.output[0]}_shape"
-            graph.initializer.append(numpy_helper.from_array(np.array([shape[0] or -1, *shape[1:]], np.int64), name))
-            node.input[1] = name
-
-
-def _store_constants(graph: GraphProto) -> None:
-    """Turns every constant into an initializer, where the code that rewrites types expects it."""
-    constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
-    for node in constants:
-        graph.initializer.append(TensorProto.FromString(node.attribute[0].t.SerializeToString()))
-        graph.initializer[-1].name = node.output[0]
-        graph.node.remove(node)
-
-
-def _used_nodes(graph: GraphProto) -> list[NodeProto]:
-    used = {output.name for output in graph.output}
-    nodes = []
-    for node in reversed(graph.node):
-        if used.intersection(node.output):
-            used.update(node.input)
-            nodes.append(node)
-    return nodes[::-1]
 
 
 def _plain_node(node: NodeProto) -> NodeProto:

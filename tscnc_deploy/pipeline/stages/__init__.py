@@ -7,8 +7,9 @@ from tscnc_deploy.pipeline.stages.package import Package
 from tscnc_deploy.pipeline.stages.prune import Prune
 from tscnc_deploy.pipeline.stages.reverify import Reverify
 from tscnc_deploy.pipeline.stages.train import Train
+from tscnc_deploy.pipeline.stages.trial import Trial
 from tscnc_deploy.pipeline.stages.verify import Verify
 
-STAGES: tuple[Stage, ...] = (Train(), Prune(), Finetune(), Verify(), Export(), Reverify(), Package())
+STAGES: tuple[Stage, ...] = (Trial(), Train(), Prune(), Finetune(), Verify(), Export(), Reverify(), Package())
 
 __all__ = ["STAGES", "Stage"]

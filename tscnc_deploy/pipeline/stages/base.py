@@ -11,13 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.data.source import digest
 from tscnc_deploy.files import write_atomic
+from tscnc_deploy.names import LIBRARIES
 from tscnc_deploy.progress import Progress
 from tscnc_deploy.recipe import Data, Recipe
+from tscnc_deploy.versions import installed_version
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from tscnc_deploy.data import Dataset
+    from tscnc_deploy.models import Classifier
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,15 @@ class Context:
     progress: Progress
     cache: Path
     earlier: Mapping[str, Times] = field(default_factory=dict)
+
+    def network(self, stage: str) -> Classifier:
+        """The network that an earlier stage wrote as model.safetensors, on the CPU in eval mode.
+
+        Its code is the recipe's, which whoever builds has given.
+        """
+        from tscnc_deploy import models
+
+        return models.load_model(self.inputs[stage] / "model.safetensors", arch=self.recipe.model.arch)
 
 
 class Stage(ABC):
@@ -107,6 +122,48 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     import safetensors.torch
 
     path.write_bytes(safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def new_network(recipe: Recipe, dataset: Dataset) -> Classifier:
+    """The recipe's network with its initial weights, on the CPU in training mode.
+
+    A network of a library that begins with trained weights takes images as those expect them: with the mean and the
+    standard deviation that they were trained with, not those of the data.
+
+    Raises:
+        InputError: See `models.build` and `models.load_weights`.
+        UnavailableError: timm is not installed.
+    """
+    from tscnc_deploy import models
+    from tscnc_deploy.models.config import ModelConfig
+    from tscnc_deploy.seeds import derive_seed
+
+    model, shape, classes = recipe.model, dataset.input_shape, len(dataset.classes)
+    mean, std = dataset.channel_statistics()
+    config = ModelConfig(model.arch, model.width, classes, shape, mean, std, model.args)
+    if config.network.source in LIBRARIES and (model.pretrained or model.checkpoint is not None):
+        from tscnc_deploy.models.libraries import preprocessing
+
+        mean, std = preprocessing(config) or (mean, std)
+    built = models.build(
+        model.arch, classes=classes, input_shape=shape, mean=mean, std=std, width=model.width, args=model.args,
+        pretrained=model.pretrained, seed=derive_seed(recipe.seed, "weights"),
+    )  # fmt: skip
+    if model.checkpoint is not None:
+        models.load_weights(built, Path(model.checkpoint), model.checkpoint_key)
+    return built
+
+
+def network_code(recipe: Recipe) -> dict[str, Any] | None:
+    """What identifies the code of a network that is not built in: see `own.code_digest`, or the library's version."""
+    network = parse_arch(recipe.model.arch)
+    if network.source == "builtin":
+        return None
+    if network.own:
+        from tscnc_deploy.models.own import code_digest
+
+        return code_digest(network)
+    return {"distribution": network.source, "version": installed_version(network.source)}
 
 
 def training_data(recipe: Recipe) -> dict[str, Any]:

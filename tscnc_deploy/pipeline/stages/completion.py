@@ -19,11 +19,10 @@ def completed_twin(context: Context, target: Target) -> tuple[Classifier, list[d
     Returns:
         The model on the CPU in eval mode, and the completion of every layer, see `tscnc.LayerCompletion`.
     """
-    from tscnc_deploy import models
     from tscnc_deploy.tscnc import Masks, complete_2_4, magnitude
 
-    twin = models.load_model(context.inputs["finetune"] / "model.safetensors")
-    dense = models.load_model(context.inputs["train"] / "model.safetensors") if target.regrow else None
+    twin = context.network("finetune")
+    dense = context.network("train") if target.regrow else None
     masks, costs = complete_2_4(
         Masks.of(twin).state_dict(),
         magnitude(twin),

@@ -41,7 +41,7 @@ class Export(Stage):
         from tscnc_deploy.engines.onnx.structure import recount
 
         recipe = context.recipe
-        model = models.load_model(context.inputs["finetune"] / "model.safetensors")
+        model = context.network("finetune")
         targets = [load_target(name) for name in recipe.export.targets]
         calibration = _calibration(recipe, _most_images(targets))
         structure, sizes = {}, {}

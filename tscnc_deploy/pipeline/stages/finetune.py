@@ -35,7 +35,7 @@ class Finetune(Stage):
 
         recipe = context.recipe
         device = choose_device(context.device)
-        model = models.load_model(context.inputs["prune"] / "model.safetensors")
+        model = context.network("prune")
         phase = Phase(
             "finetune", recipe.finetune.epochs, recipe.finetune.lr, "cosine", early_stop=recipe.train.early_stop
         )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.pipeline.gates import build_gates, holds_the_twins_weights
 from tscnc_deploy.pipeline.stages.base import Context, Stage, read_json
@@ -46,14 +47,13 @@ class Package(Stage):
     def run(self, context: Context) -> None:
         from tscnc_deploy import bundle
         from tscnc_deploy.bundle.withheld import WithheldEvidence
-        from tscnc_deploy.models import load_model
         from tscnc_deploy.record import SCHEMA, BuildRecord
         from tscnc_deploy.report.card import render_card
         from tscnc_deploy.report.html import render_report
 
         recipe, inputs, out = context.recipe, context.inputs, context.out
         shipped, environment = _for_shipping(recipe), _environment(context.device)
-        twin = load_model(inputs["finetune"] / "model.safetensors")
+        twin = context.network("finetune")
         structure = read_json(inputs["export"] / "structure.json")
         engines = read_json(inputs["reverify"] / "evaluation.json")
         verified = read_json(inputs["verify"] / "evaluation.json")
@@ -64,7 +64,7 @@ class Package(Stage):
         if not holds_the_twins_weights(counted):
             counted = _with_the_twins_weights(counted, layers)
         model = {
-            "arch": recipe.model.arch,
+            "arch": parse_arch(recipe.model.arch).public,
             "parameters": sum(parameter.numel() for parameter in twin.parameters()),
             **{key: counted[key] for key in _COUNTED},
             "input_shape": list(twin.config.input_shape),
@@ -214,7 +214,8 @@ def _for_shipping(recipe: Recipe) -> Recipe:
     """The recipe without file paths of this machine."""
     data = recipe.data.model_copy(update={"root": Data().root, "download": Data().download})
     checkpoint = recipe.model.checkpoint and Path(recipe.model.checkpoint).name
-    model = recipe.model.model_copy(update={"checkpoint": checkpoint})
+    arch = parse_arch(recipe.model.arch).public
+    model = recipe.model.model_copy(update={"arch": arch, "checkpoint": checkpoint})
     return recipe.model_copy(update={"data": data, "model": model})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.manifest import PROVENANCE, SBOM, SCRIPT, TWIN
 from tscnc_deploy.digests import digest_of_file
-from tscnc_deploy.pipeline.stages.base import Context, training_data, utc_now
+from tscnc_deploy.pipeline.stages.base import Context, network_code, training_data, utc_now
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.versions import python_and_system
 
@@ -56,6 +56,7 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
         data_sha256=training_data(context.recipe)["digest"],
         checkpoint_sha256=_checkpoint(context.recipe),
         code=code,
+        network=network_code(context.recipe),
         environment={name: said for name, said in environment.items() if name != "device"},
         hardware=hardware,
         started=started,

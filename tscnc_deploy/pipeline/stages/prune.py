@@ -32,7 +32,7 @@ class Prune(Stage):
         from tscnc_deploy.training.loop import Phase, Training
 
         recipe, prune = context.recipe, context.recipe.prune
-        model = models.load_model(context.inputs["train"] / "model.safetensors")
+        model = context.network("train")
         # No averaging and no early stopping: masks change during training, and only the last epoch has the target
         # sparsity.
         phase = Phase("prune", prune.epochs, prune.lr, "constant", average=False, early_stop=False)

@@ -54,7 +54,7 @@ class Reverify(Stage):
 
         recipe = context.recipe
         device = choose_device(context.device)
-        twin = models.load_model(context.inputs["finetune"] / "model.safetensors").to(device)
+        twin = context.network("finetune").to(device)
         examples = load_file(context.inputs["verify"] / "examples.safetensors", device=str(device))
         twin_outcomes = load_file(context.inputs["verify"] / "outcomes.safetensors")
         twin_robust = torch.stack([v.bool() for k, v in twin_outcomes.items() if k.startswith("twin.")]).all(dim=0)
@@ -77,7 +77,7 @@ class Reverify(Stage):
             completed = folder / "twin.safetensors"
             # Gradients and logits for comparison are those of the exported network; losses are counted relative to the
             # build's final network.
-            own = models.load_model(completed).to(device) if completed.exists() else twin
+            own = models.load_model(completed, arch=recipe.model.arch).to(device) if completed.exists() else twin
             attacks = _attacks(recipe, examples["twin"])
             case = case_of(recipe, EngineVictim(engine, own), examples["images"], examples["labels"], attacks)
             result = evaluate(context, name, replace(case, tolerance=target.tolerance, reference=reference))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.digests import digest_of_stream
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json
+from tscnc_deploy.pipeline.stages.base import Context, Stage, new_network, training_data, write_json
 from tscnc_deploy.recipe import Recipe
 
 
@@ -20,7 +21,8 @@ class Train(Stage):
         constrained = self.name in recipe.constrain.stages
         return {
             "data": training_data(recipe),
-            "model": recipe.model.model_dump(exclude={"checkpoint"}) | {"checkpoint": _digest_of(recipe)},
+            "model": recipe.model.model_dump(exclude={"arch", "checkpoint"})
+            | {"arch": parse_arch(recipe.model.arch).public, "checkpoint": _digest_of(recipe)},
             "threat": recipe.threat.model_dump(),
             "train": recipe.train.model_dump(),
             "constrain": recipe.constrain.model_dump() if constrained else None,
@@ -30,24 +32,12 @@ class Train(Stage):
     def run(self, context: Context) -> None:
         from tscnc_deploy import data, models
         from tscnc_deploy.devices import choose_device
-        from tscnc_deploy.seeds import derive_seed
         from tscnc_deploy.training.criteria import Sparsifier
         from tscnc_deploy.training.loop import Phase, Training
 
         recipe, settings = context.recipe, context.recipe.train
         dataset = data.load(recipe.data)
-        mean, std = dataset.channel_statistics()
-        model = models.build(
-            recipe.model.arch,
-            classes=len(dataset.classes),
-            input_shape=dataset.input_shape,
-            mean=mean,
-            std=std,
-            width=recipe.model.width,
-            seed=derive_seed(recipe.seed, "weights"),
-        )
-        if recipe.model.checkpoint is not None:
-            models.load_weights(model, Path(recipe.model.checkpoint), recipe.model.checkpoint_key)
+        model = new_network(recipe, dataset)
         phase = Phase(
             "train", settings.epochs, settings.lr, settings.schedule, settings.clean_epochs, settings.ramp_epochs,
             early_stop=settings.early_stop,

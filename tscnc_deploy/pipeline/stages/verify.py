@@ -30,7 +30,7 @@ class Verify(Stage):
     def run(self, context: Context) -> None:
         import torch
 
-        from tscnc_deploy import data, models
+        from tscnc_deploy import data
         from tscnc_deploy.data.sampling import stratified
         from tscnc_deploy.devices import choose_device
         from tscnc_deploy.robustness import ModelVictim, Reference, parse_attacks
@@ -48,7 +48,7 @@ class Verify(Stage):
         dense, twin = (
             case_of(
                 recipe,
-                ModelVictim(models.load_model(context.inputs[stage] / "model.safetensors").to(device)),
+                ModelVictim(context.network(stage).to(device)),
                 images,
                 labels,
                 attacks,
