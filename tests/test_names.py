@@ -112,7 +112,7 @@ def test_the_keys_of_a_recipe_explain_every_name():
 
 
 def test_shells_complete_every_name():
-    assert complete_arch(None, None, "") == list(ARCHITECTURES)
+    assert complete_arch(None, None, "") == [*ARCHITECTURES, "torchvision:", "timm:"]
     assert complete_arch(None, None, "wrn") == ["wrn28-10", "wrn34-10"]
     assert complete_dataset(None, None, "") == list(DATASETS)
     assert complete_dataset(None, None, "cifar") == ["cifar10", "cifar100"]

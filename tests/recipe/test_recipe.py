@@ -52,7 +52,7 @@ def test_every_architecture_and_data_set_is_accepted():
 
 
 def test_an_unknown_architecture_gets_a_suggestion():
-    assert problem(Model, arch="resnet81").endswith("mobilenetv2 or vit-tiny; did you mean resnet18?")
+    assert problem(Model, arch="resnet81").endswith("or PACKAGE.MODULE:FUNCTION; did you mean resnet18?")
     assert problem(Data, dataset="cifar").endswith("; did you mean cifar10?")
 
 
@@ -101,14 +101,21 @@ def test_a_floor_may_take_all_that_the_sparsity_leaves(sparsity, floor):
         ({"train": Train(epochs=0)}, "train.epochs = 0 needs model.checkpoint"),
         ({"data": Data(validation=0.0)}, "train.early_stop = true needs validation images"),
         (
-            {"model": Model(arch="vit-tiny"), "prune": Prune(pattern="filters", regrow=False)},
-            'prune.pattern = "filters" does not apply to model.arch = "vit-tiny": it removes filters of convolutions, '
-            'but it has only one convolution; write "unstructured" or "2:4"',
+            {"model": Model(args={"depth": 3})},
+            "model.args are for networks that are not built in",
         ),
         (
-            {"model": Model(arch="vit-tiny"), "prune": Prune(budget="latency")},
-            'prune.budget = "latency" does not apply to model.arch = "vit-tiny": it counts time in the engine '
-            'sparse-cpu, which does not support it; write "parameters" or "macs"',
+            {"model": Model(arch="timm:vgg11", width=0.5)},
+            "model.width = 0.5 is for built-in networks; ",
+        ),
+        ({"model": Model(pretrained=True)}, "model.pretrained = true needs a network of torchvision or timm, but "),
+        (
+            {"model": Model(arch="net.py:small", pretrained=True)},
+            "model.pretrained = true needs a network",
+        ),
+        (
+            {"model": Model(arch="timm:vgg11", pretrained=True, checkpoint="a.pt")},
+            "model.pretrained = true and model.checkpoint both say what to begin with",
         ),
     ],
 )

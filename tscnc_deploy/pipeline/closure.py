@@ -33,7 +33,11 @@ IGNORED = frozenset(
     }
 )
 # Modules that a file imports by a computed name, without an import statement.
-IMPORTED_BY_NAME = {"engines/tensorrt/library.py": frozenset({"tensorrt", "tensorrt_rtx"})}
+IMPORTED_BY_NAME = {
+    "engines/tensorrt/library.py": frozenset({"tensorrt", "tensorrt_rtx"}),
+    # The code of a network that is not built in is part of the fingerprint by itself, and only of its own builds.
+    **dict.fromkeys(("models/libraries.py", "models/own.py", "models/plain.py"), frozenset[str]()),
+}
 # Sources of compiled code, and the library built from them: a wheel holds only the library.
 _NATIVE = frozenset({".cpp", ".hpp", ".h", ".inc", ".so"})
 

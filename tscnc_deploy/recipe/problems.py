@@ -25,6 +25,8 @@ _EXPECTED = {
     "finite_number": ("a finite number",),
     "string_type": ("a string",),
     "tuple_type": ("an array",),
+    "list_type": ("an array",),
+    "dict_type": ("a table",),
     "greater_than": ("above {gt:g}",),
     "greater_than_equal": ("at least {ge:g}",),
     "less_than": ("below {lt}",),

@@ -6,7 +6,7 @@ A message completes a sentence that begins with the key and the value: "prune.sp
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat
 
@@ -87,9 +87,13 @@ def _architecture(value: str) -> str:
 
 
 def _arguments(value: dict[str, object]) -> dict[str, object]:
-    for name in value:
+    for name, entry in value.items():
         if not name.isidentifier():
             msg = f"has the name {name!r}, which is no Python name"
+            raise ValueError(msg)
+        items = entry if isinstance(entry, list) else [entry]
+        if not all(isinstance(item, bool | int | float | str) for item in items):
+            msg = f"has a value at {name} that is no number, string or truth value, and no array of them"
             raise ValueError(msg)
     return value
 
@@ -123,9 +127,8 @@ def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-Scalar = bool | int | float | Annotated[str, AfterValidator(_text)]
 Architecture = Annotated[str, AfterValidator(_text), AfterValidator(_architecture)]
-Arguments = Annotated[dict[str, Scalar | list[Scalar]], AfterValidator(_arguments)]
+Arguments = Annotated[dict[str, Any], AfterValidator(_arguments)]
 DatasetName = Annotated[str, AfterValidator(_dataset)]
 RecipeName = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, AfterValidator(_text)]

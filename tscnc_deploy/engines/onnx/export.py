@@ -28,6 +28,7 @@ from torch import nn
 
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import write_onnx
+from tscnc_deploy.engines.onnx.pooling import plain_pooling
 from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.engines.onnx.tidy import (
@@ -125,7 +126,7 @@ def _trace(
     model: nn.Module, input_shape: tuple[int, int, int], batch_example: int
 ) -> tuple[ModelProto, dict[str, str]]:
     """The traced model, and see `tidy.transposed_weights`."""
-    with _quiet(), _no_cache_folder(), torch.no_grad():
+    with _quiet(), _no_cache_folder(), plain_pooling(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 model,

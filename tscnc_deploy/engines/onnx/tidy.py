@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx_ir
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tscnc_deploy.engines.onnx.differentiable.shapes import shapes_of
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 # Two batch sizes, by which sizes that depend on the batch are told from others.
 _BATCHES = (2, 3)
