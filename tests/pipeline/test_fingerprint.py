@@ -157,10 +157,10 @@ TRAINED = {"train", "prune", "finetune"}
 ATTACKED = {"verify", "reverify"}
 REPEATED = {
     "training/trades.py": TRAINED | {"export"},
-    "tscnc/saliency.py": TRAINED | {"export"},
-    "models/resnet.py": TRAINED | ATTACKED | {"export", "package"},
+    "tscnc/saliency.py": TRAINED | {"trial", "export"},
+    "models/builtin/resnet.py": TRAINED | ATTACKED | {"trial", "export", "package"},
     "engines/sparse_cpu/latency.py": {"prune"},
-    "engines/sparse_cpu/csrc/plan.cpp": {"export", "reverify", "package"},
+    "engines/sparse_cpu/csrc/plan.cpp": {"trial", "export", "reverify", "package"},
     "robustness/attacks/square.py": ATTACKED | {"package"},
     "report/html.py": {"package"},
     "pipeline/stages/completion.py": {"export"},

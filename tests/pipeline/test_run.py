@@ -5,16 +5,11 @@ import shutil
 import pytest
 from filelock import FileLock
 
+from tests.pipeline.silent import Silent
 from tscnc_deploy.errors import StorageError
 from tscnc_deploy.pipeline.run import Run
 from tscnc_deploy.pipeline.stages.base import Stage
 from tscnc_deploy.recipe import Recipe
-
-
-class Silent:
-    def start(self, stage, position, stages): ...
-    def step(self, done, total, figures, label="", detail=""): ...
-    def finish(self, stage, *, cached, seconds): ...
 
 
 class First(Stage):

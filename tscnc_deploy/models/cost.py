@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tscnc_deploy.models.classifier import Classifier
-from tscnc_deploy.tscnc import layer_weights
+from tscnc_deploy.tscnc.layers import layer_weights
 
 _TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 _ATTENTION = inspect.signature(F.multi_head_attention_forward)

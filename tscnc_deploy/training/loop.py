@@ -18,7 +18,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.models.folded import FoldedCopy
 from tscnc_deploy.models.taps import cropped
 from tscnc_deploy.recipe import Recipe
-from tscnc_deploy.seeds import derive_generator
+from tscnc_deploy.seeds import derive_generator, derive_seed, layers_draw_from
 from tscnc_deploy.training.balls import check_radius
 from tscnc_deploy.training.constraining import ConstraintTerm
 from tscnc_deploy.training.criteria.base import Sparsifier
@@ -151,7 +151,8 @@ class Training:
             images, labels = self.images.batch(index)
             images = augment(images, self.recipe.data.augment, order)
             images = images.contiguous(memory_format=self.numerics.memory_format)
-            with state.sparsifier.masked():
+            drawn = layers_draw_from(derive_seed(self.recipe.seed, self.phase.name, step, "layers"), self.device)
+            with state.sparsifier.masked(), drawn:
                 state.optimizer.zero_grad(set_to_none=True)
                 with self.numerics.autocast():
                     loss = trades_loss(

@@ -36,8 +36,8 @@ from tscnc_deploy.engines.onnx.tidy import (
     fix_sizes,
     name_weights,
     store_constants,
-    transposed_weights,
     used_nodes,
+    weight_names,
 )
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.torch_twin import TwinEngine
@@ -117,15 +117,15 @@ def write_dense(
 
 def _graph(model: nn.Module, input_shape: tuple[int, int, int], batch_example: int) -> tuple[ModelProto, int]:
     """The plain graph and its number of classes."""
-    traced, transposed = _trace(model, input_shape, batch_example)
+    traced, names = _trace(model, input_shape, batch_example)
     classes = _classes(traced, model)
-    return _plain(traced, transposed, input_shape, classes), classes
+    return _plain(traced, names, input_shape, classes), classes
 
 
 def _trace(
     model: nn.Module, input_shape: tuple[int, int, int], batch_example: int
 ) -> tuple[ModelProto, dict[str, str]]:
-    """The traced model, and see `tidy.transposed_weights`."""
+    """The traced model, and see `tidy.weight_names`."""
     with _quiet(), _no_cache_folder(), plain_pooling(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -149,9 +149,9 @@ def _trace(
             msg = "torch.onnx.export returned no program"
             raise RuntimeError(msg)
         optimizer.inline(program.model)
-        transposed = transposed_weights(program.model)
+        names = weight_names(model, program.model)
         optimizer.fold_constants(program.model)
-        return program.model_proto, transposed
+        return program.model_proto, names
 
 
 @contextmanager
@@ -197,19 +197,19 @@ def _classes(traced: ModelProto, model: nn.Module) -> int:
     shapes = [output.type.tensor_type.shape.dim for output in traced.graph.output]
     if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][0].dim_value or not shapes[0][1].dim_value:
         sizes = [[dim.dim_param or dim.dim_value for dim in shape] for shape in shapes]
-        msg = f"{_name(model)} must return logits [batch, classes], but returns {sizes}"
+        fixed = len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0].dim_value
+        hint = "; the batch size became a constant, as len(images) makes it: write images.shape[0]" if fixed else ""
+        msg = f"{_name(model)} must return logits [batch, classes], but returns {sizes}{hint}"
         raise InputError(msg)
     return int(shapes[0][1].dim_value)
 
 
-def _plain(
-    traced: ModelProto, transposed: Mapping[str, str], input_shape: tuple[int, int, int], classes: int
-) -> ModelProto:
+def _plain(traced: ModelProto, names: Mapping[str, str], input_shape: tuple[int, int, int], classes: int) -> ModelProto:
     """The traced model, rebuilt from only what determines its logits.
 
     This drops stack traces, paths of this machine, producer names and symbolic shapes.
     """
-    name_weights(traced.graph, transposed)
+    name_weights(traced.graph, names)
     store_constants(traced.graph)
     drop_casts(traced.graph)
     fix_sizes(traced, Signature("images", "logits", input_shape, classes, None))

@@ -6,7 +6,6 @@ supports fixed sizes and only some support sizes that are computed.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,41 +19,56 @@ from tscnc_deploy.errors import InputError
 
 if TYPE_CHECKING:
     import onnx_ir
+    from torch import nn
 
 # Two batch sizes, by which sizes that depend on the batch are told from others.
 _BATCHES = (2, 3)
 
 
-def transposed_weights(model: onnx_ir.Model) -> dict[str, str]:
-    """The stored weights that a graph transposes, by the name of the result: how linear layers on tokens are traced."""
-    return {
-        str(node.outputs[0].name): str(node.inputs[0].name)
-        for node in model.graph
-        if node.op_type == "Transpose" and node.inputs[0] is not None and node.inputs[0].is_initializer()
-    }
+def weight_names(model: nn.Module, traced: onnx_ir.Model) -> dict[str, str]:
+    """The names that a traced graph's constants get once it is folded, by those that it gives them.
+
+    Linear layers on tokens are traced with a weight that is transposed first, which folding makes a constant of its
+    own; of a weight that several layers share, tracing takes the last name, and this package the first.
+    """
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first.setdefault(id(parameter), name)
+    names = {name: first[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    for node in traced.graph:
+        weight = node.inputs[0] if node.op_type == "Transpose" else None
+        if weight is not None and weight.is_initializer():
+            names[str(node.outputs[0].name)] = names.get(str(weight.name), str(weight.name))
+    return names
 
 
-def name_weights(graph: GraphProto, transposed: Mapping[str, str]) -> None:
-    """Gives transposed weights that were stored as such, [in, out], the names of the weights.
+def name_weights(graph: GraphProto, names: Mapping[str, str]) -> None:
+    """Gives constants the names of the weights that they are; a weight that is stored both ways keeps both names.
 
     Args:
         graph: Changed in place.
-        transposed: See `transposed_weights`.
+        names: See `weight_names`.
     """
-    read = Counter(name for node in graph.node for name in node.input)
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    names = {made: weight for made, weight in transposed.items() if made in stored and not read[weight]}
+    read = {name for node in graph.node for name in node.input}
+    wanted: dict[str, list[TensorProto]] = {}
+    for tensor in graph.initializer:
+        if tensor.name in read:
+            wanted.setdefault(names.get(tensor.name, tensor.name), []).append(tensor)
+    renamed: dict[str, str] = {}
+    for name, tensors in wanted.items():
+        alike = all(tensor.dims == tensors[0].dims and tensor.raw_data == tensors[0].raw_data for tensor in tensors)
+        renamed |= {tensor.name: name for tensor in tensors} if alike else {}
     for node in graph.node:
         for place, name in enumerate(node.input):
-            node.input[place] = names.get(name, name)
-    replaced = {names.get(name, name): tensor for name, tensor in stored.items() if name not in names.values()}
-    tensors = []
-    for name, tensor in replaced.items():
-        tensors.append(TensorProto())
-        tensors[-1].CopyFrom(tensor)
-        tensors[-1].name = name
+            node.input[place] = renamed.get(name, name)
+    kept = {renamed.get(tensor.name, tensor.name): tensor for tensor in graph.initializer}
+    stored = []
+    for name, tensor in kept.items():
+        stored.append(TensorProto())
+        stored[-1].CopyFrom(tensor)
+        stored[-1].name = name
     del graph.initializer[:]
-    graph.initializer.extend(tensors)
+    graph.initializer.extend(stored)
 
 
 def store_constants(graph: GraphProto) -> None:

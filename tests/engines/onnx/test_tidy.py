@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from tscnc_deploy.engines.onnx.export import export_graph, export_onnx
+from tscnc_deploy.engines.onnx.structure import recount
+
+SHAPE = (1, 4, 4)
+
+
+class Tokens(nn.Module):
+    """One row of pixels is a token; a class token before them, attention, and two linear layers that share a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.rand(1, 1, 4))
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.cat([self.start.expand(images.shape[0], -1, -1), images.flatten(1, 2)], 1)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return self.head(self.second(self.first(x).relu()).mean(1))
+
+
+def test_weights_of_linear_layers_on_tokens_keep_their_names_transposed():
+    torch.manual_seed(0)
+    model = Tokens()
+    graph = export_graph(model, input_shape=SHAPE).graph
+    stored = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    assert stored["attention.in_proj_weight"].equal(model.attention.in_proj_weight.T)
+    assert stored["first.weight"].equal(model.first.weight.T)
+    assert stored["head.weight"].equal(model.head.weight)
+
+
+def test_a_shared_weight_is_stored_and_counted_once(tmp_path):
+    export_onnx(Tokens(), tmp_path / "model.onnx", input_shape=SHAPE)
+    assert {layer.name: layer.prunable for layer in recount(tmp_path / "model.onnx").layers} == {
+        "attention.in_proj_weight": 48,
+        "attention.out_proj.weight": 16,
+        "first.weight": 16,
+        "head.weight": 12,
+    }
+
+
+def test_only_what_depends_on_the_batch_is_computed():
+    graph = export_graph(Tokens(), input_shape=SHAPE).graph
+    operators = [node.op_type for node in graph.node]
+    # For the class token of every image.
+    assert operators.count("Shape") == operators.count("Expand") == 1
+    assert not {"Constant", "CastLike", "Identity"} & set(operators)
+    stored = {tensor.name for tensor in graph.initializer}
+    by_output = {name: node for node in graph.node for name in node.output}
+    computed = [node for node in graph.node if node.op_type == "Reshape" and node.input[1] not in stored]
+    assert [by_output[node.input[0]].op_type for node in computed if node.input[0] in by_output] == []
