@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
-from tscnc_deploy.tscnc import Masks, conditions, layer_weights, prunable_weights, unprunable_parameters
+from tscnc_deploy.tscnc import Masks, conditions, exclude_layers, layer_weights, prunable_weights, unprunable_parameters
 
 
 class Tied(nn.Module):
@@ -102,3 +104,10 @@ def test_asking_does_not_change_the_state_of_spectral_norm():
     changed = [name for name, value in layer.state_dict().items() if not value.equal(before[name])]
     # The shape of the weight is known only after it was computed once, which is a step of its power iteration.
     assert [name for name in changed if "original" in name] == []
+
+
+def test_excluded_layers_stay_excluded_in_copies():
+    model = nn.Sequential(nn.Linear(3, 4), nn.MultiheadAttention(4, 2))
+    exclude_layers(model, ["0.weight", "1.in_proj_weight"])
+    assert list(prunable_weights(copy.deepcopy(model))) == ["1.out_proj.weight"]
+    assert "0.weight" in unprunable_parameters(model)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tscnc_deploy.errors import InputError
+from tscnc_deploy.models.applications import applications
 from tscnc_deploy.models.builtin import NETWORKS, initialize
 from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.text import escaped
+from tscnc_deploy.tscnc.layers import exclude_layers, prunable_weights
 
 
 class Normalize(nn.Module):
@@ -69,7 +71,8 @@ def build(
     factor of 4 (MobileNetV2: 2) in each direction; VGG-16 has only one form. ViT-tiny uses patches, see
     `builtin.vit.Vit`. Any image size works, down to 1x1. Their convolutions are initialised as in He et al. (arXiv
     1502.01852, normal, fan out), linear layers uniformly in ±1/sqrt(fan in) with zero biases, and a ViT's position
-    embeddings normally with a standard deviation of 0.02. Other networks initialise themselves.
+    embeddings normally with a standard deviation of 0.02. Other networks initialise themselves; layers that compute
+    nothing of the images, such as a table of positions, are not prunable.
 
     Args:
         arch: The network's name, see `arch.parse_arch`. A file or a module is imported, and its callable is called.
@@ -102,6 +105,8 @@ def build(
         torch.manual_seed(seed)
         model = Classifier(config, _foreign(config, pretrained=pretrained))
         _require_logits(model)
+    reached = applications(model, config.input_shape)
+    exclude_layers(model, prunable_weights(model).keys() - reached.keys())
     return model.train()
 
 

@@ -10,6 +10,7 @@ from tscnc_deploy.tscnc.conditioning import LayerCondition, condition, condition
 from tscnc_deploy.tscnc.constraints import Constraint, log_frobenius, log_kaporin
 from tscnc_deploy.tscnc.layers import (
     as_matrix,
+    exclude_layers,
     layer_weights,
     prunable_weights,
     unprunable_parameters,
@@ -34,6 +35,7 @@ __all__ = [
     "condition",
     "conditions",
     "cubic_sparsity",
+    "exclude_layers",
     "layer_weights",
     "least_sparsity",
     "log_frobenius",

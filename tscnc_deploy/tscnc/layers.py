@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,7 @@ _LAYERS = (
 # Of `nn.MultiheadAttention`; it has the first, or the other three, and its output projection is a linear layer.
 _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
+_EXCLUDED = "tscnc_excluded"
 # The name of the parameter that stands for a weight, by its parametrisations; masks ask in every step.
 _origins: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
 
@@ -25,9 +26,9 @@ _origins: WeakKeyDictionary[nn.Module, str | None] = WeakKeyDictionary()
 def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that sparsity refers to: the weights of convolutions, linear layers and attention's projections.
 
-    A weight under a parametrisation (`torch.nn.utils.parametrize`) is stood for by the parameter that it is computed
-    from, if a zero of that is a zero of the weight, as in weight and spectral norm; otherwise it is not prunable. A
-    weight that several layers share appears once, under its first name.
+    Layers of `exclude_layers` are left out. A weight under a parametrisation (`torch.nn.utils.parametrize`) is stood
+    for by the parameter that it is computed from, if a zero of that is a zero of the weight, as in weight and spectral
+    norm; otherwise it is not prunable. A weight that several layers share appears once, under its first name.
 
     Args:
         model: Any module. Everything else is not prunable: biases, norms and scales, because they are few and
@@ -62,6 +63,17 @@ def weighted_layers(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
+def exclude_layers(model: nn.Module, weights: Iterable[str]) -> None:
+    """Makes layers not prunable, by the names of their weights: copies of the model inherit it, files do not.
+
+    For layers that compute nothing of the images, such as those that make a table of positions.
+    """
+    names = set(weights)
+    for name, module, _ in list(_uses(model)):
+        if name in names:
+            setattr(module, _EXCLUDED, True)
+
+
 def unprunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The other parameters, by their names in the model."""
     taken = {id(parameter) for parameter in prunable_weights(model).values()}
@@ -77,6 +89,8 @@ def _uses(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Every weight of a layer: its name, the layer, and the layer's attribute."""
     for prefix, module in model.named_modules():
         attributes: tuple[str, ...] = ()
+        if getattr(module, _EXCLUDED, False):
+            continue
         if isinstance(module, _LAYERS):
             attributes = ("weight",)
         elif isinstance(module, nn.MultiheadAttention):

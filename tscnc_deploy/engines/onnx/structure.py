@@ -13,6 +13,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensor
 
 from tscnc_deploy.engines.onnx.applications import applications
 from tscnc_deploy.engines.onnx.file import array_of, read_onnx
+from tscnc_deploy.engines.onnx.flow import computed_from
 
 # Inputs of an operator that may be a weight.
 _WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
@@ -186,11 +187,16 @@ def weighted_nodes(graph: GraphProto) -> dict[int, str]:
 def weight_uses(graph: GraphProto) -> Iterator[tuple[int, int, str]]:
     """The uses of stored weights: index of the node, index of the node's input, and the weight's name.
 
-    Operators that move or rescale the weight may come in between.
+    Operators that move or rescale the weight may come in between. What multiplies constants alone, such as the layers
+    that make a table of positions, does not use weights.
     """
     stored = stored_weights(graph)
+    inputs = [value.name for value in graph.input if value.name not in stored]
+    computed = computed_from(graph, inputs[0]) if inputs else set()
     producers = {output: node for node in graph.node for output in node.output}
     for place, node in enumerate(graph.node):
+        if computed.isdisjoint(node.output):
+            continue
         for position in _WEIGHT_INPUTS.get(node.op_type, ()):
             if position < len(node.input):
                 source = _source(node.input[position], producers)

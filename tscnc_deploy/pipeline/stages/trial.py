@@ -42,6 +42,7 @@ class Trial(Stage):
         import torch
 
         from tscnc_deploy import data, tscnc
+        from tscnc_deploy.engines import can_run
 
         recipe, prune = context.recipe, context.recipe.prune
         dataset = data.load(recipe.data)
@@ -56,7 +57,7 @@ class Trial(Stage):
         require_masks(model, structure)
         agreement = {}
         targets = [load_target(name) for name in recipe.export.targets]
-        tried = [target for target in targets if target.engine in _TRIED]
+        tried = [target for target in targets if target.engine in _TRIED and can_run(target) is None]
         for done, target in enumerate(tried):
             context.progress.step(done, len(tried), {}, target.name)
             agreement[target.name] = _difference(model, target, graph, context.work / target.name, images)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.digests import digest_of_file, digest_of_parts
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.verify.sources.base import IOSpec, ready
@@ -30,6 +31,7 @@ class CheckpointSource:
         order: For each class of the data set, the index of its logit, see `order_of`; None keeps the order.
         key: Which of several networks in the file, see `models.load_weights`; only with a config.
         fixed: Whether the config's normalisation was stated, so that a file with another one is refused.
+        arch: Name of the network, needed where it is not built in, because what a file names is never imported.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class CheckpointSource:
     order: tuple[int, ...] | None = None
     key: str | None = None
     fixed: bool = False
+    arch: str | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +75,7 @@ class CheckpointSource:
         from tscnc_deploy.models import build, load_model, load_weights
 
         if self.config is None:
-            return load_model(self.path)
+            return load_model(self.path, arch=self.arch)
         model = build(**dataclasses.asdict(self.config))
         load_weights(model, self.path, self.key)
         found, stated = model.config, self.config
@@ -101,7 +104,7 @@ def checkpoint_source(
 
     Args:
         path: The file; if it contains the configuration, the following are not needed.
-        recipe: Gives the architecture, its width, and which of several networks in the file.
+        recipe: Gives the network, and which of several networks in the file.
         dataset: Gives the size of the images, the classes, and the normalisation that the train stage would use.
         outputs: Number of logits; by default the number of the data set's classes.
         mean: Per channel, or one for all, for pixels in [0, 1]; by default that of the training images.
@@ -119,7 +122,8 @@ def checkpoint_source(
         if mean is not None:
             msg = f"{path}: contains its normalisation; leave out --mean and --std"
             raise InputError(msg)
-        return CheckpointSource(path, order=order)
+        given = None if parse_arch(recipe.model.arch).source == "builtin" else recipe.model.arch
+        return CheckpointSource(path, order=order, arch=given)
     stated = mean is not None
     if mean is None or std is None:
         mean, std = dataset.channel_statistics()
@@ -129,7 +133,7 @@ def checkpoint_source(
     model = recipe.model
     return CheckpointSource(
         path,
-        ModelConfig(model.arch, model.width, classes, dataset.input_shape, mean, std),
+        ModelConfig(model.arch, model.width, classes, dataset.input_shape, mean, std, model.args),
         order=order,
         key=model.checkpoint_key,
         fixed=stated,

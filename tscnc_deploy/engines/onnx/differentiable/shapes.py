@@ -86,7 +86,9 @@ def outlines_of(model: ModelProto, signature: Signature, batch: int, path: Path)
             values[tensor.name] = tensor_of(array_of(tensor).reshape(-1)[:1]).to("meta").new_empty(list(tensor.dims))
     for sparse in model.graph.sparse_initializer:
         values[sparse.values.name] = torch.empty(list(sparse.dims), device="meta")
-    limit = MAX_ELEMENTS if signature.batch else MAX_ALIVE * batch
+    # What the file holds may also be transposed.
+    stored = max((tensor.numel() for name, tensor in values.items() if name != signature.input), default=0)
+    limit = MAX_ELEMENTS if signature.batch else max(MAX_ALIVE * batch, stored)
     alike: dict[object, list[Tensor]] = {}
     with torch.no_grad():
         for step in steps_of(model, computed_from(model.graph, signature.input), path):
