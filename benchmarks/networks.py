@@ -9,7 +9,7 @@ attacks them with gradients. Parameters that a network initialises with zeros ge
 something to compare. Differences are relative to the largest logit.
 
 Networks with a result in benchmarks/results/networks.json are left out, unless they are named or --again is given.
---table writes the results as a table in Markdown, and runs nothing.
+--table puts the results as a table at the end of a page in Markdown, and runs nothing.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ COLUMNS = {
     "prunes": "pruned exactly", "constraint": "constraint finite", "exports": "exported", "reads": "twin",
     "attack": "gradient attack", "int8": "int8", "sparse-cpu": "sparse-cpu", "rtx": "TensorRT-RTX",
 }  # fmt: skip
+HEADING = "## Networks that were tried"
 NEEDED = tuple(name for name in COLUMNS if name != "rtx")
 
 
@@ -62,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as timm:convnext_atto; default: all")
     parser.add_argument("--again", action="store_true", help="also those with a result")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="put the table there")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -71,7 +72,8 @@ def main() -> None:
     elif arguments.open:
         _report(arguments.open, lambda note: reopen(arguments.open, note))
     elif arguments.table:
-        arguments.table.write_text(table(json.loads(RESULTS.read_text("utf-8"))), encoding="utf-8")
+        text = arguments.table.read_text("utf-8").partition(HEADING)[0]
+        arguments.table.write_text(text + table(json.loads(RESULTS.read_text("utf-8"))), encoding="utf-8")
     else:
         run(arguments.names or NETWORKS, again=arguments.again or bool(arguments.names))
 
@@ -181,12 +183,12 @@ def reopen(folder: Path, note: dict[str, Any]) -> None:
 
 
 def table(known: dict[str, Any]) -> str:
-    """The results as a page of the documentation."""
+    """The results as the last part of a page."""
     networks = known["networks"]
     count = sum(map(green, networks.values()))
     versions = ", ".join(f"{name} {version}" for name, version in known["versions"].items())
     lines = [
-        "# Networks that were tried",
+        HEADING,
         "",
         f"{count} of {len(networks)} networks are green in every column but TensorRT-RTX. Written by",
         "`benchmarks/networks.py`, which says what each column means; weights are random, 90% of them zero. With",
