@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.record import GUESSING
@@ -104,8 +103,7 @@ def network_of(bundle: Bundle, name: str) -> str:
     if name == "twin" or bundle.target(name).engine not in ("onnxruntime", "sparse-cpu"):
         return name
     files, folder = bundle.manifest.files, bundle.entry(name).folder
-    twin = files.get(f"{folder}/{TWIN}", files[TWIN])
-    return f"{files[f'{folder}/model.onnx'].sha256} {twin.sha256}"
+    return f"{files[f'{folder}/model.onnx'].sha256} {files[bundle.twin_path(name)].sha256}"
 
 
 def after_equal(

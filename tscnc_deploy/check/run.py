@@ -14,7 +14,6 @@ from tscnc_deploy.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.attack import Baseline
-    from tscnc_deploy.check.exporting import TwinGraphs
     from tscnc_deploy.check.images import Shown
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.progress import Progress
@@ -47,24 +46,8 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
-    from tscnc_deploy.check.exporting import TwinGraphs
-    from tscnc_deploy.threads import thread_count
-
-    started = time.monotonic()
-    bundle = open_bundle(request.bundle)
-    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
-    # While the twin is exported, the checks before that use one core.
-    with TwinGraphs(bundle, ahead=thread_count() > 1) as graphs:
-        _check_opened(bundle, graphs, request, report, progress)
-
-
-def _check_opened(
-    bundle: Bundle, graphs: TwinGraphs, request: CheckRequest, report: CheckReport, progress: Progress
-) -> None:
-    from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task, more_attacks
     from tscnc_deploy.check.batches import check_batches
-    from tscnc_deploy.check.export import check_exports
     from tscnc_deploy.check.gates import check_engine_losses
     from tscnc_deploy.check.images import (
         check_images,
@@ -74,6 +57,7 @@ def _check_opened(
         lacks_images,
         supply_images,
     )
+    from tscnc_deploy.check.networks import check_networks
     from tscnc_deploy.check.policy import choose_policy
     from tscnc_deploy.check.provenance import check_signature
     from tscnc_deploy.check.replay import Replay
@@ -85,6 +69,9 @@ def _check_opened(
             spent, before = time.monotonic() - before, time.monotonic()
             report.results.append(result if result.seconds else _timed(result, spent))
 
+    started = time.monotonic()
+    bundle = open_bundle(request.bundle)
+    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
     collect("signature", lambda: [check_signature(bundle, request)])
     report.stage = "baseline"
     baseline = None
@@ -126,7 +113,7 @@ def _check_opened(
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
     unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, policy, graphs, unproved, pixels))
+    collect("networks", lambda: check_networks(bundle, policy, unproved, pixels))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
     _attack(bundle, names, policy, baseline, shown, request, report, progress, added)
 
