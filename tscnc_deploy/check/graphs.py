@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from onnx import ModelProto
 
     from tscnc_deploy.bundle import Bundle
+    from tscnc_deploy.record import MaskingWarning
     from tscnc_deploy.tscnc import LayerCondition
+
+_NAMED = 5
 
 
 def graph_of(bundle: Bundle, path: str) -> ModelProto:
@@ -39,3 +45,29 @@ def conditions_of(bundle: Bundle, twin: str) -> list[LayerCondition]:
 
     weights = weights_of(graph_of(bundle, twin).graph)
     return [condition(torch.tensor(weight), name) for name, weight in weights.items()]
+
+
+def flat_operators(bundle: Bundle, twin: str) -> Iterator[MaskingWarning]:
+    """The sign that a twin may hide its gradient: operators that pass none on stand between images and logits.
+
+    Args:
+        bundle: The bundle; its maker chose the twin's operators.
+        twin: The twin's path in it.
+
+    Yields:
+        One sign that names them, or nothing.
+
+    Raises:
+        InputError: See `graph_of`.
+    """
+    from tscnc_deploy.engines.onnx.flat import flat_nodes
+    from tscnc_deploy.record import MaskingWarning
+    from tscnc_deploy.text import escaped
+
+    found = [
+        f"{escaped(node.op_type)} '{escaped(node.name)}'" for node in flat_nodes(graph_of(bundle, twin), Path(twin))
+    ]
+    if found:
+        named = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+        message = f"between images and logits, {twin} has {named}, whose gradient is zero or does not exist"
+        yield MaskingWarning(name="flat-operators", figure=len(found), limit=0, message=message)

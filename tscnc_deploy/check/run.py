@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.request import CheckRequest
 from tscnc_deploy.check.result import CheckReport, CheckResult
 from tscnc_deploy.errors import InputError, UnavailableError
@@ -203,6 +204,7 @@ def _attack(
         to_attack,
     )
     from tscnc_deploy.check.gates import fresh_engine_loss
+    from tscnc_deploy.check.graphs import flat_operators
     from tscnc_deploy.robustness import ModelVictim, Reference
     from tscnc_deploy.verify.sources.base import ready
 
@@ -242,7 +244,8 @@ def _attack(
             reference = Reference(found.robust_mask, theirs.measured.case.victim, found.adversarial)
             surrogate = ModelVictim(ready(baseline.bundle.twin, plan.device))
         artifact = to_attack(bundle, name, policy, request.attacks, shown, added[name])
-        ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
+        signs = tuple(flat_operators(bundle, TWIN if name == "twin" else bundle.twin_path(name)))
+        ours = _verify(bundle, artifact, replace(plan, signs=signs), progress, position, names, reference, surrogate)
         attacked[network] = ours
         report.engines[name] = ours.to_json()
         report.results += [check_signs(name, ours), *gates_of(name, ours), *beside_record(name, ours, bundle)]
