@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tscnc_deploy.engines.onnx.differentiable.node import tensor_of
 from tscnc_deploy.engines.onnx.differentiable.shapes import outlines_of
 from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of
+from tscnc_deploy.engines.onnx.differentiable.taps import cropped
 from tscnc_deploy.engines.onnx.file import array_of, dense_array
 from tscnc_deploy.engines.onnx.flow import computed_from
 from tscnc_deploy.engines.onnx.fold_norms import fold_norms
@@ -178,6 +179,10 @@ class GraphModule(nn.Module):
                 msg = f"{step.where(self._path)}: the graph computes with more than {most} numbers of constants"
                 raise InputError(msg)
             constants.update(self._constant(step, constants))
+        for place, step in enumerate(steps):
+            if (smaller := cropped(step, outlines, constants)) is not None:
+                steps[place] = smaller[0]
+                constants[smaller[0].inputs[1]] = smaller[1]
         needed = {signature.output}
         for place in range(len(steps) - 1, -1, -1):
             if needed.intersection(steps[place].outputs):
