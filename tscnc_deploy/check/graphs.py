@@ -28,8 +28,9 @@ def graph_of(bundle: Bundle, path: str) -> ModelProto:
         InputError: The file is damaged, see `onnx.file.parse_onnx`.
     """
     from tscnc_deploy.engines.onnx.file import parse_onnx
+    from tscnc_deploy.engines.onnx.limits import MAX_BYTES
 
-    return parse_onnx(bundle.read(path), path)
+    return parse_onnx(bundle.read(path, MAX_BYTES), path)
 
 
 def conditions_of(bundle: Bundle, twin: str) -> list[LayerCondition]:

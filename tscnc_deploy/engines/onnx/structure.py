@@ -192,8 +192,9 @@ def weights_of(graph: GraphProto) -> dict[str, NDArray[Any]]:
 def count_parameters(graph: GraphProto) -> int:
     """Number of values that training learns, as far as a graph shows which these are.
 
-    They are all stored floating-point values but single numbers, which exporters write, the statistics of batch norms,
-    and what is added to pixels or multiplies them before the first layer, which normalises images.
+    They are all stored floating-point values but single numbers and biases of zeros, which exporters write, the
+    statistics of batch norms, and what is added to pixels or multiplies them before the first layer, which normalises
+    images.
     """
     stored = stored_weights(graph)
     producers = {output: node for node in graph.node for output in node.output}
@@ -205,7 +206,9 @@ def count_parameters(graph: GraphProto) -> int:
             pixels.update(node.output)
             fixed.update(operands)
         elif node.op_type == "BatchNormalization":
-            fixed.update(operands[place] for place in _STATISTICS)
+            fixed.update(operands[place] for place in _STATISTICS if place < len(operands))
+        elif node.op_type == "Conv" and len(operands) > 2 and (bias := stored.get(operands[2])) is not None:
+            fixed.update(() if dense_array(bias).any() else operands[2:])
         learnt.update(operands)
     sizes = {name: math.prod(stored[name].dims) for name in (learnt - fixed) & stored.keys() if _is_float(stored[name])}
     return sum(size for size in sizes.values() if size > 1)
