@@ -1,4 +1,4 @@
-"""Engines that are not the export of the twin beside them."""
+"""Engines that do not compute the network of the twin beside them."""
 
 from __future__ import annotations
 

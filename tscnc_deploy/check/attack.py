@@ -24,7 +24,7 @@ ATTACKS = ("twin-apgd-10", "bpda-20", "square-50")
 TWIN_ATTACKS = ("apgd-ce-10", "bpda-20", "square-50")
 # For an engine that opens a file which another engine opened: all that was found for that one is replayed on it first.
 _OWN_SEARCH = ("square-10",)
-# For an engine that was not shown to be its twin's export: searches where the two differ.
+# For an engine that was not shown to compute its twin's network: searches where the two differ.
 _GAP = ("gap-20",)
 
 
@@ -46,7 +46,7 @@ def more_attacks(name: str, unproved: Collection[str], scoreless: Collection[str
 
     Args:
         name: The engine.
-        unproved: Engines that were not shown to be their twin's export.
+        unproved: Engines that were not shown to compute their twin's network.
         scoreless: Engines whose answers give no score.
     """
     from tscnc_deploy.robustness.scores import LABEL_ONLY
