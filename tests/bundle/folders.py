@@ -56,7 +56,7 @@ def write_files(folder: Path) -> None:
     """Everything but the manifest; the engines and the twin are only bytes."""
     texts = {
         "recipe.toml": 'name = "tiny"\n',
-        "twin.safetensors": "no tensors\n",
+        "twin.onnx": "no tensors\n",
         "report.html": "<!doctype html>\n",
         "README.md": "# tiny\n",
         "engines/onnx-cpu/model.onnx": "the CPU's\n",

@@ -16,7 +16,7 @@ from tscnc_deploy import open_bundle
 from tscnc_deploy.bundle import seal
 from tscnc_deploy.engines import Engine, export_engine, load_target
 from tscnc_deploy.errors import BundleError
-from tscnc_deploy.models import build, save_model
+from tscnc_deploy.models import build
 
 IMAGES = evidence().images
 
@@ -30,8 +30,8 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "engines/onnx-cuda/model.onnx").unlink()
     (folder / "engines/onnx-cuda").rmdir()
     model = build("vgg16", classes=len(CLASSES), input_shape=(1, 8, 8), mean=(0.5,), std=(0.25,), width=0.0625).eval()
-    save_model(model, folder / "twin.safetensors")
     export_engine(model, load_target("onnx-cpu"), folder / "engines/onnx-cpu", input_shape=(1, 8, 8))
+    (folder / "engines/onnx-cpu/model.dense.onnx").rename(folder / "twin.onnx")
     seal(folder, contents("onnx-cpu"))
     return folder
 
@@ -77,7 +77,7 @@ def test_a_relative_path_survives_a_change_of_folder(folder, monkeypatch):
 
 
 USES = {
-    "twin.safetensors": lambda bundle: bundle.twin,
+    "twin.onnx": lambda bundle: bundle.twin,
     "evidence/evidence.json": lambda bundle: bundle.record,
     "evidence/evidence.safetensors": lambda bundle: bundle.evidence,
     "engines/onnx-cpu/model.onnx": lambda bundle: bundle.engine("onnx-cpu"),
@@ -123,7 +123,7 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
-@pytest.mark.parametrize("path", ["twin.safetensors", "evidence/evidence.safetensors", "engines/onnx-cpu/model.onnx"])
+@pytest.mark.parametrize("path", ["twin.onnx", "evidence/evidence.safetensors", "engines/onnx-cpu/model.onnx"])
 def test_a_pickle_is_never_loaded(folder, tmp_path, path):
     marker = tmp_path / "marker"
     (folder / path).write_bytes(pickle.dumps(Bomb(marker)))
@@ -154,7 +154,7 @@ def test_a_twin_and_an_engine_of_another_form_are_refused(real, tmp_path):
     message = r"is for images \[1, 8, 8\] and 3 classes; manifest.json says \[1, 8, 8\] and 2"
     with pytest.raises(BundleError, match="engines/onnx-cpu " + message):
         open_bundle(folder).engine("onnx-cpu")
-    with pytest.raises(BundleError, match="twin.safetensors " + message):
+    with pytest.raises(BundleError, match="twin.onnx " + message):
         _ = open_bundle(folder).twin
 
 

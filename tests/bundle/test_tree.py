@@ -92,13 +92,13 @@ def link_manifest(folder: Path) -> None:
 
 
 def sparse_file(length: int) -> Damage:
-    return lambda folder: os.truncate(folder / "twin.safetensors", length)
+    return lambda folder: os.truncate(folder / "twin.onnx", length)
 
 
 def both_say(length: int) -> Damage:
     def damage(folder: Path) -> None:
         sparse_file(length)(folder)
-        relist("twin.safetensors", bytes=length)(folder)
+        relist("twin.onnx", bytes=length)(folder)
 
     return damage
 
@@ -131,14 +131,14 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     "extra bytes": (lambda folder: (folder / os.fsdecode(b"\xff")).write_text(""), "the file '\\udcff' is not in"),
     "extra empty folder": (lambda folder: (folder / "engines/none").mkdir(), "the folder 'engines/none' is not in"),
     "many folders": (fill_with_folders, "the folder 'd' is not in"),
-    "changed byte": (flip("twin.safetensors"), "twin.safetensors has changed: its SHA-256 is"),
+    "changed byte": (flip("twin.onnx"), "twin.onnx has changed: its SHA-256 is"),
     "changed record": (flip("evidence/evidence.json"), "evidence/evidence.json has changed"),
     "swapped engines": (swap_engines, "has changed"),
-    "longer file": (sparse_file(12), "twin.safetensors has 12 bytes, manifest.json says 11"),
-    "shorter file": (sparse_file(3), "twin.safetensors has 3 bytes, manifest.json says 11"),
-    "huge file": (sparse_file(10**11), "twin.safetensors has 100000000000 bytes, manifest.json says 11"),
-    "huge size declared": (relist("twin.safetensors", bytes=10**9), "has 11 bytes, manifest.json says 1000000000"),
-    "impossible size declared": (relist("twin.safetensors", bytes=10**10), "at most 4294967296 are allowed"),
+    "longer file": (sparse_file(12), "twin.onnx has 12 bytes, manifest.json says 11"),
+    "shorter file": (sparse_file(3), "twin.onnx has 3 bytes, manifest.json says 11"),
+    "huge file": (sparse_file(10**11), "twin.onnx has 100000000000 bytes, manifest.json says 11"),
+    "huge size declared": (relist("twin.onnx", bytes=10**9), "has 11 bytes, manifest.json says 1000000000"),
+    "impossible size declared": (relist("twin.onnx", bytes=10**10), "at most 4294967296 are allowed"),
     "huge file and size": (both_say(10**10), "at most 4294967296 are allowed"),
     "huge record and size": (relist("evidence/evidence.json", bytes=10**9), "at most 16777216 are allowed"),
     "link to a file": (link_file, "'README.md' is a symbolic link"),
@@ -176,8 +176,8 @@ CORPUS: dict[str, tuple[Damage, str]] = {
     "NaN": (edit_text("0.95", "NaN"), "holds NaN"),
     "infinity": (edit_text("0.95", "1e999"), "holds the number '1e999'"),
     "unknown schema": (
-        edit_text("tscnc-bundle/1", "tscnc-bundle/9"),
-        "'tscnc-bundle/9'; known schemas are tscnc-bundle/1",
+        edit_text("tscnc-bundle/2", "tscnc-bundle/9"),
+        "'tscnc-bundle/9'; the known schema is tscnc-bundle/2",
     ),
     "path upwards": (list_also("../outside"), "files has the key '../outside'"),
     "path upwards inside": (list_also("engines/../../outside"), "files has the key 'engines/../../outside'"),

@@ -22,11 +22,11 @@ def test_lists_every_file_with_its_digest_and_size(folder):
         "evidence/evidence.safetensors",
         "recipe.toml",
         "report.html",
-        "twin.safetensors",
+        "twin.onnx",
     ]
     expected = {"sha256": hashlib.sha256(b"# tiny\n").hexdigest(), "bytes": 7}
     assert manifest["files"]["README.md"] == expected
-    assert manifest["schema"] == "tscnc-bundle/1"
+    assert manifest["schema"] == "tscnc-bundle/2"
     assert manifest["threat"] == {"norm": "Linf", "epsilon": 0.1}
     assert manifest["passed"] is True
 

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from onnx import TensorProto, numpy_helper
 
 from tests.conftest import invoke
 from tscnc_deploy import open_bundle
 from tscnc_deploy.bundle import Contents, seal
+from tscnc_deploy.bundle.manifest import DENSE, TWIN
 from tscnc_deploy.bundle.writer import digests
-from tscnc_deploy.engines import export_engine
-from tscnc_deploy.engines.onnx.file import read_onnx
-from tscnc_deploy.engines.onnx.structure import full_structure_of
+from tscnc_deploy.engines import ExportAids, export_engine
+from tscnc_deploy.engines.onnx.differentiable import open_twin
+from tscnc_deploy.engines.onnx.file import read_onnx, write_onnx
+from tscnc_deploy.engines.onnx.structure import count_parameters, full_structure_of
 from tscnc_deploy.engines.target import load_target, read_target
-from tscnc_deploy.models import build, load_model, save_model
+from tscnc_deploy.models import build
 from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.card import render_card
 from tscnc_deploy.report.html import render_report
 from tscnc_deploy.tscnc.layers import prunable_weights
 
+Tensors = dict[str, torch.Tensor]
 FAST = ("--attack", "twin-apgd-2", "--attack", "square-5", "--budget", "none", "--device", "cpu")
 
 
@@ -59,29 +65,50 @@ def rewrite_provenance(folder: Path) -> None:
     path.write_text(json.dumps(statement))
 
 
-def replace_network(folder: Path, change: Callable[[torch.nn.Module], None]) -> None:
-    """Exchanges twin and engine for a changed network, and seals: digests and parity hold."""
-    model = load_model(folder / "twin.safetensors")
-    change(model)
-    save_model(model, folder / "twin.safetensors")
-    export_network(folder, model)
+def edit_twin(path: Path, change: Callable[[Tensors], object]) -> None:
+    """Lets somebody change the tensors of a twin's file in place, by the names that they have in the network."""
+    model = read_onnx(path)
+    floats = [tensor for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT]
+    tensors = {tensor.name: torch.tensor(numpy_helper.to_array(tensor)) for tensor in floats}
+    change(tensors)
+    for tensor in floats:
+        tensor.CopyFrom(numpy_helper.from_array(tensors[tensor.name].numpy(), tensor.name))
+    write_onnx(model, path)
+
+
+def weights_in(tensors: Tensors) -> list[torch.Tensor]:
+    """The weights of convolutions and linear layers, of a network or of a twin's file."""
+    return [tensor for name, tensor in tensors.items() if name.endswith("weight") and tensor.ndim > 1]
+
+
+def replace_network(folder: Path, change: Callable[[Tensors], object]) -> None:
+    """Changes twin and engine alike, and seals: digests and parity hold."""
+    edit_twin(folder / TWIN, change)
+    write_engine(folder, folder / TWIN)
     reseal(folder)
 
 
-def export_network(folder: Path, model: torch.nn.Module) -> None:
-    """Exchanges the engine alone."""
-    engine = folder / "engines" / "onnx-cpu"
-    export_engine(model, read_target(engine / "target.json"), engine, input_shape=model.config.input_shape)
+def change_engine(folder: Path, change: Callable[[Tensors], object], name: str = "onnx-cpu") -> None:
+    """Exchanges the engine alone: it is made of a changed twin that nobody gets to see."""
+    with tempfile.TemporaryDirectory() as other:
+        dense = Path(shutil.copy(folder / TWIN, other))
+        edit_twin(dense, change)
+        write_engine(folder, dense, name)
 
 
-def add_sparse_cpu(folder: Path, change: Callable[[torch.nn.Module], object] = lambda model: None) -> None:
+def write_engine(folder: Path, dense: Path, name: str = "onnx-cpu") -> None:
+    """Makes an engine of another twin's file."""
+    engine = folder / "engines" / name
+    target = read_target(engine / "target.json") if engine.exists() else load_target(name)
+    twin = open_twin(dense)
+    export_engine(twin, target, engine, input_shape=twin.input_shape, aids=ExportAids(dense=dense))
+    (engine / DENSE).unlink()
+
+
+def add_sparse_cpu(folder: Path, change: Callable[[Tensors], object] = lambda tensors: None) -> None:
     """Adds the engine sparse-cpu with the evidence of onnx-cpu."""
     evidence = open_bundle(folder).evidence
-    model = load_model(folder / "twin.safetensors")
-    change(model)
-    export_engine(
-        model, load_target("sparse-cpu"), folder / "engines" / "sparse-cpu", input_shape=model.config.input_shape
-    )
+    change_engine(folder, change, "sparse-cpu")
 
     def doubled(evidence: Any) -> Any:
         outcomes = {key.replace("onnx-cpu.", "sparse-cpu."): value for key, value in evidence.outcomes.items()}
@@ -104,21 +131,19 @@ def add_sparse_cpu(folder: Path, change: Callable[[torch.nn.Module], object] = l
     rewrite_record(folder, told)
 
 
-def fill_zeros(model: torch.nn.Module) -> None:
+def fill_zeros(tensors: Tensors) -> None:
     """Makes it dense by weights too small to change an answer."""
-    with torch.no_grad():
-        for weight in prunable_weights(model).values():
-            weight[weight == 0] = 1e-8
+    for weight in weights_in(tensors):
+        weight[weight == 0] = 1e-8
 
 
-def scramble(model: torch.nn.Module) -> None:
+def scramble(tensors: Tensors) -> None:
     """Another network of the same shape and sparsity: weights change places among those that are not zero."""
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in prunable_weights(model).values():
-            kept = weight != 0
-            values = weight[kept]
-            weight[kept] = values[torch.randperm(len(values), generator=generator)]
+    for weight in weights_in(tensors):
+        kept = weight != 0
+        values = weight[kept]
+        weight[kept] = values[torch.randperm(len(values), generator=generator)]
 
 
 def rewrite_evidence(folder: Path, change: Callable[[Any], Any]) -> None:
@@ -176,14 +201,13 @@ def masking_network(images: torch.Tensor, labels: torch.Tensor, zeros: float) ->
     return model.eval()
 
 
-def exchange_network(folder: Path, model: torch.nn.Module) -> None:
-    """Puts another network in the place of twin and engine, and makes all that the bundle says of them true of it."""
-    save_model(model, folder / "twin.safetensors")
-    export_network(folder, model)
-    counted = full_structure_of(read_onnx(folder / "engines" / "onnx-cpu" / "model.onnx"))
+def exchange_network(folder: Path) -> None:
+    """Makes an engine of a twin that was exchanged, and makes all that the bundle says of both true."""
+    write_engine(folder, folder / TWIN)
+    twin = read_onnx(folder / TWIN)
+    counted = full_structure_of(twin)
     facts = {
-        "arch": model.config.arch,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": count_parameters(twin.graph),
         **{key: counted.to_json()[key] for key in ("prunable", "nonzero", "sparsity")},
         **{key: counted.to_json()[key] for key in ("multiply_adds", "multiply_adds_left", "multiply_add_sparsity")},
     }

@@ -102,7 +102,7 @@ def test_an_engine_of_a_file_that_was_attacked_gets_what_was_found_there(bundle)
 
 @NEEDS_CORE
 def test_an_engine_of_another_file_meets_every_attack(bundle):
-    forging.add_sparse_cpu(bundle, change=lambda model: model.requires_grad_(False).network.conv1.weight.mul_(1.0001))
-    # It is not its twin's export, which calls for one more.
+    forging.add_sparse_cpu(bundle, change=lambda tensors: tensors["network.conv1.weight"].mul_(1.0001))
+    # It does not compute its twin's network, which calls for one more.
     attacks = list(check(bundle)["engines"]["sparse-cpu"]["attacks"])
     assert attacks == ["replay", "twin-apgd-2", "square-5", "gap-20"]

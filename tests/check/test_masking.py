@@ -10,6 +10,7 @@ import torch
 from tests.check import forging
 from tests.conftest import invoke
 from tscnc_deploy.data import load
+from tscnc_deploy.engines.onnx.export import export_onnx
 from tscnc_deploy.recipe import Data
 
 DEFAULT = ("twin-apgd-10", "bpda-20", "square-50")
@@ -26,7 +27,8 @@ def checked(bundle, *options):
 def test_a_twin_that_masks_gradients_does_not_pass(bundle):
     train = load(Data()).train
     model = forging.masking_network(*train.batch(torch.arange(len(train))), zeros=0.52)
-    forging.exchange_network(bundle, model)
+    export_onnx(model, bundle / "twin.onnx", input_shape=model.config.input_shape)
+    forging.exchange_network(bundle)
     document, findings = checked(bundle, "--set", "gates.robust=0.12")
     assert document["status"] == 1
     signs = findings["onnx-cpu: signs of gradient masking"]

@@ -9,9 +9,7 @@ from tests.check.forging import check, outcomes
 
 
 def test_a_swapped_engine_is_not_its_twins(bundle):
-    model = forging.load_model(bundle / "twin.safetensors")
-    forging.scramble(model)
-    forging.export_network(bundle, model)
+    forging.change_engine(bundle, forging.scramble)
     forging.reseal(bundle)
     failed = outcomes(check(bundle, status=1))
     assert "onnx-cpu: largest difference of a logit from the twin" in failed

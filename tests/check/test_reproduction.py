@@ -7,19 +7,18 @@ import pytest
 import torch
 
 from tests.check.forging import (
+    change_engine,
     check,
-    export_network,
     outcomes,
     replace_network,
     reseal,
     rewrite_evidence,
     rewrite_record,
     scramble,
+    weights_in,
 )
 from tscnc_deploy import open_bundle
 from tscnc_deploy.check.reproduction import compare_rebuilt
-from tscnc_deploy.models import load_model
-from tscnc_deploy.tscnc.layers import prunable_weights
 
 ALL = [f"reproduced: {part}" for part in ("recipe", "masks", "weights", "evidence", "figures", "onnx-cpu")]
 
@@ -40,7 +39,7 @@ def test_a_rebuilt_bundle_is_equal(tiny_build, tmp_path):
     document = check(tiny_build.bundle, "--reproduce", tmp_path / "again", status=0)
     assert [name for name in outcomes(document, "passed") if name.startswith("reproduced")] == ALL
     assert outcomes(document, "failed") == []
-    weights = [folder / "bundle" / "twin.safetensors" for folder in (tiny_build.folder, tmp_path / "again")]
+    weights = [folder / "bundle" / "twin.onnx" for folder in (tiny_build.folder, tmp_path / "again")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     # Finished, it is taken as it is, and a change of the checked bundle shows.
     rebuilt = (tmp_path / "again" / "bundle" / "manifest.json").stat().st_mtime_ns
@@ -56,14 +55,14 @@ def test_weights_that_changed_places_keep_the_mask(tiny_build, copy):
     named = compare(tiny_build, copy)
     assert set(named) == {"weights", "onnx-cpu"}
     assert "arrays differ, by up to" in named["weights"]
-    assert "engines/onnx-cpu/model.dense.onnx has the SHA-256" in named["onnx-cpu"]
+    assert "twin.onnx has the SHA-256" in named["weights"]
     assert "engines/onnx-cpu/model.onnx has the SHA-256" in named["onnx-cpu"]
 
 
 def test_another_mask_is_named(tiny_build, copy):
-    def move_one(model):
+    def move_one(tensors):
         # Of the layer that lost most: which layers keep all their weights is for the training to say.
-        weights = [weight.data.view(-1) for weight in prunable_weights(model).values()]
+        weights = [weight.view(-1) for weight in weights_in(tensors)]
         weight = max(weights, key=lambda weight: (weight == 0).float().mean().item())
         kept, pruned = weight.nonzero()[0], (weight == 0).nonzero()[0]
         weight[kept], weight[pruned] = 0.0, 1.0
@@ -73,9 +72,7 @@ def test_another_mask_is_named(tiny_build, copy):
 
 
 def test_an_exchanged_engine_is_named_alone(tiny_build, copy):
-    model = load_model(copy / "twin.safetensors")
-    scramble(model)
-    export_network(copy, model)
+    change_engine(copy, scramble)
     reseal(copy)
     assert set(compare(tiny_build, copy)) == {"onnx-cpu"}
 

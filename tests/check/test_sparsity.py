@@ -20,7 +20,7 @@ def test_a_dense_model_is_not_sparse(bundle):
     failed = outcomes(check(bundle, status=1))
     assert "engines/onnx-cpu/model.onnx: weights match the manifest" in failed
     assert "engines/onnx-cpu/model.onnx: as sparse as required" in failed
-    assert "twin: weights match the manifest" in failed
+    assert "twin.onnx: weights match the manifest" in failed
 
 
 def test_a_dense_model_whose_manifest_says_so_is_not_as_sparse_as_required(bundle):
@@ -39,7 +39,7 @@ def test_an_engine_in_eight_bits(tiny_build, tmp_path):
     engine = "engines/onnx-int8/model.onnx"
     passed = outcomes(check(bundle, status=0), "passed")
     assert {f"{engine}: weights match the manifest", f"{engine}: as sparse as required"} <= set(passed)
-    assert {"twin: weights match the manifest", "onnx-int8: precision matches the manifest"} <= set(passed)
+    assert {"twin.onnx: weights match the manifest", "onnx-int8: precision matches the manifest"} <= set(passed)
 
     _make_weights_of_zeros(bundle / engine)
     forging.reseal(bundle)
@@ -51,7 +51,7 @@ def test_an_engine_completed_to_two_of_four(tiny_build, tmp_path):
     (tmp_path / "completed.toml").write_text('complete = "2:4"\ncomplete_channels = 8\n')
     bundle = _build(tiny_build, tmp_path, tmp_path / "completed.toml")
     passed = outcomes(check(bundle, status=0), "passed")
-    assert {"twin: weights match the manifest", "engines/completed/model.onnx: weights match the manifest"} <= set(
+    assert {"twin.onnx: weights match the manifest", "engines/completed/model.onnx: weights match the manifest"} <= set(
         passed
     )
 

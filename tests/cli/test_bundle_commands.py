@@ -54,7 +54,7 @@ def test_more_samples_than_images_are_refused(tiny_build):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda b: (b / "twin.safetensors").write_bytes(b"x"), "twin.safetensors"),
+        (lambda b: (b / "twin.onnx").write_bytes(b"x"), "twin.onnx"),
         (lambda b: (b / "engines" / "onnx-cpu" / "model.onnx").unlink(), "model.onnx"),
         (lambda b: (b / "manifest.json").write_text('{"schema": "tscnc'), "manifest.json"),
         (lambda b: (b / "manifest.json").unlink(), "manifest.json"),
@@ -84,7 +84,7 @@ def test_inspect_shows_model_gates_and_files(tiny_build):
     assert "80.00% zeros" in result.stdout
     assert "engines/onnx-cpu/model.onnx" in result.stdout
     document = json.loads(invoke("inspect", tiny_build.bundle, "--json").stdout)
-    assert document["manifest"]["schema"] == "tscnc-bundle/1"
+    assert document["manifest"]["schema"] == "tscnc-bundle/2"
 
 
 def test_report_is_rendered_anew_to_the_same_page(tiny_build, tmp_path):

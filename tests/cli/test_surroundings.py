@@ -56,7 +56,7 @@ def test_a_file_for_which_there_is_no_room_is_one_line_and_the_next_build_contin
     assert again.exit_code == 0, again.stderr
     reused = [done["name"] for done in json.loads(again.stdout)["stages"] if done["cached"]]
     assert reused[:5] == ["trial", "train", "prune", "finetune", "verify"]
-    for name in ("twin.safetensors", "engines/onnx-cpu/model.onnx"):
+    for name in ("twin.onnx", "engines/onnx-cpu/model.onnx"):
         assert (unpacked / "bundle" / name).read_bytes() == (tiny_build.bundle / name).read_bytes()
 
 

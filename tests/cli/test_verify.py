@@ -29,8 +29,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def files(tiny_build):
-    """The engine and the twin of a build, as if they came from elsewhere."""
-    return tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx", tiny_build.bundle / "twin.safetensors"
+    """An engine of a build and the network that it was exported from, as if they came from elsewhere."""
+    weights = tiny_build.folder / "stages" / "finetune" / "model.safetensors"
+    return tiny_build.bundle / "engines" / "onnx-cpu" / "model.onnx", weights
 
 
 @pytest.fixture(autouse=True)

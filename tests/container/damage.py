@@ -14,8 +14,8 @@ from torch.nn import functional
 from tests.check import forging
 from tscnc_deploy import open_bundle
 from tscnc_deploy.data import load
-from tscnc_deploy.models import load_model
-from tscnc_deploy.recipe.file import load_recipe
+from tscnc_deploy.models import build
+from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.tscnc.layers import prunable_weights
 
 
@@ -27,9 +27,7 @@ def flipped_byte(folder: Path) -> None:
 
 
 def swapped_engine(folder: Path) -> None:
-    model = load_model(folder / "twin.safetensors")
-    forging.scramble(model)
-    forging.export_network(folder, model)
+    forging.change_engine(folder, forging.scramble)
     forging.reseal(folder)
 
 
@@ -50,7 +48,8 @@ def dense_model(folder: Path) -> None:
 
 def not_robust(folder: Path) -> None:
     """As accurate on clean images, and with evidence that shows no attack."""
-    forging.replace_network(folder, _forget_robustness)
+    recipe = open_bundle(folder).load_recipe()
+    forging.replace_network(folder, lambda tensors: _forget_robustness(recipe, tensors))
 
     def whitewash(evidence: Any) -> Any:
         right = open_bundle(folder).engine("onnx-cpu").logits(evidence.images).argmax(1) == evidence.labels
@@ -63,23 +62,27 @@ def not_robust(folder: Path) -> None:
     forging.rewrite_evidence(folder, whitewash)
 
 
-def _forget_robustness(model: torch.nn.Module) -> None:
+def _forget_robustness(recipe: Recipe, tensors: forging.Tensors) -> None:
     """Trains on clean images only, the zeros kept."""
-    train = load(load_recipe("digits").data).train
+    data = load(recipe.data)
+    mean, std = (tensors[f"normalize.{name}"].flatten().tolist() for name in ("mean", "std"))
+    shape, width = data.input_shape, recipe.model.width
+    model = build(recipe.model.arch, classes=len(data.classes), input_shape=shape, mean=mean, std=std, width=width)
+    model.load_state_dict(tensors, strict=False)
     weights = list(prunable_weights(model).values())
     masks = [weight != 0 for weight in weights]
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
     generator = torch.Generator().manual_seed(0)
-    model.train().requires_grad_(True)
     for _ in range(60):
-        images, labels = train.batch(torch.randint(len(train), (64,), generator=generator))
+        images, labels = data.train.batch(torch.randint(len(data.train), (64,), generator=generator))
         optimizer.zero_grad()
         functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         with torch.no_grad():
             for weight, mask in zip(weights, masks, strict=True):
                 weight *= mask
-    model.eval().requires_grad_(False)
+    trained = model.state_dict()
+    tensors.update({name: trained[name] for name in tensors if name in trained})
 
 
 DAMAGES = (flipped_byte, swapped_engine, removed_evidence, edited_gate, dense_model, not_robust)

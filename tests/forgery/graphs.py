@@ -10,34 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from onnx import ModelProto, helper, numpy_helper
 
 from tests.check import forging
 from tscnc_deploy import open_bundle
-from tscnc_deploy.engines.onnx.export import export_onnx
 from tscnc_deploy.engines.onnx.file import read_onnx, write_onnx
-from tscnc_deploy.models import load_model, save_model
-
-FILES = ("model.onnx", "model.dense.onnx")
 
 
-def change_graphs(folder: Path, change: Callable[[ModelProto], None], files: tuple[str, ...] = FILES) -> None:
-    """Changes the ONNX files of the only engine, and what the evidence and the record say of it."""
+def change_graph(folder: Path, change: Callable[[ModelProto], None]) -> None:
+    """Changes the ONNX file of the only engine, and what the evidence and the record say of it."""
     (engine,) = (folder / "engines").iterdir()
-    for file in files:
-        model = read_onnx(engine / file)
-        change(model)
-        write_onnx(model, engine / file)
+    edit(engine / "model.onnx", change)
     forging.reseal(folder)
     tell_outcomes(folder, engine.name)
 
 
-def change_twin(folder: Path, change: Callable[[torch.nn.Module], None]) -> None:
-    """Changes the twin alone."""
-    model = load_model(folder / "twin.safetensors")
+def edit(path: Path, change: Callable[[ModelProto], None]) -> None:
+    """Changes the graph of a file."""
+    model = read_onnx(path)
     change(model)
-    save_model(model, folder / "twin.safetensors")
+    write_onnx(model, path)
+
+
+def change_twin(folder: Path, change: Callable[[forging.Tensors], object]) -> None:
+    """Changes the weights of the twin alone."""
+    forging.edit_twin(folder / "twin.onnx", change)
     forging.reseal(folder)
 
 
@@ -101,17 +98,8 @@ def rename(folder: Path, name: str, **target: object) -> None:
     forging.rewrite_evidence(folder, renamed)
 
 
-def export_other(path: Path, folder: Path) -> None:
-    """Writes the dense file of another network than the twin, of the same size and sparsity."""
-    model = load_model(folder / "twin.safetensors")
-    forging.scramble(model)
-    export_onnx(model, path, input_shape=model.config.input_shape)
-
-
-def negate_classifier(model: torch.nn.Module) -> None:
-    with torch.no_grad():
-        last = list(forging.prunable_weights(model).values())[-1]
-        last.neg_()
+def negate_classifier(tensors: forging.Tensors) -> None:
+    tensors["network.fc.weight"].neg_()
 
 
 def append(model: ModelProto, *nodes: Any, constants: dict[str, np.ndarray] | None = None) -> None:
@@ -159,11 +147,6 @@ def flatten_by_reshape(model: ModelProto) -> None:
         helper.make_node("Reshape", ["inner", "shape"], ["logits"], name="reshaped"),
         constants={"shape": np.array([-1, 10])},
     )
-
-
-def say_built_with(folder: Path, **versions: str) -> None:
-    """Records other versions of the libraries of the build."""
-    forging.rewrite_record(folder, lambda record: record["environment"].update(versions))
 
 
 def lose_an_activation(path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_bundle_whose_engine_answers_a_batch_of_one_differently(bundle):
 
 def test_a_bundle_whose_engine_hides_it_from_the_structure_fails(bundle):
     """Also from evaluations, which ask about the same images together each time."""
-    model = onnx.load(bundle / "engines/onnx-cpu/model.dense.onnx")
+    model = onnx.load(bundle / "twin.onnx")
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 20
     onnx.save(model, bundle / ENGINE)

@@ -170,7 +170,7 @@ def test_engines_whose_names_differ_by_case_are_refused(bundle):
     manifest = json.loads((bundle / "manifest.json").read_text())
     manifest["engines"]["Onnx-cpu"] = manifest["engines"]["onnx-cpu"] | {"folder": "engines/Onnx-cpu"}
     shutil.copytree(bundle / "engines" / "onnx-cpu", bundle / "engines" / "Onnx-cpu")
-    for path in ("model.onnx", "model.dense.onnx", "target.json"):
+    for path in ("model.onnx", "target.json"):
         manifest["files"][f"engines/Onnx-cpu/{path}"] = manifest["files"][f"engines/onnx-cpu/{path}"]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     assert "which are the same file on systems that ignore case" in error(check(bundle, status=2))

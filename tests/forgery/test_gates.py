@@ -6,7 +6,6 @@ import statistics
 from dataclasses import replace
 
 import pytest
-import torch
 
 from tests.check import forging
 from tests.check.forging import check, outcomes
@@ -14,7 +13,6 @@ from tests.forgery.examining import examine
 from tscnc_deploy import open_bundle
 from tscnc_deploy.check import exit_status
 from tscnc_deploy.tscnc import n_of_m_mask
-from tscnc_deploy.tscnc.layers import prunable_weights
 
 ENGINE_LOSS = "onnx-cpu: gates.engine_loss, robust accuracy lost to the twin, upper bound"
 PRUNING_LOSS = "gates.pruning_loss: robust accuracy lost by pruning, upper bound"
@@ -29,9 +27,7 @@ def gate(folder, name, *overrides):
 
 @pytest.mark.slow
 def test_an_engine_that_loses_more_than_the_recipe_allows_fails(bundle):
-    model = forging.load_model(bundle / "twin.safetensors")
-    forging.scramble(model)
-    forging.export_network(bundle, model)
+    forging.change_engine(bundle, forging.scramble)
     forging.reseal(bundle)
     document = check(bundle, status=1)
     assert ENGINE_LOSS in outcomes(document)
@@ -114,19 +110,17 @@ def test_zeros_anywhere_are_not_two_of_four(bundle):
     assert found.message == f"{found.value:.0f} groups of 4 input channels keep more than 2 weights"
 
 
-def two_of_four(model):
-    with torch.no_grad():
-        for weight in prunable_weights(model).values():
-            if weight.shape[1] % 4 == 0:
-                weight.mul_(n_of_m_mask(weight.abs()))
+def two_of_four(tensors):
+    for weight in forging.weights_in(tensors):
+        if weight.shape[1] % 4 == 0:
+            weight.mul_(n_of_m_mask(weight.abs()))
 
 
-def whole_filters(model):
-    with torch.no_grad():
-        for weight in prunable_weights(model).values():
-            if weight.ndim == 4:
-                weight[weight == 0] = 0.01
-                weight[1::2] = 0
+def whole_filters(tensors):
+    for weight in forging.weights_in(tensors):
+        if weight.ndim == 4:
+            weight[weight == 0] = 0.01
+            weight[1::2] = 0
 
 
 @pytest.mark.parametrize(

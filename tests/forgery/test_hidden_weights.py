@@ -127,7 +127,7 @@ def test_zeros_of_layers_that_do_nothing_do_not_count(bundle):
 
 
 def test_denormals_are_not_zeros_and_negative_zeros_are(bundle):
-    path = bundle / "engines/onnx-cpu/model.dense.onnx"
+    path = bundle / "twin.onnx"
     model = onnx.load(path)
     for tensor in model.graph.initializer:
         if len(tensor.dims) == 4:
@@ -145,8 +145,8 @@ def test_denormals_are_not_zeros_and_negative_zeros_are(bundle):
     onnx.save(model, path)
     forging.reseal(bundle)
     failed = outcomes(check(bundle, status=1))
-    assert "engines/onnx-cpu/model.dense.onnx: weights match the manifest" in failed
-    assert "engines/onnx-cpu/model.dense.onnx: as sparse as required" in failed
+    assert "twin.onnx: weights match the manifest" in failed
+    assert "twin.onnx: as sparse as required" in failed
 
 
 def test_a_few_values_are_a_note(bundle):
@@ -166,4 +166,4 @@ def test_a_few_values_are_a_note(bundle):
 def test_an_honest_bundle_has_none(bundle):
     document = check(bundle, status=0)
     assert found(document)["outcome"] == "passed"
-    assert "engines/onnx-cpu/model.dense.onnx: no weights outside of layers" in outcomes(document, "passed")
+    assert "twin.onnx: no weights outside of layers" in outcomes(document, "passed")

@@ -49,7 +49,7 @@ def add_noise_to_labels(model):
 
 @pytest.mark.slow
 def test_hard_labels_are_a_finding_and_attacked_by_a_search_that_needs_no_more(bundle):
-    graphs.change_graphs(bundle, graphs.answer_labels_only)
+    graphs.change_graph(bundle, graphs.answer_labels_only)
     document = check(bundle, status=1)
     assert "onnx-cpu: answers give a score" in outcomes(document)
     # The attack on labels is beside those that were asked for; square-2000 follows signs of masking.
@@ -69,7 +69,7 @@ def test_hard_labels_are_a_finding_and_attacked_by_a_search_that_needs_no_more(b
     ],
 )
 def test_answers_without_a_score_are_a_finding(bundle, change, said):
-    graphs.change_graphs(bundle, change)
+    graphs.change_graph(bundle, change)
     opened = open_bundle(bundle)
     replay = Replay(opened, choose_policy(opened), evidence_images(opened))
     findings = {result.name: result for result in replay.check("onnx-cpu")}
@@ -91,7 +91,7 @@ def test_a_small_evidence_hides_nothing(bundle):
     forging.rewrite_evidence(bundle, lambda evidence: graphs.first_of(evidence, 10))
     for change, outcome in ((None, "passed"), (graphs.answer_labels_only, "failed")):
         if change:
-            graphs.change_graphs(bundle, change)
+            graphs.change_graph(bundle, change)
         opened = open_bundle(bundle)
         replay = Replay(opened, choose_policy(opened), evidence_images(opened))
         (found,) = [each for each in replay.check("onnx-cpu") if each.name == "onnx-cpu: answers give a score"]
@@ -106,7 +106,7 @@ def test_drawn_images_tell(bundle):
         replay = Replay(opened, choose_policy(opened), Shown(drawn, whole.labels, drawn=True))
         (found,) = [each for each in replay.check("onnx-cpu") if each.name == "onnx-cpu: answers give a score"]
         assert found.outcome == outcome
-    graphs.change_graphs(bundle, graphs.answer_labels_only)
+    graphs.change_graph(bundle, graphs.answer_labels_only)
     opened = open_bundle(bundle)
     replay = Replay(opened, choose_policy(opened), Shown(whole.images, whole.labels, drawn=True))
     (found,) = [each for each in replay.check("onnx-cpu") if each.name == "onnx-cpu: answers give a score"]
@@ -115,7 +115,7 @@ def test_drawn_images_tell(bundle):
 
 def test_drawn_images_are_compared_with_the_twins_answers(bundle):
     """An engine that differs on images of another kind than the evidence only."""
-    graphs.change_graphs(bundle, graphs.add_backdoor)
+    graphs.change_graph(bundle, graphs.add_backdoor)
     opened = open_bundle(bundle)
     whole = evidence_images(opened)
     drawn = whole.images.clone()

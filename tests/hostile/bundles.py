@@ -16,7 +16,7 @@ from tscnc_deploy.bundle.evidence import Evidence
 from tscnc_deploy.engines import export_engine, load_target, open_engine
 from tscnc_deploy.engines.onnx.structure import recount
 from tscnc_deploy.engines.target import write_target
-from tscnc_deploy.models import build, save_model
+from tscnc_deploy.models import build
 from tscnc_deploy.pipeline.gates import build_gates
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import load_recipe, to_toml
@@ -47,9 +47,9 @@ def write_bundle(folder: Path) -> Path:
     sparsity = float((weights == 0).sum()) / len(weights)
     recipe = load_recipe("digits", (*SETTINGS, f"prune.sparsity={sparsity!r}"))
     (folder / "recipe.toml").write_text(to_toml(recipe))
-    save_model(model, folder / "twin.safetensors")
     first, second = (folder / "engines" / name for name in ENGINES)
     export_engine(model, load_target("onnx-cpu"), first, input_shape=SHAPE)
+    (first / "model.dense.onnx").rename(folder / "twin.onnx")
     shutil.copytree(first, second)
     write_target(load_target("sparse-cpu"), second / "target.json")
     images = torch.rand(COUNT, *SHAPE, generator=torch.Generator().manual_seed(1)).numpy()

@@ -9,10 +9,11 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, helper
 
 from tests.hostile.bundles import reseal
+from tests.hostile.files import TWIN
 
 Change = Callable[[ModelProto], None]
 ENGINE = "engines/onnx-cpu/model.onnx"
-ELSEWHERE = ("/etc/passwd", "../../../twin.safetensors", "model.dense.onnx", "/dev/zero")
+ELSEWHERE = ("/etc/passwd", "../../../twin.onnx", "model.onnx", "/dev/zero")
 
 
 def in_network(change: Change, engine: str = ENGINE) -> Callable[[Path], None]:
@@ -173,4 +174,24 @@ NETWORKS: dict[str, tuple[Callable[[Path], None], str]] = {
     "functions that double": (in_network(double), "defines its own functions"),
     "200,000 nodes": (in_network(many_nodes), "at most 20000 are allowed"),
     "a circle": (in_network(circle), "onnx-cpu"),
+}
+# What the reader of gradients says of the twin, before anything is computed.
+TWINS: dict[str, tuple[Callable[[Path], None], str]] = {
+    f"the twin: {name}": (in_network(change, TWIN), message)
+    for name, (change, message) in {
+        "data elsewhere": (external("/etc/passwd"), "stores its data in another file"),
+        "10 GB declared": (declare(2500, 1000, 1000), "more elements than an ONNX file can contain"),
+        "2 GB sparse": (declare_sparse(500, 1000, 1000), "sparse initializers expand to 500"),
+        "10 GB by ConstantOfShape": (beside("ConstantOfShape", ("n", [2500, 1000, 1000])), "elements at once"),
+        "10 GB by Range": (beside("Range", ("a", [0]), ("b", [HUGE]), ("c", [1])), "elements at once"),
+        "10 GB by Tile": (through("Tile", ("n", [1, 1, 6000, 6000])), "elements at once"),
+        "10 GB by Expand": (through("Expand", ("n", [1, 40_000_000, 8, 8])), "elements at once"),
+        "10 GB by Pad": (through("Pad", ("n", [0, 0, 0, 0, 0, 0, 50_000, 50_000])), "elements at once"),
+        "10 GB by padding": (attribute_of("pads", 9, 9, 90_000, 90_000), "elements at once"),
+        "a size that the images decide": (through("NonZero"), "depends on what the images show"),
+        "nested graphs": (nest_graphs, "contains a subgraph"),
+        "functions that double": (double, "defines its own functions"),
+        "200,000 nodes": (many_nodes, "at most 20000 are allowed"),
+        "a circle": (circle, "before it is computed"),
+    }.items()
 }

@@ -34,14 +34,10 @@ def main() -> None:
     import tscnc_deploy.cli.common.verify_results
     import tscnc_deploy.verify.run  # noqa: F401
     from tests.hostile.everything import use_everything
-    from tscnc_deploy.engines.onnx.export import export_graph
-    from tscnc_deploy.models import load_model
 
     # Libraries import the larger half of themselves when they are first used.
     if use_everything(["everything", sys.argv[1]]) != 0:
         sys.exit("the honest bundle is refused")
-    # The exporter's modules are imported by the first export.
-    export_graph(load_model(Path(sys.argv[1], "twin.safetensors")), input_shape=(1, 8, 8))
     with tempfile.TemporaryDirectory() as scratch:
         idle = _child(lambda argv: 0, [], Path(scratch))["bytes"]
     for line in sys.stdin:

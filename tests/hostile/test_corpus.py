@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.files import FILES
-from tests.hostile.networks import ENGINE, NETWORKS, in_network, through
+from tests.hostile.networks import ENGINE, NETWORKS, TWINS, in_network, through
 
 # The box imports everything and checks a bundle before the first test.
 pytestmark = pytest.mark.slow
@@ -35,9 +35,9 @@ def test_the_honest_bundle_passes(box, honest):
         assert outcome.status == 0, outcome
 
 
-@pytest.mark.parametrize("case", [*FILES, *NETWORKS])
+@pytest.mark.parametrize("case", [*FILES, *NETWORKS, *TWINS])
 def test_a_file_made_to_harm_is_refused(box, folder, case):
-    damage, message = (FILES | NETWORKS)[case]
+    damage, message = (FILES | NETWORKS | TWINS)[case]
     damage(folder)
     before = listing(folder.parent)
     outcome = box.run("check", folder, *CHECK)
@@ -58,9 +58,9 @@ def pipe(folder: Path) -> None:
 
 
 def device(folder: Path) -> None:
-    (folder / "twin.safetensors").unlink()
+    (folder / "twin.onnx").unlink()
     try:
-        os.mknod(folder / "twin.safetensors", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+        os.mknod(folder / "twin.onnx", stat.S_IFCHR | 0o666, os.makedev(1, 5))
     except PermissionError:
         pytest.skip("only root can make a device")
 
@@ -73,7 +73,7 @@ def archive(folder: Path) -> None:
 
 
 def sparse(folder: Path) -> None:
-    os.truncate(folder / "twin.safetensors", 10**13)
+    os.truncate(folder / "twin.onnx", 10**13)
 
 
 KINDS = {

@@ -11,9 +11,9 @@ import torch
 from tests.hostile.bundles import ENGINES, SHAPE
 from tscnc_deploy import open_bundle
 from tscnc_deploy.engines import can_run, open_engine
+from tscnc_deploy.engines.onnx.differentiable import open_twin
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.files import read_file
-from tscnc_deploy.models import load_model
 
 IMAGES = np.random.default_rng(0).random((4, *SHAPE), np.float32)
 
@@ -45,7 +45,7 @@ def test_an_engine_is_what_was_read(folder, name):
 
 def test_a_twin_is_what_was_read(folder):
     expected = open_bundle(folder).twin(torch.from_numpy(IMAGES))
-    model = load_model(folder / "twin.safetensors", Swapping())
+    model = open_twin(folder / "twin.onnx", Swapping())
     assert torch.equal(model(torch.from_numpy(IMAGES)), expected)
 
 

@@ -40,8 +40,7 @@ def write_engine(folder: Path, *, name: str = "onnx-cpu", batch_max: int = 16, w
     )
     model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
     folder.mkdir(parents=True, exist_ok=True)
-    for file in ("model.onnx", "model.dense.onnx"):
-        (folder / file).write_bytes(model.SerializeToString())
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
     write_target(Target(name=name, batch_max=batch_max, tolerance=1e-3), folder / "target.json")
 
 

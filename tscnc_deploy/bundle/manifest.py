@@ -17,13 +17,16 @@ from tscnc_deploy.record.problems import first_problem
 from tscnc_deploy.text import quoted
 
 MANIFEST = "manifest.json"
-SCHEMAS = ("tscnc-bundle/1",)
+SCHEMA = "tscnc-bundle/2"
+_EARLIER = ("tscnc-bundle/1",)
 
 RECIPE = "recipe.toml"
-TWIN = "twin.safetensors"
+TWIN = "twin.onnx"
 RECORD = "evidence/evidence.json"
 ARRAYS = "evidence/evidence.safetensors"
 REPORT = "report.html"
+# The dense file of an engine, in the folder that it was exported to; a bundle has it once, as the twin.
+DENSE = "model.dense.onnx"
 CARD = "README.md"
 # In every new bundle; bundles of older versions do not have them.
 SBOM = "sbom.cdx.json"
@@ -122,7 +125,7 @@ class Manifest(Contents):
         tscnc_deploy: Version of this package that sealed the bundle.
     """
 
-    schema_name: Literal["tscnc-bundle/1"] = Field("tscnc-bundle/1", alias="schema")
+    schema_name: Literal["tscnc-bundle/2"] = Field("tscnc-bundle/2", alias="schema")
     files: dict[BundlePath, FileEntry]
     tscnc_deploy: Text
 
@@ -164,9 +167,13 @@ def parse_manifest(data: bytes) -> Manifest:
     if not isinstance(document, dict):
         msg = "is not a JSON object"
         raise ValueError(msg)
-    if (schema := document.get("schema")) not in SCHEMAS:
+    schema = document.get("schema")
+    if schema in _EARLIER:
+        msg = f"has the schema {schema}, so an earlier version made the bundle; build it again (this version: {SCHEMA})"
+        raise ValueError(msg)
+    if schema != SCHEMA:
         said = quoted(schema) if isinstance(schema, str) else "missing or not a string"
-        msg = f"has a schema that this version does not know: it is {said}; known schemas are {', '.join(SCHEMAS)}"
+        msg = f"has a schema that this version does not know: it is {said}; the known schema is {SCHEMA}"
         raise ValueError(msg)
     try:
         return Manifest.model_validate(document)

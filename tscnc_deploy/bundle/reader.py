@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tscnc_deploy.bundle.errors import bundle_errors
-from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
+from tscnc_deploy.bundle.manifest import ARRAYS, DENSE, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
 from tscnc_deploy.bundle.tree import chunks
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.text import quoted
@@ -17,11 +17,11 @@ from tscnc_deploy.text import quoted
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
 
     from tscnc_deploy.bundle.evidence import Evidence
     from tscnc_deploy.bundle.withheld import WithheldEvidence
     from tscnc_deploy.engines.base import Engine
+    from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
     from tscnc_deploy.engines.target import Target
     from tscnc_deploy.recipe import Recipe
     from tscnc_deploy.record import BuildRecord, ThreatModel
@@ -159,17 +159,21 @@ class Bundle:
         return engine
 
     @cached_property
-    def twin(self) -> nn.Module:
-        """The PyTorch model that the engines were exported from, in evaluation mode, on the CPU."""
-        from tscnc_deploy.models import load_model
+    def twin(self) -> GraphModule:
+        """The network that the engines were exported from, with gradients; in evaluation mode, on the CPU."""
+        return self._open_twin(TWIN)
 
-        with bundle_errors(self.path):
-            model = load_model(self.path / TWIN, self._read_listed)
-        self._check_form(TWIN, model.config.input_shape, model.config.classes)
-        return model
+    def twin_path(self, engine: str) -> str:
+        """Path in the bundle of an engine's twin: its own if the engine was completed to 2:4, else the bundle's.
 
-    def twin_of(self, engine: str) -> nn.Module:
-        """The PyTorch model whose gradients are used in attacks on an engine.
+        Raises:
+            BundleError: The engine does not exist.
+        """
+        own = f"{self.entry(engine).folder}/{TWIN}"
+        return own if own in self.manifest.files else TWIN
+
+    def twin_of(self, engine: str) -> GraphModule:
+        """The network whose gradients are used in attacks on an engine.
 
         Args:
             engine: One of `engines`.
@@ -179,17 +183,10 @@ class Bundle:
             mode, on the CPU.
 
         Raises:
-            BundleError: The engine does not exist, or the model's file is damaged.
+            BundleError: The engine does not exist, or the twin's file is damaged.
         """
-        from tscnc_deploy.models import load_model
-
-        path = f"{self.entry(engine).folder}/{TWIN}"
-        if path not in self.manifest.files:
-            return self.twin
-        with bundle_errors(self.path):
-            model = load_model(self.path / path, self._read_listed)
-        self._check_form(path, model.config.input_shape, model.config.classes)
-        return model
+        path = self.twin_path(engine)
+        return self.twin if path == TWIN else self._open_twin(path)
 
     @property
     def evidence(self) -> Evidence:
@@ -254,6 +251,14 @@ class Bundle:
         with bundle_errors(self.path):
             return parse_record(self.read(RECORD))
 
+    def _open_twin(self, path: str) -> GraphModule:
+        from tscnc_deploy.engines.onnx.differentiable import open_twin
+
+        with bundle_errors(self.path):
+            twin = open_twin(self.path / path, self._read_listed)
+        self._check_form(path, twin.input_shape, twin.classes)
+        return twin
+
     def _check_form(self, path: str, input_shape: tuple[int, int, int], classes: int) -> None:
         model = self.manifest.model
         if (input_shape, classes) != (model.input_shape, len(model.classes)):
@@ -264,5 +269,8 @@ class Bundle:
             raise BundleError(msg)
 
     def _read_listed(self, path: Path, limit: int) -> bytes:
-        """A `files.Read` for the bundle's own files."""
-        return self.read(path.relative_to(self.path).as_posix(), limit)
+        """A `files.Read` for the bundle's own files; the dense file of an engine is its twin's."""
+        name = path.relative_to(self.path).as_posix()
+        if path.name == DENSE and name not in self.manifest.files:
+            name = self.twin_path(path.parent.name)
+        return self.read(name, limit)

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.record import GUESSING
@@ -25,7 +24,7 @@ ATTACKS = ("twin-apgd-10", "bpda-20", "square-50")
 TWIN_ATTACKS = ("apgd-ce-10", "bpda-20", "square-50")
 # For an engine that opens a file which another engine opened: all that was found for that one is replayed on it first.
 _OWN_SEARCH = ("square-10",)
-# For an engine that was not shown to be its twin's export: searches where the two differ.
+# For an engine that was not shown to compute its twin's network: searches where the two differ.
 _GAP = ("gap-20",)
 
 
@@ -47,7 +46,7 @@ def more_attacks(name: str, unproved: Collection[str], scoreless: Collection[str
 
     Args:
         name: The engine.
-        unproved: Engines that were not shown to be their twin's export.
+        unproved: Engines that were not shown to compute their twin's network.
         scoreless: Engines whose answers give no score.
     """
     from tscnc_deploy.robustness.scores import LABEL_ONLY
@@ -104,8 +103,7 @@ def network_of(bundle: Bundle, name: str) -> str:
     if name == "twin" or bundle.target(name).engine not in ("onnxruntime", "sparse-cpu"):
         return name
     files, folder = bundle.manifest.files, bundle.entry(name).folder
-    twin = files.get(f"{folder}/{TWIN}", files[TWIN])
-    return f"{files[f'{folder}/model.onnx'].sha256} {twin.sha256}"
+    return f"{files[f'{folder}/model.onnx'].sha256} {files[bundle.twin_path(name)].sha256}"
 
 
 def after_equal(

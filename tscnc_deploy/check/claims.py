@@ -32,8 +32,9 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "which labels an engine flips": ("record.evaluations.engines.*.parity.flips_*",),
     # Never used: a bundle must not choose the folder that is read on this machine.
     "the folder of the data": ("recipe.data.root",),
-    # A change of recipe or record alone shows; only a change of both does not.
+    # A change of recipe, record or manifest alone shows; only a change of all does not.
     "how the network was trained": (),
+    "that the network has the architecture of its name": (),
 }
 
 

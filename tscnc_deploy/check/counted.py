@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tscnc_deploy.bundle.manifest import MANIFEST, RECIPE, TWIN
 from tscnc_deploy.check.figures import result_of, same
+from tscnc_deploy.check.graphs import conditions_of
 from tscnc_deploy.text import escaped, number, quoted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def check_counted(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[
 
     Args:
         bundle: The bundle.
-        counted: The weights of its ONNX files, by path.
+        counted: The weights of its ONNX files, by path, the twin's among them.
     """
     yield result_of("manifest: network as in the record and the files", _network(bundle, counted))
     yield result_of("record: layers are the twin's", _layers(bundle, counted))
@@ -42,35 +43,29 @@ def _network(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[str]:
     for key in type(stated).model_fields:
         if (have := getattr(stated, key)) != getattr(told, key):
             yield f"{key} is {_short(have)} in {MANIFEST}, {_short(getattr(told, key))} in the record"
+    if stated.arch != (arch := bundle.load_recipe().model.arch):
+        yield f"arch is {_short(stated.arch)} in {MANIFEST}, {_short(arch)} in {RECIPE}"
     if not same(stated.sparsity, 1 - stated.nonzero / stated.prunable if stated.prunable else 0.0):
         yield f"sparsity is {stated.sparsity:.4%}, but {stated.nonzero} of {stated.prunable} weights are not zero"
     macs = (stated.multiply_adds, stated.multiply_adds_left, stated.multiply_add_sparsity)
     if macs != (None, None, None):
-        found = _multiply_adds(bundle, counted)
+        found = _multiply_adds(counted)
         total, left = (sum(pair[which] for pair in found.values()) for which in (0, 1))
         expected = (total, left, 1 - left / total if total else 0.0)
         if not all(map(same, macs, expected)):
             yield f"{macs[1]} of {macs[0]} MACs are said to remain, {left} of {total} in the files"
 
 
-def _multiply_adds(bundle: Bundle, counted: Mapping[str, Structure]) -> dict[str, tuple[int, int]]:
+def _multiply_adds(counted: Mapping[str, Structure]) -> dict[str, tuple[int, int]]:
     """MACs of every layer of the twin with all weights, and with those that are not zero; by name."""
-    from tscnc_deploy.tscnc.layers import prunable_weights
-
-    applied = {layer.name: layer.applied for structure in counted.values() for layer in structure.layers}
-    return {
-        name: ((applied.get(name) or 0) * weight.numel(), (applied.get(name) or 0) * int(weight.count_nonzero()))
-        for name, weight in prunable_weights(bundle.twin).items()
-    }
+    return {layer.name: (layer.multiply_adds or 0, layer.multiply_adds_left or 0) for layer in counted[TWIN].layers}
 
 
 def _layers(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[str]:
-    from tscnc_deploy.tscnc import conditions
-
-    found = {layer.name: layer.to_json() for layer in conditions(bundle.twin)}
-    macs = _multiply_adds(bundle, counted)
+    found = {layer.name: layer.to_json() for layer in conditions_of(bundle, TWIN)}
+    macs = _multiply_adds(counted)
     told = {layer.name: layer for layer in bundle.record.layers}
-    if list(found) != list(told) or len(told) != len(bundle.record.layers):
+    if found.keys() != told.keys() or len(told) != len(bundle.record.layers):
         yield f"the twin has {len(found)} layers, the record others"
         return
     for name, layer in told.items():
@@ -89,11 +84,11 @@ def _layers(bundle: Bundle, counted: Mapping[str, Structure]) -> Iterator[str]:
 
 def _sizes(bundle: Bundle) -> Iterator[str]:
     rows = {size.name: size for size in bundle.record.sizes}
-    files = {entry.bytes for path, entry in bundle.manifest.files.items() if path.startswith("engines/")}
+    files = {entry.bytes for path, entry in bundle.manifest.files.items() if path.startswith(("engines/", TWIN))}
     dense = rows.get("dense file")
     for name, size in rows.items():
         if name in ("dense file", "sparse file", "engine file") and size.bytes not in files:
-            yield f"the {name} is said to have {size.bytes} bytes; no engine has such a file"
+            yield f"the {name} is said to have {size.bytes} bytes; no file of twin or engines has"
         if dense and dense.bytes and size.bytes and not same(size.ratio, dense.bytes / size.bytes):
             yield f"{quoted(name)} is {dense.bytes / size.bytes:.2f} times smaller, the record says {size.ratio}"
 
@@ -122,16 +117,15 @@ def _expected_gates(bundle: Bundle, counted: Mapping[str, Structure]) -> list[Ga
     document = bundle.record.to_json()
     structure = {}
     for name, entry in bundle.manifest.engines.items():
-        graphs = (f"{entry.folder}/model.graph.onnx", f"{entry.folder}/model.onnx")
-        graph = next((counted[path] for path in graphs if path in counted), None)
-        if graph is not None:
-            completed = f"{entry.folder}/{TWIN}" in bundle.manifest.files
-            structure[name] = {
-                "prunable": graph.prunable,
-                "nonzero": graph.nonzero,
-                "precision": graph.precision,
-                **({"completion": True} if completed else {}),
-            }
+        twin = bundle.twin_path(name)
+        graphs = (f"{entry.folder}/model.graph.onnx", f"{entry.folder}/model.onnx", twin)
+        graph = next(counted[path] for path in graphs if path in counted)
+        structure[name] = {
+            "prunable": graph.prunable,
+            "nonzero": graph.nonzero,
+            "precision": graph.precision,
+            **({"completion": True} if twin != TWIN else {}),
+        }
     engines = {
         name: {key: value for key, value in engine.items() if key != "unavailable" or value is not None}
         for name, engine in document["evaluations"]["engines"].items()

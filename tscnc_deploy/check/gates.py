@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.figures import outcomes_of, robust_mask
+from tscnc_deploy.check.graphs import conditions_of, graph_of
 from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
 from tscnc_deploy.record import Comparison
 
@@ -33,14 +35,12 @@ def check_gates(bundle: Bundle, policy: Policy) -> Iterator[CheckResult]:
 
 def _median_kappa(bundle: Bundle, limit: float) -> Iterator[CheckResult]:
     """Of the twin, and of the twins that completed engines have for themselves."""
-    from tscnc_deploy.bundle.manifest import TWIN
-    from tscnc_deploy.tscnc import conditions
-
-    own = [name for name, entry in bundle.manifest.engines.items() if f"{entry.folder}/{TWIN}" in bundle.manifest.files]
-    twins = {"the twin": bundle.twin} | {f"the twin of {name}": bundle.twin_of(name) for name in sorted(own)}
-    for which, twin in twins.items():
+    twins = {"the twin": TWIN} | {
+        f"the twin of {name}": path for name in bundle.engines if (path := bundle.twin_path(name)) != TWIN
+    }
+    for which, path in twins.items():
         name = f"gates.median_kappa: median condition number of {which}'s layers"
-        kappas = [found for layer in conditions(twin) if (found := layer.to_json()["kappa"]) is not None]
+        kappas = [found for layer in conditions_of(bundle, path) if (found := layer.to_json()["kappa"]) is not None]
         if not kappas:
             yield CheckResult(name, "not checked", f"no layer of {which} has a condition number")
             continue
@@ -49,7 +49,6 @@ def _median_kappa(bundle: Bundle, limit: float) -> Iterator[CheckResult]:
 
 
 def _pattern(bundle: Bundle, pattern: str) -> Iterator[CheckResult]:
-    from tscnc_deploy.engines.onnx.file import parse_onnx
     from tscnc_deploy.engines.onnx.patterns import broken_filters, excess_groups
     from tscnc_deploy.engines.onnx.structure import structure_of
 
@@ -63,7 +62,7 @@ def _pattern(bundle: Bundle, pattern: str) -> Iterator[CheckResult]:
         for path in files:
             digest = bundle.manifest.files[path].sha256
             if digest not in known:
-                model = parse_onnx(bundle.read(path), path)
+                model = graph_of(bundle, path)
                 # Rounding to fewer bits makes single weights of a filter zero.
                 read = pattern == "2:4" or structure_of(model).precision == "fp32"
                 count = excess_groups if pattern == "2:4" else broken_filters

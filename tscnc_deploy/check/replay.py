@@ -106,12 +106,10 @@ class Replay:
         """The twin of an engine; that of the bundle for "" and for engines without their own."""
         from tscnc_deploy.robustness import ModelVictim
 
-        files = self._bundle.manifest.files
-        own = bool(engine) and f"{self._bundle.entry(engine).folder}/{TWIN}" in files
-        key = engine if own else ""
-        if key not in self._twins:
-            self._twins[key] = _Twin(ModelVictim(self._bundle.twin_of(engine) if own else self._bundle.twin))
-        return self._twins[key]
+        path = self._bundle.twin_path(engine) if engine else TWIN
+        if path not in self._twins:
+            self._twins[path] = _Twin(ModelVictim(self._bundle.twin if path == TWIN else self._bundle.twin_of(engine)))
+        return self._twins[path]
 
     def _compare_with_record(self, name: str, logits: Mapping[str, Tensor]) -> Iterator[CheckResult]:
         evidence = self._bundle.evidence

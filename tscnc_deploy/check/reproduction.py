@@ -11,6 +11,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from tscnc_deploy.bundle.manifest import ARRAYS, RECIPE, TWIN
+from tscnc_deploy.check.graphs import graph_of
 from tscnc_deploy.check.result import CheckResult, pass_or_fail
 from tscnc_deploy.errors import BundleError
 from tscnc_deploy.text import escaped, quoted
@@ -61,7 +62,7 @@ def _weights(bundle: Bundle, rebuilt: Bundle) -> dict[str, str]:
     difference = _file(bundle, rebuilt, TWIN)
     if not difference:
         return {"masks": "", "weights": ""}
-    was, now = _tensors(bundle, TWIN), _tensors(rebuilt, TWIN)
+    was, now = (_constants(each) for each in (bundle, rebuilt))
     if {name: array.shape for name, array in was.items()} != {name: array.shape for name, array in now.items()}:
         return {"masks": "the layers are not the same", "weights": difference}
     # Norms and biases have no mask; one of their weights may be zero by chance.
@@ -74,14 +75,23 @@ def _evidence(bundle: Bundle, rebuilt: Bundle) -> str:
     difference = _file(bundle, rebuilt, ARRAYS)
     if not difference:
         return ""
-    return f"{_differing(_tensors(bundle, ARRAYS), _tensors(rebuilt, ARRAYS))}; {difference}"
+    return f"{_differing(_arrays(bundle), _arrays(rebuilt))}; {difference}"
 
 
-def _tensors(bundle: Bundle, path: str) -> dict[str, NDArray[Any]]:
+def _constants(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """What the twin's graph stores, by name: parameters, statistics of norms, and the exporter's own."""
+    from tscnc_deploy.engines.onnx.file import dense_array
+    from tscnc_deploy.engines.onnx.structure import stored_weights
+
+    stored = stored_weights(graph_of(bundle, TWIN).graph)
+    return {name: dense_array(tensor) for name, tensor in stored.items()}
+
+
+def _arrays(bundle: Bundle) -> dict[str, NDArray[Any]]:
     try:
-        return safetensors.numpy.load(bundle.read(path))
+        return safetensors.numpy.load(bundle.read(ARRAYS))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
-        msg = f"{bundle.path}: {path} is not a safetensors file: {quoted(str(error))}"
+        msg = f"{bundle.path}: {ARRAYS} is not a safetensors file: {quoted(str(error))}"
         raise BundleError(msg) from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.bundle.manifest import TWIN
 from tscnc_deploy.check.request import CheckRequest
 from tscnc_deploy.check.result import CheckReport, CheckResult
 from tscnc_deploy.errors import InputError, UnavailableError
@@ -14,7 +15,6 @@ from tscnc_deploy.errors import InputError, UnavailableError
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.check.attack import Baseline
-    from tscnc_deploy.check.exporting import TwinGraphs
     from tscnc_deploy.check.images import Shown
     from tscnc_deploy.check.policy import Policy
     from tscnc_deploy.progress import Progress
@@ -47,24 +47,8 @@ def check_bundle(request: CheckRequest, progress: Progress) -> CheckReport:
 
 def _check(request: CheckRequest, report: CheckReport, progress: Progress) -> None:
     from tscnc_deploy.bundle import open_bundle
-    from tscnc_deploy.check.exporting import TwinGraphs
-    from tscnc_deploy.threads import thread_count
-
-    started = time.monotonic()
-    bundle = open_bundle(request.bundle)
-    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
-    # While the twin is exported, the checks before that use one core.
-    with TwinGraphs(bundle, ahead=thread_count() > 1) as graphs:
-        _check_opened(bundle, graphs, request, report, progress)
-
-
-def _check_opened(
-    bundle: Bundle, graphs: TwinGraphs, request: CheckRequest, report: CheckReport, progress: Progress
-) -> None:
-    from tscnc_deploy.bundle import open_bundle
     from tscnc_deploy.check.attack import Baseline, check_same_task, more_attacks
     from tscnc_deploy.check.batches import check_batches
-    from tscnc_deploy.check.export import check_exports
     from tscnc_deploy.check.gates import check_engine_losses
     from tscnc_deploy.check.images import (
         check_images,
@@ -74,6 +58,7 @@ def _check_opened(
         lacks_images,
         supply_images,
     )
+    from tscnc_deploy.check.networks import check_networks
     from tscnc_deploy.check.policy import choose_policy
     from tscnc_deploy.check.provenance import check_signature
     from tscnc_deploy.check.replay import Replay
@@ -85,6 +70,9 @@ def _check_opened(
             spent, before = time.monotonic() - before, time.monotonic()
             report.results.append(result if result.seconds else _timed(result, spent))
 
+    started = time.monotonic()
+    bundle = open_bundle(request.bundle)
+    report.results.append(CheckResult("files: match the manifest", "passed", seconds=time.monotonic() - started))
     collect("signature", lambda: [check_signature(bundle, request)])
     report.stage = "baseline"
     baseline = None
@@ -126,7 +114,7 @@ def _check_opened(
     if not shown.drawn:
         collect("engine losses", lambda: check_engine_losses(bundle, names, policy))
     unproved: set[str] = set()
-    collect("export", lambda: check_exports(bundle, policy, graphs, unproved, pixels))
+    collect("networks", lambda: check_networks(bundle, policy, unproved, pixels))
     added = {name: more_attacks(name, unproved, replay.scoreless) for name in names}
     _attack(bundle, names, policy, baseline, shown, request, report, progress, added)
 
@@ -216,6 +204,7 @@ def _attack(
         to_attack,
     )
     from tscnc_deploy.check.gates import fresh_engine_loss
+    from tscnc_deploy.check.graphs import flat_operators
     from tscnc_deploy.robustness import ModelVictim, Reference
     from tscnc_deploy.verify.sources.base import ready
 
@@ -255,7 +244,8 @@ def _attack(
             reference = Reference(found.robust_mask, theirs.measured.case.victim, found.adversarial)
             surrogate = ModelVictim(ready(baseline.bundle.twin, plan.device))
         artifact = to_attack(bundle, name, policy, request.attacks, shown, added[name])
-        ours = _verify(bundle, artifact, plan, progress, position, names, reference, surrogate)
+        signs = tuple(flat_operators(bundle, TWIN if name == "twin" else bundle.twin_path(name)))
+        ours = _verify(bundle, artifact, replace(plan, signs=signs), progress, position, names, reference, surrogate)
         attacked[network] = ours
         report.engines[name] = ours.to_json()
         report.results += [check_signs(name, ours), *gates_of(name, ours), *beside_record(name, ours, bundle)]

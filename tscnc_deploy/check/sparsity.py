@@ -1,4 +1,4 @@
-"""Counts zeros and reads the precision in every file that contains weights."""
+"""Counts zeros and reads the precision in every file that contains weights: those of twins and engines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tscnc_deploy.bundle.manifest import TWIN
+from tscnc_deploy.check.graphs import graph_of
 from tscnc_deploy.check.result import CheckResult, Outcome, pass_or_fail
-from tscnc_deploy.engines.onnx.structure import full_structure_of
+from tscnc_deploy.engines.onnx.structure import count_parameters, full_structure_of
 from tscnc_deploy.text import escaped
 
 if TYPE_CHECKING:
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CountedFile:
-    """What was counted in an ONNX file: its weights, and other constants that act as weights."""
+    """What was counted in an ONNX file: its weights, its parameters, and other constants that act as weights."""
 
     structure: Structure
+    parameters: int
     hidden: HiddenWeights
 
 
 def count_files(bundle: Bundle) -> dict[str, CountedFile]:
-    """What is counted in every ONNX file of every engine, by the file's path; equal files are read once.
+    """What is counted in the twin and in every ONNX file of every engine, by the path; equal files are read once.
 
     Raises:
         BundleError: A file is damaged.
@@ -36,7 +38,7 @@ def count_files(bundle: Bundle) -> dict[str, CountedFile]:
     known: dict[str, CountedFile] = {}
     counted = {}
     for path, file in sorted(bundle.manifest.files.items()):
-        if path.startswith(folders) and path.endswith(".onnx"):
+        if path == TWIN or (path.startswith(folders) and path.endswith(".onnx")):
             if file.sha256 not in known:
                 known[file.sha256] = _count(bundle, path)
             counted[path] = known[file.sha256]
@@ -54,43 +56,37 @@ def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, CountedF
         policy: What it must meet.
         files: What was counted in its files, see `count_files`.
     """
-    from tscnc_deploy.tscnc.layers import prunable_weights
-
     facts = bundle.manifest.model
-    weights = prunable_weights(bundle.twin).values()
-    total = sum(weight.numel() for weight in weights)
-    nonzero = sum(int(weight.count_nonzero()) for weight in weights)
-    yield _check_weights(bundle, "twin", nonzero, total)
-    parameters = sum(parameter.numel() for parameter in bundle.twin.parameters())
-    network = (bundle.twin.config.arch, parameters)  # type: ignore[union-attr]
-    message = (
-        f"the twin is {network[0]} with {network[1]} parameters, the manifest says {facts.arch} with {facts.parameters}"
-    )
-    yield pass_or_fail("twin: network matches the manifest", network == (facts.arch, facts.parameters), message)
+    parameters = files[TWIN].parameters
+    message = f"the twin has {parameters} parameters, the manifest says {facts.parameters}"
+    same = parameters == facts.parameters
+    yield pass_or_fail(f"{TWIN}: parameters match the manifest", same, message, parameters, facts.parameters)
+    completed = {entry.folder for name, entry in bundle.manifest.engines.items() if bundle.twin_path(name) != TWIN}
+    for path, file in files.items():
+        structure = file.structure
+        folder, _, name = path.rpartition("/")
+        # Rounding to fewer bits and completing to 2:4 may add zeros, but never remove one.
+        exact = structure.precision == "fp32" and folder not in completed
+        yield _check_weights(bundle, path, structure.nonzero, structure.prunable, exact=exact)
+        if facts.multiply_adds is not None:
+            found = (structure.multiply_adds_left, structure.multiply_adds)
+            listed = (facts.multiply_adds_left, facts.multiply_adds)
+            message = f"{found[0]} of {found[1]} MACs remain, the manifest says {listed[0]} of {listed[1]}"
+            same = _matches(found, listed, exact=exact)
+            yield pass_or_fail(f"{path}: MACs match the manifest", same, message, found[0], listed[0])
+        zeros = structure.prunable - structure.nonzero
+        wanted = round(policy.recipe.prune.sparsity * structure.prunable)
+        message = (
+            f"{zeros} of {structure.prunable} weights are zero ({zeros / max(structure.prunable, 1):.2%}); "
+            f"{policy.name} requires {wanted} ({policy.recipe.prune.sparsity:.2%})"
+        )
+        yield pass_or_fail(f"{path}: as sparse as required", zeros >= wanted, message, zeros, wanted)
+        yield _check_hidden(file.hidden, path)
+        if name == TWIN:
+            message = f"its weights are {structure.precision}; a twin computes in fp32"
+            yield pass_or_fail(f"{path}: in float32", structure.precision == "fp32", message)
     for name, entry in sorted(bundle.manifest.engines.items()):
-        counted = {path: file for path, file in files.items() if path.startswith(f"{entry.folder}/")}
-        if not counted:
-            yield CheckResult(f"{name}: zeros counted", "skipped", "it has no ONNX file whose weights can be counted")
-        for path, file in counted.items():
-            structure = file.structure
-            # Rounding to fewer bits and completing to 2:4 may add zeros, but never remove one.
-            exact = structure.precision == "fp32" and f"{entry.folder}/{TWIN}" not in bundle.manifest.files
-            yield _check_weights(bundle, path, structure.nonzero, structure.prunable, exact=exact)
-            if facts.multiply_adds is not None:
-                found = (structure.multiply_adds_left, structure.multiply_adds)
-                listed = (facts.multiply_adds_left, facts.multiply_adds)
-                message = f"{found[0]} of {found[1]} MACs remain, the manifest says {listed[0]} of {listed[1]}"
-                same = _matches(found, listed, exact=exact)
-                yield pass_or_fail(f"{path}: MACs match the manifest", same, message, found[0], listed[0])
-            zeros = structure.prunable - structure.nonzero
-            wanted = round(policy.recipe.prune.sparsity * structure.prunable)
-            message = (
-                f"{zeros} of {structure.prunable} weights are zero ({zeros / max(structure.prunable, 1):.2%}); "
-                f"{policy.name} requires {wanted} ({policy.recipe.prune.sparsity:.2%})"
-            )
-            yield pass_or_fail(f"{path}: as sparse as required", zeros >= wanted, message, zeros, wanted)
-            yield _check_hidden(file.hidden, path)
-        if opened := counted.get(f"{entry.folder}/model.onnx"):
+        if opened := files.get(f"{entry.folder}/model.onnx"):
             precision = opened.structure.precision
             message = f"its weights are {precision}, the manifest says {entry.precision}"
             same = precision == entry.precision
@@ -98,12 +94,10 @@ def check_structure(bundle: Bundle, policy: Policy, files: Mapping[str, CountedF
 
 
 def _count(bundle: Bundle, path: str) -> CountedFile:
-    from tscnc_deploy.engines.onnx.file import parse_onnx
     from tscnc_deploy.engines.onnx.hidden import hidden_weights
 
-    # From the bytes whose digest was compared: the file at the path may have changed since.
-    model = parse_onnx(bundle.read(path), path)
-    return CountedFile(full_structure_of(model), hidden_weights(model, path))
+    model = graph_of(bundle, path)
+    return CountedFile(full_structure_of(model), count_parameters(model.graph), hidden_weights(model, path))
 
 
 def _check_hidden(hidden: HiddenWeights, path: str) -> CheckResult:

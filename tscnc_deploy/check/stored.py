@@ -21,7 +21,6 @@ _FILES = {*REQUIRED, SBOM, PROVENANCE, SCRIPT}
 _ENGINE_FILES = {
     "target.json",
     "model.onnx",
-    "model.dense.onnx",
     "model.graph.onnx",
     "dispatch.json",
     "model.engine",

@@ -16,7 +16,6 @@ from tscnc_deploy.cli.common.reading_options import reading_options
 if TYPE_CHECKING:
     from tscnc_deploy.bundle import Bundle
     from tscnc_deploy.engines.base import Engine
-    from tscnc_deploy.models import Classifier
 
 _BATCHES = (1, 8, 32)
 
@@ -156,12 +155,14 @@ def _engines(
     """
     import numpy as np
 
+    from tscnc_deploy.bundle.manifest import TWIN
     from tscnc_deploy.engines import ExportAids, export_engine, open_engine
     from tscnc_deploy.errors import UnavailableError
 
     found: dict[str, Engine] = {}
     unavailable = {}
-    dense = _dense(bundle)
+    dense = folder / TWIN
+    _write_dense(bundle, dense)
     for name in names or bundle.engines:
         try:
             found[f"{name}/pruned"] = bundle.engine(name, threads=threads, rebuild=rebuild)
@@ -175,33 +176,37 @@ def _engines(
         here = target.model_copy(update={"capabilities": (), "hardware": "this-gpu"})
         # The values of calibration images do not affect the speed in 8 bits, and a bundle may contain no images.
         pixels = np.random.default_rng(0).random((64, *bundle.manifest.model.input_shape), np.float32)
-        aids = ExportAids(calibration=pixels)
-        export_engine(dense, here, folder / name, input_shape=dense.config.input_shape, aids=aids)
+        aids = ExportAids(calibration=pixels, dense=dense)
+        export_engine(bundle.twin, here, folder / name, input_shape=bundle.twin.input_shape, aids=aids)
         found[f"{name}/dense"] = open_engine(folder / name, threads=threads)
     if not found:
         raise UnavailableError("\n".join(unavailable.values()) or f"{bundle.path}: contains no engine")
     return found, unavailable
 
 
-def _dense(bundle: Bundle) -> Classifier:
-    """The twin with a small weight in place of every zero."""
-    import copy
+def _write_dense(bundle: Bundle, path: Path) -> None:
+    """Writes the twin with a small weight in place of every zero.
 
-    import torch
+    Raises:
+        InputError: The twin is damaged.
+        StorageError: The file cannot be written.
+    """
+    import numpy as np
+    from onnx import numpy_helper
 
-    from tscnc_deploy.models import Classifier
-    from tscnc_deploy.tscnc import prunable_weights
+    from tscnc_deploy.bundle.manifest import TWIN
+    from tscnc_deploy.engines.onnx.file import array_of, parse_onnx, write_onnx
+    from tscnc_deploy.engines.onnx.structure import weight_names
 
-    dense = copy.deepcopy(bundle.twin)
-    if not isinstance(dense, Classifier):
-        msg = f"{bundle.path}: its twin is a {type(dense).__name__}"
-        raise TypeError(msg)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in prunable_weights(dense).values():
-            filling = 1e-3 * weight.abs().max() * (0.5 + torch.rand(weight.shape, generator=generator))
-            weight.copy_(torch.where(weight == 0, filling, weight))
-    return dense
+    model = parse_onnx(bundle.read(TWIN), TWIN)
+    weights, random = set(weight_names(model.graph)), np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            weight = array_of(tensor)
+            filling = 1e-3 * np.abs(weight).max() * (0.5 + random.random(weight.shape))
+            filled = np.where(weight == 0, filling, weight).astype(weight.dtype)
+            tensor.CopyFrom(numpy_helper.from_array(filled, tensor.name))
+    write_onnx(model, path)
 
 
 def _row(engines: dict[str, Engine], timing: dict[str, Any]) -> dict[str, Any]:

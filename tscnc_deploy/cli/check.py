@@ -132,10 +132,9 @@ def check(
 
     Checks that it is complete, is what it claims, and withstands attacks. Runs the cheapest checks first: digests;
     signature; versions; whether recipe, record and evidence agree; zeros and precision, counted in the files; every
-    engine, compared with a new export of the twin; the stored adversarial examples, replayed on twin and engines; a
-    fresh attack, with and without the twin's gradient, within a budget. Signs of gradient masking lead to a longer
-    search without gradients, against which the gates must hold too. In GitHub Actions, writes annotations and the step
-    summary.
+    engine, compared with its twin; the stored adversarial examples, replayed on twin and engines; a fresh attack, with
+    and without the twin's gradient, within a budget. Signs of gradient masking lead to a longer search without
+    gradients, against which the gates must hold too. In GitHub Actions, writes annotations and the step summary.
 
     Whoever makes a bundle can change everything in it. Use --recipe to apply your own limits, --dataset (or --baseline)
     for images that its maker did not choose, --key (or --identity and --issuer) to verify who signed it, and

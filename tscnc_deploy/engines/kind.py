@@ -41,8 +41,7 @@ class ExportAids:
 
     Attributes:
         calibration: Training images for int8 engines, float32 [N, C, H, W] in [0, 1]; other engines ignore them.
-        dense: The dense file of an earlier target of the same model with the same `batch_example`, to copy instead of
-            exporting the model once more.
+        dense: What `onnx.export.export_onnx` wrote of the model, to copy instead of exporting the model once more.
         timing_cache: File in which TensorRT keeps its measurements between builds; created if missing.
         progress: Called with the number of steps done, the total and a description of the current step.
     """

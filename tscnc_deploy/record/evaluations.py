@@ -24,7 +24,7 @@ class MaskingWarning(Part):
 
     Attributes:
         name: The check that found it: "random-logits", "zero-gradients", "no-gradients", "gradient-free-stronger",
-            "epsilon-doubled", "epsilon-whole", "transfer-stronger" or "guessing".
+            "epsilon-doubled", "epsilon-whole", "transfer-stronger", "flat-operators" or "guessing".
         figure: The measured value; None if it is not finite.
         limit: The largest value that is not a sign.
         message: What it means, with the value.

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.models import Classifier
 from tscnc_deploy.robustness.victims import BlackBoxVictim, EngineVictim, ModelVictim, Victim
 
 if TYPE_CHECKING:
@@ -24,9 +23,8 @@ def require_independent_images(
 ) -> None:
     """Asks the victim about the same images alone and in batches, see `engines.batches.batch_dependence`.
 
-    Engines are asked about batches of up to their own largest size; modules, other than this package's networks, about
-    up to `batch_size` images. A randomised victim that is evaluated by its expectation is not asked: its answers differ
-    in any case.
+    Engines are asked about batches of up to their own largest size, modules about up to `batch_size` images. A
+    randomised victim that is evaluated by its expectation is not asked: its answers differ in any case.
 
     Args:
         victim: The victim, which gives the same answer when it is asked again.
@@ -44,7 +42,7 @@ def require_independent_images(
     if isinstance(victim, EngineVictim | BlackBoxVictim):
         spec = victim.engine.spec
         name, largest, tolerance = f"the engine {spec.name}", spec.batch_max, tolerance_for(spec.precision)
-    elif isinstance(victim, ModelVictim) and not isinstance(victim.module, Classifier):
+    elif isinstance(victim, ModelVictim):
         name, largest, tolerance = f"the model {type(victim.module).__name__}", batch_size, tolerance_for("fp32")
     else:
         return

@@ -79,6 +79,7 @@ class EvalCase:
         batch_size: Images per forward pass.
         masking: Whether to check for signs of gradient masking, on at most `MASKING_IMAGES` images.
         masking_steps: Steps of APGD in that check.
+        signs: Signs of masking that are known beforehand; they count like those that the check finds.
         stronger: Whether signs of masking lead to a stronger attack, which then counts like the others.
         surrogate: Another model with gradients, whose adversarial examples are also tried in that check.
         measures: Names of additional measures, see `MEASURES`.
@@ -99,6 +100,7 @@ class EvalCase:
     batch_size: int = 256
     masking: bool = True
     masking_steps: int = 20
+    signs: Sequence[MaskingWarning] = ()
     stronger: bool = False
     surrogate: Victim | None = None
     measures: Sequence[str] = ()
@@ -273,6 +275,7 @@ def evaluate_case(
         warnings, searched = None, 0
         if case.masking and case.victim.has_gradient and workers.leads:
             warnings, searched = _signs_of_masking(case, evaluation, stop, progress)
+            warnings = [*case.signs, *warnings]
         stronger: list[Attack] = []
         if case.stronger and (signs := workers.share([sign.name for sign in warnings or []])):
             count = workers.share(_affordable(evaluation, stop, searched))

@@ -152,7 +152,7 @@ def _needs_gpu(target: Target) -> bool:
 def _artefact(bundle: Bundle, engine: str, target: Target) -> _Artefact:
     inside = f"engines/{engine}/"
     if bundle.entry(engine).kind == "onnxruntime":
-        source, single_images = _onnx(bundle, inside)
+        source, single_images = _onnx(bundle, engine)
         return _Artefact(source, "model.onnx", "onnxruntime", single_images=single_images)
     if bundle.entry(engine).kind == "tensorrt":
         capabilities = _capabilities(bundle, f"{inside}engine.json")
@@ -177,7 +177,7 @@ def _capabilities(bundle: Bundle, path: str) -> tuple[str, ...]:
     return found
 
 
-def _onnx(bundle: Bundle, inside: str) -> tuple[str, bool]:
+def _onnx(bundle: Bundle, engine: str) -> tuple[str, bool]:
     """The ONNX file; the dense one if the other has sparse initializers, which some execution providers lack.
 
     Returns:
@@ -187,10 +187,10 @@ def _onnx(bundle: Bundle, inside: str) -> tuple[str, bool]:
     from tscnc_deploy.engines.onnx.file import parse_onnx
     from tscnc_deploy.engines.onnx.signature import signature_of
 
-    source = f"{inside}model.onnx"
+    source = f"{bundle.entry(engine).folder}/model.onnx"
     model = parse_onnx(bundle.read(source), source)
     if model.graph.sparse_initializer:
-        source = f"{inside}model.dense.onnx"
+        source = bundle.twin_path(engine)
         model = parse_onnx(bundle.read(source), source)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset > MAX_OPSET or model.ir_version > MAX_IR:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tscnc_deploy.verify.budget import Budget
 
 if TYPE_CHECKING:
+    from tscnc_deploy.record import MaskingWarning
     from tscnc_deploy.robustness import Threat
     from tscnc_deploy.robustness.case import Share
 
@@ -32,6 +33,7 @@ class Plan:
         eot: Number of calls whose logits are averaged, for a randomised model; None for a single call.
         masking: Whether to check for signs of gradient masking.
         masking_steps: Steps of APGD in that check.
+        signs: Signs of masking that are known beforehand.
         stronger: Whether such signs lead to a stronger attack; half of the budget is reserved for it and the check.
         measures: Names of additional measures, see `MEASURES`.
         batches: Whether to refuse engines whose answer to an image depends on its batch; False if the caller did.
@@ -51,6 +53,7 @@ class Plan:
     eot: int | None = None
     masking: bool = True
     masking_steps: int = 20
+    signs: tuple[MaskingWarning, ...] = ()
     stronger: bool = False
     measures: tuple[str, ...] = ()
     batches: bool = True

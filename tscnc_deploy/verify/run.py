@@ -129,6 +129,7 @@ def verify_artifact(
         batch_size=plan.batch_size,
         masking=plan.masking,
         masking_steps=plan.masking_steps,
+        signs=plan.signs,
         stronger=plan.stronger,
         surrogate=surrogate,
         measures=plan.measures,

@@ -9,7 +9,7 @@ import pytest
 from tscnc_deploy.bundle.provenance.code import Code
 from tscnc_deploy.bundle.provenance.slsa import Build, provenance
 
-FILES = {"recipe.toml": "11" * 32, "sbom.cdx.json": "22" * 32, "twin.safetensors": "33" * 32}
+FILES = {"recipe.toml": "11" * 32, "sbom.cdx.json": "22" * 32, "twin.onnx": "33" * 32}
 COMMIT = "4" * 40
 
 

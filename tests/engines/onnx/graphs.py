@@ -1,12 +1,18 @@
-"""Classifiers written by hand around a few nodes."""
+"""Classifiers written by hand around a few nodes, and exported ones."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from torch import nn
+
+from tscnc_deploy.engines.onnx.export import export_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
 
 WEIGHT = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], np.float32)
 
@@ -37,3 +43,11 @@ def classifier(
         [numpy_helper.from_array(weight, "w4"), *stored],
     )
     return helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def exported_graph(model: nn.Module, input_shape: tuple[int, int, int]) -> ModelProto:
+    """The graph that is exported of a module."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, path, input_shape=input_shape)
+        return read_onnx(path)

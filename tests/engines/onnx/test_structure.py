@@ -2,15 +2,24 @@ from __future__ import annotations
 
 from math import prod
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from tests.engines.architectures import SHAPE, network
 from tests.engines.nets import dense_weight, linear_onnx, small_net, sparse_weight, sums_and_differences
+from tests.engines.onnx.graphs import exported_graph
 from tscnc_deploy.engines import ExportAids, export_engine, load_target
 from tscnc_deploy.engines.onnx.export import export_onnx
-from tscnc_deploy.engines.onnx.structure import overall_precision, recount, structure_of
+from tscnc_deploy.engines.onnx.file import read_onnx
+from tscnc_deploy.engines.onnx.structure import (
+    count_parameters,
+    overall_precision,
+    recount,
+    structure_of,
+    weights_of,
+)
 from tscnc_deploy.tscnc import prunable_weights
 
 
@@ -45,6 +54,28 @@ def test_architectures_are_recounted_weight_by_weight(architectures, tmp_path, a
     files = export_engine(model, load_target("onnx-cpu"), tmp_path, input_shape=SHAPE, aids=aids)
     expected = {name: (tuple(w.shape), int(w.count_nonzero())) for name, w in prunable_weights(model).items()}
     assert {layer.name: (layer.shape, layer.nonzero) for layer in recount(files.model).layers} == expected
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenetv2", "vit-tiny"])
+def test_parameters_are_those_of_the_module(arch):
+    model = network(arch, 8)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data += 0.1  # an exporter adds biases of zeros
+    expected = sum(parameter.numel() for parameter in model.parameters())
+    assert count_parameters(exported_graph(model, (3, 8, 8)).graph) == expected
+
+
+def test_parameters_that_can_be_counted_by_hand(tmp_path):
+    export_onnx(small_net(), tmp_path / "model.onnx", input_shape=(1, 8, 8))
+    convolutions, norm, linear = 16 * 9 + 32 * 8 * 9 + 32, 2 * 16, 32 * 3 + 3
+    assert count_parameters(onnx.load(tmp_path / "model.onnx").graph) == convolutions + norm + linear
+
+
+def test_weights_have_their_zeros_in_both_files(small_files):
+    dense, sparse = (weights_of(read_onnx(path).graph) for path in (small_files.dense, small_files.model))
+    assert list(dense) == list(sparse)
+    assert all(np.array_equal(dense[name], sparse[name]) for name in dense)
 
 
 def test_a_weight_is_found_through_a_transpose_and_counted_once_for_two_uses(tmp_path):

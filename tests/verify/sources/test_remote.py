@@ -8,10 +8,10 @@ import shutil
 import pytest
 import torch
 
+from tests.check.forging import edit_twin
 from tests.conftest import invoke
 from tests.serving.servers import serving
 from tscnc_deploy.bundle import Contents, open_bundle, seal
-from tscnc_deploy.models import load_model, save_model
 
 pytest.importorskip("starlette", reason="needs the extra: pip install 'tscnc-deploy[serve]'")
 
@@ -62,10 +62,7 @@ def test_it_is_shown(tiny_build, server):
 def with_other_twin(tiny_build, folder):
     """The bundle with a twin that gives other logits."""
     shutil.copytree(tiny_build.bundle, folder)
-    twin = load_model(folder / "twin.safetensors")
-    with torch.no_grad():
-        twin.network.fc.bias += torch.arange(10.0)
-    save_model(twin, folder / "twin.safetensors")
+    edit_twin(folder / "twin.onnx", lambda tensors: tensors["network.fc.bias"].add_(torch.arange(10.0)))
     return folder
 
 
@@ -77,7 +74,7 @@ def sealed(folder, tiny_build):
 
 def test_an_engine_with_a_twin_of_its_own_is_held_against_that(tiny_build, server, tmp_path):
     folder = with_other_twin(tiny_build, tmp_path / "bundle")
-    shutil.copy(tiny_build.bundle / "twin.safetensors", folder / "engines" / "onnx-cpu" / "twin.safetensors")
+    shutil.copy(tiny_build.bundle / "twin.onnx", folder / "engines" / "onnx-cpu" / "twin.onnx")
     options = ("--samples", "10", "--attack", "pgd-2", "--json")
     done = invoke("verify", url(server), "--bundle", sealed(folder, tiny_build), *options)
     assert json.loads(done.stdout)["deployed"]["parity"]["passed"], done.stderr

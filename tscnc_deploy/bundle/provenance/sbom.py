@@ -21,7 +21,7 @@ def render_sbom(name: str, weights_sha256: str, distributions: Mapping[str, Dist
 
     Args:
         name: Name of the bundle.
-        weights_sha256: SHA-256 of its weights, in hexadecimal.
+        weights_sha256: SHA-256 of its twin, in hexadecimal.
         distributions: See `build_distributions`.
     """
     from cyclonedx.model import HashAlgorithm, HashType

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -90,21 +88,6 @@ def export_onnx(
         raise
 
 
-def export_graph(model: nn.Module, *, input_shape: tuple[int, int, int]) -> ModelProto:
-    """The graph that `export_onnx` writes, neither checked nor run, to be compared with a file.
-
-    Args:
-        model: See `export_onnx`.
-        input_shape: (C, H, W).
-
-    Raises:
-        InputError: The model cannot be exported with a dynamic batch size. PyTorch's exporter may raise other types on
-            a model that no network of this package is.
-    """
-    # The size of the example does not change the graph.
-    return _graph(copy.deepcopy(model).cpu().eval(), input_shape, 2)[0]
-
-
 def write_dense(
     model: nn.Module, path: Path, target: Target, *, input_shape: tuple[int, int, int], aids: ExportAids
 ) -> None:
@@ -126,7 +109,7 @@ def _trace(
     model: nn.Module, input_shape: tuple[int, int, int], batch_example: int
 ) -> tuple[ModelProto, dict[str, str]]:
     """The traced model, and see `tidy.weight_names`."""
-    with _quiet(), _no_cache_folder(), plain_pooling(), torch.no_grad():
+    with _quiet(), plain_pooling(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 model,
@@ -167,30 +150,6 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def _no_cache_folder() -> Iterator[None]:
-    """Lets the exporter be imported where nothing can be written, such as in a read-only container.
-
-    Its modules make a folder for compiled code, which an export never writes to, and ask for a folder for temporary
-    files. Here both exist already.
-    """
-    key, before = "TORCHINDUCTOR_CACHE_DIR", os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    temporary = tempfile.tempdir
-    try:
-        existing = tempfile.gettempdir()
-    except FileNotFoundError:
-        existing = tempfile.tempdir = os.sep
-    os.environ[key] = existing
-    try:
-        yield
-    finally:
-        tempfile.tempdir = temporary
-        if before is None:
-            os.environ.pop(key, None)
-        else:
-            os.environ[key] = before
 
 
 def _classes(traced: ModelProto, model: nn.Module) -> int:

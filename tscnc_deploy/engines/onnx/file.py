@@ -130,6 +130,16 @@ def indices_of(tensor: SparseTensorProto) -> NDArray[np.int64]:
     return numpy_helper.to_array(tensor.indices)
 
 
+def dense_array(tensor: TensorProto | SparseTensorProto) -> NDArray[Any]:
+    """The values of a checked tensor in its shape, with the zeros that a sparse one omits; do not modify the array."""
+    if isinstance(tensor, TensorProto):
+        return array_of(tensor)
+    values = array_of(tensor.values)
+    dense = np.zeros(math.prod(tensor.dims), values.dtype)
+    dense[indices_of(tensor)] = values
+    return dense.reshape(tuple(tensor.dims))
+
+
 def _check_model(model: ModelProto, domains: Sequence[str]) -> None:
     # Checked first, because the time of all later checks is proportional to it.
     if len(model.graph.node) > _MAX_NODES:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, SparseTensorProto
+from onnx import ModelProto
 
-from tscnc_deploy.engines.onnx.file import array_of, indices_of
+from tscnc_deploy.engines.onnx.file import dense_array
 from tscnc_deploy.engines.onnx.structure import input_channel_axis, stored_weights, weight_uses, zero_points
 
 
@@ -48,16 +47,7 @@ def _occupied(model: ModelProto, *, channels_first: bool) -> Iterator[tuple[str,
         if name in seen:
             continue
         seen.add(name)
-        values = _dense(stored[name])
+        values = dense_array(stored[name])
         occupied = values != zeros.get(name, 0)
         axis = min(input_channel_axis(model.graph.node[place]), occupied.ndim - 1)
         yield name, occupied if channels_first else np.moveaxis(occupied, axis, -1)
-
-
-def _dense(tensor: Any) -> NDArray[Any]:
-    if not isinstance(tensor, SparseTensorProto):
-        return array_of(tensor)
-    values = array_of(tensor.values)
-    dense = np.zeros(int(np.prod(tensor.dims)), values.dtype)
-    dense[indices_of(tensor)] = values
-    return dense.reshape(tuple(tensor.dims))

@@ -1,6 +1,6 @@
 """Whether the activations of an 8-bit file have the ranges that a calibration finds.
 
-The comparison with the twin's export leaves pairs of QuantizeLinear and DequantizeLinear out, and a pair can do
+The comparison with the twin leaves pairs of QuantizeLinear and DequantizeLinear out, and a pair can do
 anything to the values between: with a large scale it makes them all zero, with a small one it clips them. So the
 network is run without the pairs on real images, and every pair's range is compared with the values that it meets.
 """

@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from tscnc_deploy.engines.onnx.applications import applications
-from tscnc_deploy.engines.onnx.file import array_of, read_onnx
+from tscnc_deploy.engines.onnx.file import array_of, dense_array, read_onnx
 from tscnc_deploy.engines.onnx.flow import computed_from
 
 # Inputs of an operator that may be a weight.
 _WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (0, 1), "MatMul": (0, 1)}
 # Operators between a stored weight and its use that move or rescale its elements and preserve zeros.
 _TRANSPARENT = {"Identity", "Transpose", "Reshape", "Flatten", "Cast", "DequantizeLinear"}
+_FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+# Operators that normalise pixels, and inputs of a batch norm that training measures, but does not learn.
+_NORMALISING = {"Identity", "Cast", "Sub", "Add", "Mul", "Div"}
+_STATISTICS = (3, 4)
 _PRECISIONS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.DOUBLE: "fp64",
@@ -177,6 +182,41 @@ def structure_of(model: ModelProto) -> Structure:
 def weight_names(graph: GraphProto) -> list[str]:
     """Names of the stored weights of a graph's convolutions and linear layers, each once, in order of use."""
     return list(dict.fromkeys(name for _, _, name in weight_uses(graph)))
+
+
+def weights_of(graph: GraphProto) -> dict[str, NDArray[Any]]:
+    """The stored weights of a graph's convolutions and linear layers in their shapes, zeros included, by name."""
+    stored = stored_weights(graph)
+    return {name: dense_array(stored[name]) for name in weight_names(graph)}
+
+
+def count_parameters(graph: GraphProto) -> int:
+    """Number of values that training learns, as far as a graph shows which these are.
+
+    They are all stored floating-point values but single numbers and biases of zeros, which exporters write, the
+    statistics of batch norms, and what is added to pixels or multiplies them before the first layer, which normalises
+    images.
+    """
+    stored = stored_weights(graph)
+    producers = {output: node for node in graph.node for output in node.output}
+    pixels = {value.name for value in graph.input} - stored.keys()
+    learnt, fixed = set(), set()
+    for node in graph.node:
+        operands = [_source(name, producers) for name in node.input]
+        if node.op_type in _NORMALISING and pixels.intersection(node.input):
+            pixels.update(node.output)
+            fixed.update(operands)
+        elif node.op_type == "BatchNormalization":
+            fixed.update(operands[place] for place in _STATISTICS if place < len(operands))
+        elif node.op_type == "Conv" and len(operands) > 2 and (bias := stored.get(operands[2])) is not None:
+            fixed.update(() if dense_array(bias).any() else operands[2:])
+        learnt.update(operands)
+    sizes = {name: math.prod(stored[name].dims) for name in (learnt - fixed) & stored.keys() if _is_float(stored[name])}
+    return sum(size for size in sizes.values() if size > 1)
+
+
+def _is_float(tensor: TensorProto | SparseTensorProto) -> bool:
+    return (tensor.values if isinstance(tensor, SparseTensorProto) else tensor).data_type in _FLOATS
 
 
 def weighted_nodes(graph: GraphProto) -> dict[int, str]:

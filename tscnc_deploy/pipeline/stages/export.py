@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.digests import digest_of_file
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class Export(Stage):
-    """Writes engines/TARGET/ for every target, structure.json (recounted sparsity) and sizes.json.
+    """Writes twin.onnx, engines/TARGET/ for every target, structure.json (recounted sparsity) and sizes.json.
 
-    The folder of a target with a 2:4 completion also contains twin.safetensors, the exported network.
+    The folder of a target with a 2:4 completion also contains twin.onnx, the completed network.
     """
 
     name = "export"
@@ -35,8 +34,9 @@ class Export(Stage):
         return settings
 
     def run(self, context: Context) -> None:
-        from tscnc_deploy import models
+        from tscnc_deploy.bundle.manifest import TWIN
         from tscnc_deploy.engines import ExportAids, export_engine
+        from tscnc_deploy.engines.onnx.export import export_onnx
         from tscnc_deploy.engines.onnx.size import size_table
         from tscnc_deploy.engines.onnx.structure import recount
 
@@ -45,8 +45,9 @@ class Export(Stage):
         targets = [load_target(name) for name in recipe.export.targets]
         calibration = _calibration(recipe, _most_images(targets))
         structure, sizes = {}, {}
-        # Several engines often open the same file: it is exported, and compressed for the table, once.
-        exported: dict[int, Path] = {}
+        shape, example = model.config.input_shape, max(target.batch_example for target in targets)
+        export_onnx(model, context.out / TWIN, input_shape=shape, batch_example=example)
+        # Several engines often open the same file: it is compressed for the table once.
         measured: dict[tuple[str, str], dict[str, Any]] = {}
         for done, target in enumerate(targets):
             context.progress.step(done, len(targets), {}, target.name)
@@ -54,25 +55,27 @@ class Export(Stage):
             def progress(done: int, total: int, what: str, name: str = target.name) -> None:
                 context.progress.step(done, total, {}, f"{name}: {what}")
 
-            leaving, completion = (model, None) if target.complete == "none" else completed_twin(context, target)
             folder = context.out / "engines" / target.name
+            leaving, completion, twin = model, None, context.out / TWIN
+            if target.complete != "none":
+                leaving, completion = completed_twin(context, target)
+                twin = folder / TWIN
+                folder.mkdir(parents=True)
+                export_onnx(leaving, twin, input_shape=shape, batch_example=example)
             files = export_engine(
                 leaving,
                 target,
                 folder,
-                input_shape=model.config.input_shape,
+                input_shape=shape,
                 aids=ExportAids(
                     calibration=None if calibration is None else calibration[: target.calibration_images],
-                    dense=exported.get(target.batch_example) if completion is None else None,
+                    dense=twin,
                     timing_cache=context.cache / "tensorrt.timing",
                     progress=progress,
                 ),
             )
             structure[target.name] = recount(files.graph).to_json()
-            if completion is None:
-                exported.setdefault(target.batch_example, files.dense)
-            else:
-                models.save_model(leaving, folder / "twin.safetensors")
+            if completion is not None:
                 structure[target.name]["completion"] = completion
             content = digest_of_file(files.dense), digest_of_file(files.model)
             if content not in measured:

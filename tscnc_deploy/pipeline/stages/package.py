@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +32,9 @@ class Package(Stage):
     reads = {  # noqa: RUF012
         "train": ("history.json", "classes.json"),
         "prune": ("history.json",),
-        "finetune": ("model.safetensors", "layers.json", "history.json"),
+        "finetune": ("layers.json", "history.json"),
         "verify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
-        "export": ("engines", "structure.json", "sizes.json"),
+        "export": ("twin.onnx", "engines", "structure.json", "sizes.json"),
         "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors", "latency.json"),
     }
 
@@ -46,28 +45,29 @@ class Package(Stage):
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import bundle
+        from tscnc_deploy.bundle.manifest import DENSE, TWIN
         from tscnc_deploy.bundle.withheld import WithheldEvidence
+        from tscnc_deploy.engines.onnx.file import read_onnx
+        from tscnc_deploy.engines.onnx.signature import signature_of
+        from tscnc_deploy.engines.onnx.structure import count_parameters, full_structure_of
         from tscnc_deploy.record import SCHEMA, BuildRecord
         from tscnc_deploy.report.card import render_card
         from tscnc_deploy.report.html import render_report
 
         recipe, inputs, out = context.recipe, context.inputs, context.out
         shipped, environment = _for_shipping(recipe), _environment(context.device)
-        twin = context.network("finetune")
+        twin = read_onnx(inputs["export"] / TWIN)
+        counted = full_structure_of(twin).to_json()
         structure = read_json(inputs["export"] / "structure.json")
         engines = read_json(inputs["reverify"] / "evaluation.json")
         verified = read_json(inputs["verify"] / "evaluation.json")
         layers = read_json(inputs["finetune"] / "layers.json")
         latency = inputs["reverify"] / "latency.json"
-        counted_in = _counted_in(structure)
-        counted = structure[counted_in]
-        if not holds_the_twins_weights(counted):
-            counted = _with_the_twins_weights(counted, layers)
         model = {
             "arch": parse_arch(recipe.model.arch).public,
-            "parameters": sum(parameter.numel() for parameter in twin.parameters()),
+            "parameters": count_parameters(twin.graph),
             **{key: counted[key] for key in _COUNTED},
-            "input_shape": list(twin.config.input_shape),
+            "input_shape": list(signature_of(twin, inputs["export"] / TWIN).input_shape),
             "classes": read_json(inputs["train"] / "classes.json"),
         }
         gates = [gate.to_json() for gate in build_gates(recipe, structure, verified, engines, layers)]
@@ -92,7 +92,7 @@ class Package(Stage):
                 ],
                 "sizes": [
                     {"name": name, **size}
-                    for name, size in read_json(inputs["export"] / "sizes.json")[counted_in].items()
+                    for name, size in read_json(inputs["export"] / "sizes.json")[_sized(structure)].items()
                 ],
                 "environment": environment,
                 "seconds": {name: round(times.seconds, 3) for name, times in context.earlier.items()},
@@ -100,8 +100,9 @@ class Package(Stage):
             }
         )
         (out / "recipe.toml").write_text(to_toml(shipped), encoding="utf-8")
-        shutil.copyfile(inputs["finetune"] / "model.safetensors", out / "twin.safetensors")
-        shutil.copytree(inputs["export"] / "engines", out / "engines")
+        shutil.copyfile(inputs["export"] / TWIN, out / TWIN)
+        # The dense file of every engine is its twin's.
+        shutil.copytree(inputs["export"] / "engines", out / "engines", ignore=shutil.ignore_patterns(DENSE))
         evidence, index = _evidence(context, record)
         (evidence if recipe.verify.ship_images else WithheldEvidence.of(evidence, index)).write(out)
         (out / "report.html").write_text(render_report(record), encoding="utf-8")
@@ -132,31 +133,15 @@ class Package(Stage):
         )
 
 
-def _counted_in(structure: dict[str, Any]) -> str:
-    """The target on whose file sparsity and size are measured: the first that contains the twin's unmodified weights.
-
-    Without one, the first target, see `_with_the_twins_weights`.
-    """
+def _sized(structure: dict[str, Any]) -> str:
+    """The target whose file's size is shown: the first that contains the twin's weights, or the first of all."""
     return next(
         (name for name, counted in structure.items() if holds_the_twins_weights(counted)), next(iter(structure))
     )
 
 
-def _with_the_twins_weights(counted: dict[str, Any], layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """The structure before rounding to 8 bits, or completing to 2:4, made more of the weights zero."""
-    from tscnc_deploy.engines.onnx.structure import Layer, Structure
-
-    nonzero = {layer["name"]: layer["nonzero"] for layer in layers}
-    before = []
-    for layer in counted["layers"]:
-        name, shape, multiply_adds = layer["name"], tuple(layer["shape"]), layer["multiply_adds"]
-        applied = None if multiply_adds is None else multiply_adds // math.prod(shape)
-        before.append(Layer(name, shape, nonzero[name], "fp32", applied))
-    return Structure(tuple(before)).to_json()
-
-
 def _with_multiply_adds(layers: list[dict[str, Any]], counted: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of the twin, with the MACs of their weights in the exported file."""
+    """The layers of the twin, with the MACs of their weights."""
     found = {layer["name"]: layer for layer in counted["layers"]}
     keys = ("multiply_adds", "multiply_adds_left")
     return [layer | {key: found.get(layer["name"], {}).get(key) for key in keys} for layer in layers]

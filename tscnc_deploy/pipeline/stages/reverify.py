@@ -46,9 +46,10 @@ class Reverify(Stage):
         import torch
         from safetensors.torch import load_file
 
-        from tscnc_deploy import models
+        from tscnc_deploy.bundle.manifest import TWIN
         from tscnc_deploy.devices import choose_device
         from tscnc_deploy.engines import engine_facts, open_engine
+        from tscnc_deploy.engines.onnx.differentiable import open_twin
         from tscnc_deploy.engines.target import read_target
         from tscnc_deploy.robustness import EngineVictim, ModelVictim, Reference
 
@@ -74,10 +75,10 @@ class Reverify(Stage):
                 record[name] = facts | {"unavailable": built + reason}
                 continue
             engine = open_engine(folder)
-            completed = folder / "twin.safetensors"
+            completed = folder / TWIN
             # Gradients and logits for comparison are those of the exported network; losses are counted relative to the
             # build's final network.
-            own = models.load_model(completed, arch=recipe.model.arch).to(device) if completed.exists() else twin
+            own = open_twin(completed).to(device) if completed.exists() else twin
             attacks = _attacks(recipe, examples["twin"])
             case = case_of(recipe, EngineVictim(engine, own), examples["images"], examples["labels"], attacks)
             result = evaluate(context, name, replace(case, tolerance=target.tolerance, reference=reference))

@@ -30,9 +30,9 @@ class BPDA:
 
     The derivative of a rectifier is 0 or 1, so that a network can hide its gradient: thresholds made of steep pairs of
     rectifiers are flat nearly everywhere. Here the derivative of max(0, z) is sigmoid(z / (w r)), with r the root mean
-    square of the channel for the image and w from `WIDTHS`; likewise on both ends of ReLU6. The forward pass, and so
-    loss, best point and outcome, are the victim's own. Networks that hide nothing lose about as many images to it as to
-    APGD-CE. GELU is treated likewise.
+    square of the channel for the image and w from `WIDTHS`; likewise at both ends of ReLU6 and of hardtanh. The forward
+    pass, and so loss, best point and outcome, are the victim's own. Networks that hide nothing lose about as many
+    images to it as to APGD-CE. GELU is treated likewise.
 
     Attributes:
         steps: Steps per run.
@@ -111,8 +111,11 @@ class _SmoothGates(TorchFunctionMode):
         if func is F.hardtanh:
             # ReLU6 is hardtanh from 0 to 6.
             values = dict(zip(("input", "min_val", "max_val"), args, strict=False)) | kwargs
-            if values.get("min_val") == 0:
-                return _Gate.apply(values["input"], float(values.get("max_val", 1)), self._width)
+            least, most = (float(values.get(key, default)) for key, default in (("min_val", -1), ("max_val", 1)))
+            if least == 0:
+                return _Gate.apply(values["input"], most, self._width)
+            if least > -_INFINITE:
+                return least + _Gate.apply(values["input"] - least, most - least, self._width)
         if func is F.gelu:
             return _SmoothGELU.apply(args[0] if args else kwargs.pop("input"), kwargs, self._width)
         return func(*args, **kwargs)

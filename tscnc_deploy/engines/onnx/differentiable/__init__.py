@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tscnc_deploy.errors import InputError
+from tscnc_deploy.files import Read, read_file
+
 if TYPE_CHECKING:
     from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
     from tscnc_deploy.engines.onnx.reading import Reading
@@ -32,3 +35,33 @@ def differentiable(path: str | Path, reading: Reading | None = None) -> GraphMod
     from tscnc_deploy.engines.onnx.foreign import adopt
 
     return GraphModule(adopt(Path(path), reading).model, Path(path))
+
+
+def open_twin(path: Path, read: Read = read_file) -> GraphModule:
+    """Opens the twin of an engine: a graph that `onnx.export.export_onnx` wrote, or that claims to be one.
+
+    Args:
+        path: Path of the file.
+        read: Returns the file's content.
+
+    Returns:
+        The module on the CPU, in eval mode; see `GraphModule`.
+
+    Raises:
+        InputError: The file is refused, see `onnx.file.parse_onnx` and `GraphModule`, or its answer to an image depends
+            on the other images of the batch.
+    """
+    from tscnc_deploy.engines.onnx.batch import needs_single_images, require_independent_images
+    from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
+    from tscnc_deploy.engines.onnx.file import parse_onnx
+    from tscnc_deploy.engines.onnx.limits import MAX_BYTES
+    from tscnc_deploy.engines.onnx.signature import signature_of
+
+    model = parse_onnx(read(path, MAX_BYTES), path)
+    module = GraphModule(model, path)
+    signature = signature_of(model, path)
+    require_independent_images(model, signature, path)
+    if needs_single_images(model, signature, path):
+        msg = f"{path}: its dynamic quantisation takes its scales from the whole batch"
+        raise InputError(msg)
+    return module

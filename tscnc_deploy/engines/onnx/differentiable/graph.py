@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from tscnc_deploy.engines.onnx.differentiable.node import tensor_of
 from tscnc_deploy.engines.onnx.differentiable.shapes import outlines_of
 from tscnc_deploy.engines.onnx.differentiable.step import Step, steps_of
-from tscnc_deploy.engines.onnx.file import array_of, indices_of
+from tscnc_deploy.engines.onnx.differentiable.taps import cropped
+from tscnc_deploy.engines.onnx.file import array_of, dense_array
 from tscnc_deploy.engines.onnx.flow import computed_from
 from tscnc_deploy.engines.onnx.fold_norms import fold_norms
 from tscnc_deploy.engines.onnx.limits import MAX_ELEMENTS
@@ -73,6 +73,16 @@ class GraphModule(nn.Module):
         results = [name for step in self.steps if step.on_images for name in step.outputs if name]
         self.elements = sum(outlines[name].numel() for name in results) // (self._signature.batch or 1)
         self.eval().requires_grad_(False)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        return self._signature.input_shape
+
+    @property
+    def classes(self) -> int:
+        """K, the number of logits."""
+        return self._signature.classes
 
     def forward(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor):
@@ -156,10 +166,7 @@ class GraphModule(nn.Module):
     def _built(self, model: ModelProto, outlines: Mapping[str, Tensor]) -> tuple[Step, ...]:
         graph, signature = model.graph, self._signature
         constants = {tensor.name: tensor_of(array_of(tensor)) for tensor in graph.initializer}
-        for sparse in graph.sparse_initializer:
-            dense = np.zeros(int(np.prod(sparse.dims)), np.float32)
-            dense[indices_of(sparse)] = array_of(sparse.values)
-            constants[sparse.values.name] = torch.from_numpy(dense.reshape(list(sparse.dims)))
+        constants |= {sparse.values.name: tensor_of(dense_array(sparse)) for sparse in graph.sparse_initializer}
         most = _FREE + _PER_STORED * sum(tensor.numel() for tensor in constants.values())
         sized, steps, computed = {signature.input}, [], 0
         for step in steps_of(model, computed_from(graph, signature.input), self._path):
@@ -172,6 +179,10 @@ class GraphModule(nn.Module):
                 msg = f"{step.where(self._path)}: the graph computes with more than {most} numbers of constants"
                 raise InputError(msg)
             constants.update(self._constant(step, constants))
+        for place, step in enumerate(steps):
+            if (smaller := cropped(step, outlines, constants)) is not None:
+                steps[place] = smaller[0]
+                constants[smaller[0].inputs[1]] = smaller[1]
         needed = {signature.output}
         for place in range(len(steps) - 1, -1, -1):
             if needed.intersection(steps[place].outputs):

@@ -20,6 +20,7 @@ from tscnc_deploy.text import escaped
 _STANDARD = ("", "ai.onnx")
 # Operands of which the numbers are read, besides those of `shape_operands`.
 _READ = {
+    "Clip": frozenset({1, 2}),
     "Dropout": frozenset({1, 2}),
     "NonZero": frozenset({0}),
     "Pad": frozenset({1, 2, 3}),

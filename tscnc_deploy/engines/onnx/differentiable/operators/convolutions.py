@@ -11,6 +11,8 @@ from torch.nn import functional
 from tscnc_deploy.engines.onnx.differentiable.node import Node, Operator, UnsupportedError
 from tscnc_deploy.engines.onnx.differentiable.windows import interleaved, padded, windows_of
 
+SIZES = "tscnc.sizes"
+"""Attribute of a convolution whose kernel was cropped, see `taps`: the sizes of the only maps that it is for."""
 _CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {
     1: functional.conv1d,
     2: functional.conv2d,
@@ -29,6 +31,9 @@ def convolve(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) 
     if list(node.get("kernel_shape") or weight.shape[2:]) != list(weight.shape[2:]):
         msg = f"kernel_shape {node.get('kernel_shape')} is not that of the weight {list(weight.shape)}"
         raise ValueError(msg)
+    if list(node.get(SIZES, x.shape[2:])) != list(x.shape[2:]):
+        msg = f"a map of {list(x.shape[2:])}, which is not {node.get(SIZES)} for every number of images"
+        raise UnsupportedError(msg)
     windows = windows_of(node, weight.shape[2:], x.shape[2:])
     padding: Any = windows.begin
     if windows.begin != windows.end:

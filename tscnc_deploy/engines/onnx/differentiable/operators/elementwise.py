@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import reduce
 
 import torch
 from onnx import TensorProto
 from torch import Tensor
+from torch.nn import functional
 
 from tscnc_deploy.engines.onnx.differentiable.node import (
     Node,
@@ -96,15 +98,17 @@ def _power(_: Node, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    least, most = node.get("min"), node.get("max")
-    if low is not None:
-        least = low.to(x.dtype).reshape(())
-    if high is not None:
-        most = high.to(x.dtype).reshape(())
-    # Not torch.clamp, whose gradient is zero at the bounds: a black pixel must be able to become brighter.
-    if least is not None:
-        x = torch.where(x < least, least, x)
-    return x if most is None else torch.where(x > most, most, x)
+    least, most = (
+        given if bound is None else bound.to(x.dtype).item()
+        for given, bound in ((node.get("min"), low), (node.get("max"), high))
+    )
+    if not x.is_floating_point():
+        return x.clamp(least, most) if (least, most) != (None, None) else x
+    most = math.inf if most is None else most
+    least = -math.inf if least is None else min(least, most)
+    # As hardtanh, because attacks that make gradients smooth look for it. Its own gradient is zero at the bounds: a
+    # black pixel must be able to become brighter.
+    return torch.where((x >= least) & (x <= most), x, functional.hardtanh(x, least, most))
 
 
 def _where(_: Node, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
