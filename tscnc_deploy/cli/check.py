@@ -71,6 +71,12 @@ _ENDING = ("failed", "error", "unavailable", "inconclusive", "not checked")
     "weights, engines, evidence and figures.",
 )
 @click.option(
+    "--code",
+    metavar="FILE.py|PACKAGE.MODULE",
+    help="With --reproduce: your copy of the code of the bundle's network, if that is its maker's own. It must be the "
+    "version that the bundle was built with, and is run; code is never taken from a bundle.",
+)
+@click.option(
     "--engine",
     "engines",
     multiple=True,
@@ -119,6 +125,7 @@ def check(
     data_root: str | None,
     samples: int | None,
     reproduce: Path | None,
+    code: str | None,
     engines: tuple[str, ...],
     attacks: tuple[str, ...],
     budget: str,
@@ -173,10 +180,13 @@ def check(
     if samples is not None and not request.draws:
         msg = "--samples requires --dataset or --data-root: the evidence images of a bundle are attacked all"
         raise click.UsageError(msg)
+    if code is not None and reproduce is None:
+        msg = "--code requires --reproduce: nothing else runs the code of a network"
+        raise click.UsageError(msg)
     _require_folder(junit)
     with reserve_stdout(as_json), build_progress() as progress:
         if reproduce is not None:
-            request = replace(request, rebuild=partial(rebuild, reproduce, request, progress))
+            request = replace(request, rebuild=partial(rebuild, reproduce, request, progress, code))
         report = check_bundle(request, progress)
     if junit is not None:
         from tscnc_deploy.check.outputs.junit import write_junit

@@ -109,3 +109,10 @@ def test_shellcheck_finds_nothing(tmp_path):
         path.write_text(text)
         done = subprocess.run([shellcheck, path], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+def test_a_network_of_its_makers_own_needs_the_code():
+    text = script(model__arch="a$(b)/net.py:small")
+    assert ': "${CODE:?set it to your copy of a??b??net.py, a file or an installed module}"' in text
+    assert '--arch "$CODE:small" --out' in text
+    assert "CODE" not in script()

@@ -76,3 +76,20 @@ def test_the_standards_own_classes_take_it():
     document["predicate"]["runDetails"]["times"] = {}
     with pytest.raises(ParseError, match="times"):
         ParseDict(document["predicate"], provenance_pb2.Provenance())
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        ({"sha256": "77" * 32}, {"digest": {"sha256": "77" * 32}}),
+        ({"distribution": "timm", "version": "1.0"}, {"uri": "pkg:pypi/timm@1.0"}),
+        (
+            {"sha256": "77" * 32, "distribution": "nets", "version": "2+a"},
+            {"digest": {"sha256": "77" * 32}, "uri": "pkg:pypi/nets@2%2Ba"},
+        ),
+        ({"sha256": "77" * 32, "distribution": None, "version": None}, {"digest": {"sha256": "77" * 32}}),
+    ],
+)
+def test_the_code_of_a_network_is_a_dependency(network, expected):
+    used = provenance(build(network=network), FILES)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert [entry for entry in used if entry["name"] == "network"] == [{"name": "network"} | expected]

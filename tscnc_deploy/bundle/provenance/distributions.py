@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from tscnc_deploy.versions import own_version
 
 ROOT = "tscnc-deploy"
-# These extras build engines; a build uses none of the others.
+# These extras build engines.
 _EXTRAS = frozenset({"tensorrt", "tensorrt-rtx"})
 _CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -36,13 +36,16 @@ class Distribution:
     requires: tuple[str, ...]
 
 
-def build_distributions() -> dict[str, Distribution]:
+def build_distributions(extras: Iterable[str] = ()) -> dict[str, Distribution]:
     """This package and its installed requirements, direct and indirect, by name and sorted by name.
 
     Other packages in the environment are left out: a bundle is published and should not list them.
+
+    Args:
+        extras: Those of this package that a build uses, besides those that build engines.
     """
     found: dict[str, Distribution] = {}
-    wanted: list[tuple[str, frozenset[str]]] = [(ROOT, _EXTRAS)]
+    wanted: list[tuple[str, frozenset[str]]] = [(ROOT, _EXTRAS.union(extras))]
     seen = set(wanted)
     while wanted:
         name, extras = wanted.pop()

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.bundle.provenance.code import Code
 from tscnc_deploy.bundle.provenance.distributions import ROOT, Distribution
 from tscnc_deploy.recipe import Recipe
@@ -30,6 +31,7 @@ def render_script(
         UnavailableError: The templates are missing from the installation.
     """
     pins = [f"{each.name}=={each.version.partition('+')[0]}" for each in distributions.values() if each.name != ROOT]
+    network = parse_arch(recipe.model.arch)
     # Indices hold releases only: "0.1.dev5+g1a2b3c4" is a checkout, "0+unknown" one that was never installed.
     released = not re.search(r"\+|\.dev", code.version)
     return fill(
@@ -42,6 +44,9 @@ def render_script(
         python=python,
         minor=".".join(python.split(".")[:2]),
         seed=recipe.seed,
+        own=network.name if network.own else None,
+        # Between quotes of the shell.
+        place=re.sub(r"[^\w.-]", "?", network.place, flags=re.ASCII),
         # If the bundle withholds its images, the check takes them from the data set.
         dataset=None if recipe.verify.ship_images else recipe.data.dataset,
         device=device,

@@ -28,11 +28,11 @@ class Build:
         data_sha256: Digest of the data set's files, see `data.digest`.
         checkpoint_sha256: SHA-256 of the initial weights; None if training started from scratch.
         code: Version of this package.
-        network: What identifies the code of a network that is not built in, see `stages.base.network_code`.
         environment: Versions by name, as in the record.
         hardware: What results may depend on besides versions, such as the number of threads.
         started: When the first stage started, ISO 8601 in UTC; None if unknown.
         finished: When the bundle was written, ISO 8601 in UTC.
+        network: What identifies the code of a network that is not built in, see `stages.base.network_code`.
     """
 
     seed: int
@@ -40,11 +40,11 @@ class Build:
     data_sha256: str
     checkpoint_sha256: str | None
     code: Code
-    network: Mapping[str, Any] | None
     environment: Mapping[str, str]
     hardware: Mapping[str, Any]
     started: str | None
     finished: str
+    network: Mapping[str, Any] | None = None
 
 
 def provenance(build: Build, files: Mapping[str, str]) -> dict[str, Any]:

@@ -40,7 +40,8 @@ class Package(Stage):
 
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         templates = b"".join(path.read_bytes() for path in sorted(folder("export").glob("*.j2")))
-        written = recipe.model_dump(mode="json", exclude={"data": {"root", "download"}})
+        # Where the code of its network is does not matter; what it is, the fingerprint says.
+        written = _for_shipping(recipe).model_dump(mode="json", exclude={"data": {"root", "download"}})
         return {"recipe": written, "templates": digest_of_bytes(templates), "environment": versions()}
 
     def run(self, context: Context) -> None:

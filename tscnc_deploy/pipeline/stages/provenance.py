@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tscnc_deploy import strict_json
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.bundle.manifest import PROVENANCE, SBOM, SCRIPT, TWIN
 from tscnc_deploy.digests import digest_of_file
 from tscnc_deploy.pipeline.stages.base import Context, network_code, training_data, utc_now
@@ -40,7 +41,7 @@ def write_origin(context: Context, shipped: Recipe, environment: Mapping[str, st
     from tscnc_deploy.bundle.provenance.slsa import Build, provenance
     from tscnc_deploy.bundle.writer import digests
 
-    out, code, distributions = context.out, code_version(), build_distributions()
+    out, code, distributions = context.out, code_version(), build_distributions(_extras(context.recipe))
     hardware = _hardware(context, environment["device"])
     weights = digest_of_file(out / TWIN)
     (out / SBOM).write_bytes(render_sbom(shipped.name, weights, distributions))
@@ -88,6 +89,10 @@ def _hardware(context: Context, device: str) -> dict[str, Any]:
         # Earlier stages of a build that was continued elsewhere may have had other values.
         "threads_by_stage": {name: times.threads for name, times in context.earlier.items() if times.threads},
     }
+
+
+def _extras(recipe: Recipe) -> tuple[str, ...]:
+    return ("timm",) if parse_arch(recipe.model.arch).source == "timm" else ()
 
 
 def _checkpoint(recipe: Recipe) -> str | None:
