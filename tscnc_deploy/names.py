@@ -80,3 +80,8 @@ ENSEMBLES: Mapping[str, tuple[str, ...]] = {
     "autoattack-plus": ("apgd-ce-100x5", "apgd-dlr-100x5", "fab-100x5", "square-5000", "apgd-t-100", "fab-t-100"),
 }
 """Names that stand for several attacks."""
+
+TWIN = "twin.onnx"
+"""File of the network that engines are exported from, as a dense float32 graph."""
+DENSE = "model.dense.onnx"
+"""The same bytes in the folder of an exported engine; a bundle has them once, as the twin."""

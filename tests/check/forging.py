@@ -16,7 +16,6 @@ from onnx import TensorProto, numpy_helper
 from tests.conftest import invoke
 from tscnc_deploy import open_bundle
 from tscnc_deploy.bundle import Contents, seal
-from tscnc_deploy.bundle.manifest import DENSE, TWIN
 from tscnc_deploy.bundle.writer import digests
 from tscnc_deploy.engines import ExportAids, export_engine
 from tscnc_deploy.engines.onnx.differentiable import open_twin
@@ -24,6 +23,7 @@ from tscnc_deploy.engines.onnx.file import read_onnx, write_onnx
 from tscnc_deploy.engines.onnx.structure import count_parameters, full_structure_of
 from tscnc_deploy.engines.target import load_target, read_target
 from tscnc_deploy.models import build
+from tscnc_deploy.names import DENSE, TWIN
 from tscnc_deploy.record import BuildRecord
 from tscnc_deploy.report.card import render_card
 from tscnc_deploy.report.html import render_report

@@ -121,6 +121,33 @@ def test_a_bundle_whose_engine_hides_it_from_the_structure_fails(bundle):
         open_model(open_bundle(bundle), allow_failed=True)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "constants", "message"),
+    [
+        (ALONE_IS_DIFFERENT, ALONE_IS_DIFFERENT_STORED, DEPENDS),
+        (HIDDEN_MEAN, [stored("last", [1])], DEPENDS),
+        (DYNAMIC, [], "is not for any number of images at a time"),
+    ],
+)
+def test_a_twin_that_depends_on_the_batch_is_refused(bundle, nodes, constants, message):
+    at_the_end(bundle / "twin.onnx", nodes, constants)
+    forging.reseal(bundle)
+    with pytest.raises(BundleError, match=message):
+        _ = open_bundle(bundle).twin
+    document = check(bundle, status=2)
+    assert message in document["results"][-1]["message"]
+
+
+def test_a_twin_for_a_fixed_number_of_images_is_refused(bundle):
+    model = onnx.load(bundle / "twin.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 20
+    onnx.save(model, bundle / "twin.onnx")
+    forging.reseal(bundle)
+    with pytest.raises(BundleError, match=r"twin.onnx: is not for any number of images at a time"):
+        _ = open_bundle(bundle).twin
+
+
 def test_an_honest_bundle_passes_and_is_served(bundle):
     assert "onnx-cpu: answers do not depend on the batch" in outcomes(check(bundle, status=0), "passed")
     assert open_model(open_bundle(bundle), threads=1).spec.single_images is False

@@ -18,7 +18,9 @@ from tests.check.forging import check, outcomes
 from tests.conftest import invoke, tiny_options
 from tests.forgery import graphs
 from tscnc_deploy import open_bundle
+from tscnc_deploy.digests import digest_of_bytes
 from tscnc_deploy.engines.onnx.int8 import write_int8
+from tscnc_deploy.engines.tensorrt.facts import Facts, write_facts
 
 # Each runs whole checks, which attack.
 pytestmark = pytest.mark.slow
@@ -259,14 +261,34 @@ def test_a_plan_without_the_file_that_it_was_built_from(bundle):
     folder = bundle / "engines" / "onnx-cpu"
     target = json.loads((folder / "target.json").read_text())
     (folder / "target.json").write_text(json.dumps(target | {"engine": "tensorrt-rtx"}))
-    (folder / "model.onnx").rename(folder / "model.trt")
+    plan = (folder / "model.onnx").rename(folder / "model.engine").read_bytes()
+    facts = Facts(
+        **{"library": "tensorrt-rtx", "version": "1.4", "made_for": ["SM89"], "hardware": "this-gpu", "gpu": None},
+        **{"input_shape": [1, 8, 8], "classes": 10, "batch": [1, 2, 3], "layers": [], "workspace_bytes": None},
+        **{"timing_cache": None, "plan": digest_of_bytes(plan), "plan_bytes": len(plan), "graph": "00" * 32},
+    )
+    write_facts(facts, folder / "engine.json")
 
     def kind(contents):
         contents["engines"]["onnx-cpu"]["kind"] = "tensorrt-rtx"
 
     forging.reseal(bundle, kind)
-    found = outcomes(check(bundle, "--engine", "sparse-cpu", status=1))
-    assert "onnx-cpu: the twin's network" in found
+    document = check(bundle, "--engine", "sparse-cpu", status=1)
+    title = "onnx-cpu: built from the compared file"
+    assert title in outcomes(document)
+    assert messages(document)[title] == "engine.json names another file than twin.onnx as its origin"
+    # In float32 it is built from the twin itself, which a bundle has once.
+    twin = digest_of_bytes((bundle / "twin.onnx").read_bytes())
+    write_facts(facts.model_copy(update={"graph": twin}), folder / "engine.json")
+    forging.reseal(bundle)
+    assert title in outcomes(check(bundle, "--engine", "sparse-cpu"), "passed")
+
+
+def test_an_engine_without_a_file_to_compare(bundle):
+    forging.add_sparse_cpu(bundle)
+    (bundle / "engines" / "onnx-cpu" / "model.onnx").unlink()
+    forging.reseal(bundle)
+    assert "onnx-cpu: the twin's network" in outcomes(check(bundle, "--engine", "sparse-cpu", status=1))
 
 
 def test_a_twin_of_an_engine_that_completes_nothing(bundle):

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from tscnc_deploy import strict_json
 from tscnc_deploy.bundle.paths import check_path, parents
+from tscnc_deploy.names import TWIN as TWIN
 from tscnc_deploy.record import ModelFacts, ThreatModel
 from tscnc_deploy.record.facts import Count, Entry
 from tscnc_deploy.record.limits import MAX_MANIFEST_ITEMS, MAX_RECORD_BYTES
@@ -21,12 +22,9 @@ SCHEMA = "tscnc-bundle/2"
 _EARLIER = ("tscnc-bundle/1",)
 
 RECIPE = "recipe.toml"
-TWIN = "twin.onnx"
 RECORD = "evidence/evidence.json"
 ARRAYS = "evidence/evidence.safetensors"
 REPORT = "report.html"
-# The dense file of an engine, in the folder that it was exported to; a bundle has it once, as the twin.
-DENSE = "model.dense.onnx"
 CARD = "README.md"
 # In every new bundle; bundles of older versions do not have them.
 SBOM = "sbom.cdx.json"

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tscnc_deploy.bundle.errors import bundle_errors
-from tscnc_deploy.bundle.manifest import ARRAYS, DENSE, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
+from tscnc_deploy.bundle.manifest import ARRAYS, MANIFEST, RECIPE, RECORD, TWIN, EngineEntry, Manifest
 from tscnc_deploy.bundle.tree import chunks
 from tscnc_deploy.errors import BundleError
+from tscnc_deploy.names import DENSE
 from tscnc_deploy.text import quoted
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from tscnc_deploy.engines.onnx.session import require
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.errors import UnavailableError
 from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.names import DENSE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,7 @@ def export_engine(
     from tscnc_deploy.engines.onnx.int8 import write_int8
     from tscnc_deploy.engines.onnx.sparse import write_sparse
 
-    files = EngineFiles(model=folder / _MODEL, graph=folder / _MODEL, dense=folder / "model.dense.onnx")
+    files = EngineFiles(model=folder / _MODEL, graph=folder / _MODEL, dense=folder / DENSE)
     write_dense(model, files.dense, target, input_shape=input_shape, aids=aids)
     if target.precision == "int8":
         write_int8(files.dense, files.model, aids.calibration_for(target), runtime="onnxruntime")

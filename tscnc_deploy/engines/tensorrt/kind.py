@@ -18,6 +18,7 @@ from tscnc_deploy.engines.tensorrt.availability import can_export, can_run
 from tscnc_deploy.engines.tensorrt.facts import Facts, read_facts
 from tscnc_deploy.errors import UnavailableError
 from tscnc_deploy.files import Read, read_file
+from tscnc_deploy.names import DENSE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +38,7 @@ def export_engine(
     if problem := can_export(target):
         msg = f"target {target.name}: cannot be built here: {problem}"
         raise UnavailableError(msg)
-    dense, graph = folder / "model.dense.onnx", folder / "model.graph.onnx"
+    dense, graph = folder / DENSE, folder / "model.graph.onnx"
     write_dense(model, dense, target, input_shape=input_shape, aids=aids)
     match target.precision:
         case "fp16":

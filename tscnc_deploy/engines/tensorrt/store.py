@@ -21,8 +21,9 @@ from tscnc_deploy.engines.tensorrt.facts import Facts, read_facts, write_facts
 from tscnc_deploy.engines.tensorrt.log import new_logger
 from tscnc_deploy.errors import InputError, UnavailableError
 from tscnc_deploy.files import Read, cache_folder, read_file, write_atomic
+from tscnc_deploy.names import DENSE
 
-_ENGINE, _FACTS, _DENSE, _GRAPH = "model.engine", "engine.json", "model.dense.onnx", "model.graph.onnx"
+_ENGINE, _FACTS, _GRAPH = "model.engine", "engine.json", "model.graph.onnx"
 # Images for comparing a rebuilt engine with the ONNX file that it was built from.
 _COMPARED = 32
 _MAX_PLAN = 1 << 32
@@ -157,7 +158,7 @@ def _rebuilt(folder: Path, target: Target, facts: Facts, read: Read) -> Engine:
 
     It is kept in the user's cache folder under the digest of everything that determines it, after the comparison.
     """
-    graph = folder / (_GRAPH if (folder / _GRAPH).exists() else _DENSE)
+    graph = folder / (_GRAPH if (folder / _GRAPH).exists() else DENSE)
     data = read(graph, MAX_BYTES)
     if digest_of_bytes(data) != facts.graph:
         msg = f"{graph}: is not the file that the engine was built from: its SHA-256 is {digest_of_bytes(data)}"
@@ -173,7 +174,7 @@ def _rebuilt(folder: Path, target: Target, facts: Facts, read: Read) -> Engine:
         draft = Path(tempfile.mkdtemp(dir=place.parent))
         try:
             build_into(draft, graph, here, ExportAids(), read)
-            _compare(_from_cache(draft, here), folder / _DENSE, target, read)
+            _compare(_from_cache(draft, here), folder / DENSE, target, read)
             if not place.is_dir():
                 draft.rename(place)
         finally:

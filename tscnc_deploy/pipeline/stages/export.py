@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.digests import digest_of_file
 from tscnc_deploy.engines.target import Target, load_target
+from tscnc_deploy.names import TWIN
 from tscnc_deploy.pipeline.stages.base import Context, Stage, training_data, write_json
 from tscnc_deploy.pipeline.stages.completion import completed_twin
 from tscnc_deploy.pipeline.stages.finetune import Finetune
@@ -34,7 +35,6 @@ class Export(Stage):
         return settings
 
     def run(self, context: Context) -> None:
-        from tscnc_deploy.bundle.manifest import TWIN
         from tscnc_deploy.engines import ExportAids, export_engine
         from tscnc_deploy.engines.onnx.export import export_onnx
         from tscnc_deploy.engines.onnx.size import size_table

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tscnc_deploy.names import DENSE as DENSE_FILE
+
 # Enough for a stable median on a busy machine, and less than a second for small networks.
 ROUNDS, WARM_UP = 30, 5
 DENSE = "dense network in onnxruntime"
@@ -31,7 +33,7 @@ def measure_latency(folders: Iterable[Path]) -> dict[str, Any]:
     from tscnc_deploy.engines.timing import time_engines
 
     folders = list(folders)
-    engines: dict[str, Engine] = {DENSE: OnnxRuntimeEngine(folders[0] / "model.dense.onnx", threads=1)}
+    engines: dict[str, Engine] = {DENSE: OnnxRuntimeEngine(folders[0] / DENSE_FILE, threads=1)}
     engines |= {folder.name: open_engine(folder, threads=1) for folder in folders}
     timings = time_engines(engines, [1], repeats=ROUNDS, warmup=WARM_UP)
     return {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.digests import digest_of_bytes
+from tscnc_deploy.names import DENSE, TWIN
 from tscnc_deploy.pipeline.gates import build_gates, holds_the_twins_weights
 from tscnc_deploy.pipeline.stages.base import Context, Stage, read_json
 from tscnc_deploy.pipeline.stages.provenance import versions, write_origin
@@ -34,7 +35,7 @@ class Package(Stage):
         "prune": ("history.json",),
         "finetune": ("layers.json", "history.json"),
         "verify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors"),
-        "export": ("twin.onnx", "engines", "structure.json", "sizes.json"),
+        "export": (TWIN, "engines", "structure.json", "sizes.json"),
         "reverify": ("evaluation.json", "examples.safetensors", "outcomes.safetensors", "latency.json"),
     }
 
@@ -46,7 +47,6 @@ class Package(Stage):
 
     def run(self, context: Context) -> None:
         from tscnc_deploy import bundle
-        from tscnc_deploy.bundle.manifest import DENSE, TWIN
         from tscnc_deploy.bundle.withheld import WithheldEvidence
         from tscnc_deploy.engines.onnx.file import read_onnx
         from tscnc_deploy.engines.onnx.signature import signature_of

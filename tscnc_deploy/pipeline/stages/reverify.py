@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.engines import can_run, load_target
+from tscnc_deploy.names import TWIN
 from tscnc_deploy.pipeline.stages.attacking import beyond_attacks, case_of, evaluate, outcomes_of
 from tscnc_deploy.pipeline.stages.base import Context, Stage, write_json, write_tensors
 from tscnc_deploy.pipeline.stages.latency import measure_latency
@@ -46,7 +47,6 @@ class Reverify(Stage):
         import torch
         from safetensors.torch import load_file
 
-        from tscnc_deploy.bundle.manifest import TWIN
         from tscnc_deploy.devices import choose_device
         from tscnc_deploy.engines import engine_facts, open_engine
         from tscnc_deploy.engines.onnx.differentiable import open_twin

@@ -48,8 +48,8 @@ def open_twin(path: Path, read: Read = read_file) -> GraphModule:
         The module on the CPU, in eval mode; see `GraphModule`.
 
     Raises:
-        InputError: The file is refused, see `onnx.file.parse_onnx` and `GraphModule`, or its answer to an image depends
-            on the other images of the batch.
+        InputError: The file is refused, see `onnx.file.parse_onnx` and `GraphModule`, has a fixed batch size, or its
+            answer to an image depends on the other images of the batch.
     """
     from tscnc_deploy.engines.onnx.batch import needs_single_images, require_independent_images
     from tscnc_deploy.engines.onnx.differentiable.graph import GraphModule
@@ -61,7 +61,7 @@ def open_twin(path: Path, read: Read = read_file) -> GraphModule:
     module = GraphModule(model, path)
     signature = signature_of(model, path)
     require_independent_images(model, signature, path)
-    if needs_single_images(model, signature, path):
-        msg = f"{path}: its dynamic quantisation takes its scales from the whole batch"
+    if signature.batch is not None or needs_single_images(model, signature, path):
+        msg = f"{path}: is not for any number of images at a time, as a twin must be"
         raise InputError(msg)
     return module
