@@ -348,8 +348,8 @@ def _attention(path, heads, tokens, width, *, class_token=True, fused=True, merg
             node("MatMul", ["shares", "v0"], ["o"]),
         ]
     nodes += [
-        node("Transpose", ["o"], ["ot"], perm=[0, 2, 1, 3]),
-        node("Reshape", ["ot", "joined"], ["oj"]),
+        node("Transpose", ["o"], ["turned"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["turned", "joined"], ["oj"]),
         node("MatMul", ["oj", "wo"], ["p"]),
         node("Add", ["x", "p"], ["r"]),
         node("Gather", ["r", "index"], ["first"], axis=1),

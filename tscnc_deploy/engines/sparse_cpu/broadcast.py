@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from tscnc_deploy.engines.sparse_cpu.arrange import contiguous, covering, whole
+from tscnc_deploy.engines.sparse_cpu.arrange import contiguous, covering, planes, whole
 from tscnc_deploy.engines.sparse_cpu.builder import Builder, Factors
 from tscnc_deploy.engines.sparse_cpu.network import Combine, Kind, Piece, Shape
 from tscnc_deploy.engines.sparse_cpu.values import Activation, RefusedError
@@ -121,16 +122,22 @@ def with_constant(
 
 def scaled(builder: Builder, node: NodeProto, scale: Factors, bias: Factors) -> Activation:
     """scale * the first input + bias, both [channels] along its second axis."""
-    source = builder.activation(node)
+    source = whole(builder, node.name, builder.activation(node))
     form = (1, -1, *(1,) * (len(source.axes) - 2))
-    source = whole(builder, node.name, source)
-    shape = builder.shape(source)
-    arranged = [_along(source, shape, part.reshape(form)) for part in (scale, bias)]
-    if any(part is None or part.shape[1:] != (1, 1) for part in arranged):
-        msg = f"its {len(scale)} channels are no axis of their own"
-        raise RefusedError(msg)
-    factors = [np.broadcast_to(part.reshape(-1), shape.c).copy() for part in arranged if part is not None]
+    factors = _per_channel(builder, source, (scale.reshape(form), bias.reshape(form)))
+    if factors is None:
+        source = planes(builder, node.name, source, 1)
+        factors = [scale, bias]
     return Activation(builder.per_channel(node, 0, source, factors[0], factors[1]), source.axes)
+
+
+def _per_channel(builder: Builder, source: Activation, parts: Sequence[Factors]) -> list[Factors] | None:
+    """Constants as one number for each channel of a tensor; None if they also vary from pixel to pixel."""
+    shape = builder.shape(source)
+    arranged = [_along(source, shape, part) for part in parts]
+    if any(part is None or part.shape[1:] != (1, 1) for part in arranged):
+        return None
+    return [np.broadcast_to(part.reshape(-1), shape.c).copy() for part in arranged if part is not None]
 
 
 def _affine(combine: Combine, position: int, factors: Factors, ones: Factors) -> tuple[Factors | None, Factors]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ from tscnc_deploy.engines.sparse_cpu.arrange import assembled, covering, picture
 from tscnc_deploy.engines.sparse_cpu.broadcast import with_constant
 from tscnc_deploy.engines.sparse_cpu.builder import Builder, Factors
 from tscnc_deploy.engines.sparse_cpu.network import Axis, Combine, Kind, Shape, SparseWeight
-from tscnc_deploy.engines.sparse_cpu.values import Activation, Constant, RefusedError, Value, filters_of, transposed
+from tscnc_deploy.engines.sparse_cpu.values import (
+    Activation,
+    Constant,
+    RefusedError,
+    SparseConstant,
+    Value,
+    filters_of,
+    transposed,
+)
 from tscnc_deploy.engines.sparse_cpu.views import IMAGES, atom, simplified, size_of
 from tscnc_deploy.engines.sparse_cpu.windows import sizes_of_windows, windows
 
@@ -21,10 +30,34 @@ Attributes = Mapping[str, Any]
 
 
 def conv(builder: Builder, node: NodeProto, attributes: Attributes) -> Value:
-    """Conv over height and width."""
-    image = picture(builder, node.name, builder.activation(node))
+    """Conv over height and width, or over one axis, as if that were the width."""
+    given = builder.activation(node)
+    weight = builder.weight(node, len(given.axes))
+    if len(given.axes) == 3:
+        given, weight, attributes = _as_rows(given, weight, attributes)
+        made = _conv(builder, node, given, weight, attributes)
+        return replace(made, axes=(*made.axes[:2], made.axes[3]))
+    return _conv(builder, node, given, weight, attributes)
+
+
+def _as_rows(source: Activation, weight: Constant, attributes: Attributes) -> tuple[Activation, Constant, Attributes]:
+    """A convolution over one axis as one over two, of which the height is 1."""
+    source = replace(source, axes=(*source.axes[:2], (), source.axes[2]))
+    shape = (*weight.shape[:2], 1, weight.shape[2])
+    weight = replace(weight, shape=shape) if isinstance(weight, SparseConstant) else weight.reshape(shape)
+    wider: dict[str, Any] = dict(attributes)
+    for name, plain in (("strides", 1), ("dilations", 1), ("kernel_shape", 1)):
+        if name in attributes:
+            wider[name] = [plain, *attributes[name]]
+    if "pads" in attributes:
+        before, after = attributes["pads"]
+        wider["pads"] = [0, before, 0, after]
+    return source, weight, wider
+
+
+def _conv(builder: Builder, node: NodeProto, given: Activation, weight: Constant, attributes: Attributes) -> Activation:
+    image = picture(builder, node.name, given)
     source = builder.shape(image)
-    weight = builder.weight(node, 4)
     filters, channels, *kernel = weight.shape
     groups = attributes.get("group", 1)
     if channels * groups != source.c or filters % groups:

@@ -43,7 +43,8 @@ def folded(node: NodeProto, attributes: Attributes, values: Mapping[str, Value])
         return None
     arrays = [value.dense() if isinstance(value, SparseConstant) else value for value in (first, *inputs[1:])]
     try:
-        made = _FOLDS[node.op_type](attributes, *arrays)
+        with np.errstate(all="ignore"):
+            made = _FOLDS[node.op_type](attributes, *arrays)
         # NumPy returns a number of images, instead of an array, where there is but one.
         return None if made is None else np.asarray(made)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
@@ -128,17 +129,44 @@ def _expand(_: Attributes, data: Array, shape: Array) -> Array | None:
     return np.ascontiguousarray(np.broadcast_to(data, np.broadcast_shapes(data.shape, tuple(sizes))))
 
 
+def _gather_nd(attributes: Attributes, data: Array, indices: Array) -> Array:
+    if attributes.get("batch_dims"):
+        msg = "gathers in batches"
+        raise ValueError(msg)
+    return data[tuple(np.moveaxis(indices, -1, 0))]
+
+
+def _mean(attributes: Attributes, data: Array, axes: Array | None = None) -> Array:
+    return np.mean(data, _axes(attributes, axes), keepdims=bool(attributes.get("keepdims", 1)))
+
+
+def _batch_norm(attributes: Attributes, data: Array, gain: Array, shift: Array, mean: Array, variance: Array) -> Array:
+    """A norm of weights, as in networks that standardise them."""
+    form = (1, -1, *(1,) * (data.ndim - 2))
+    if attributes.get("training_mode"):
+        msg = "a batch norm in training mode"
+        raise ValueError(msg)
+    deviation = np.sqrt(variance.astype(np.float64) + attributes.get("epsilon", 1e-5)).reshape(form)
+    normed = (data - mean.astype(np.float64).reshape(form)) / deviation
+    return (normed * gain.reshape(form) + shift.reshape(form)).astype(np.float32)
+
+
 _FOLDS: Mapping[str, Callable[..., Array | None]] = {
     "Add": lambda _, a, b: np.add(a, b),
+    "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "CastLike": _cast_like,
     "Concat": _concat,
     "Div": _divide,
     "Expand": _expand,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Identity": lambda _, a: a,
+    "Max": lambda _, *parts: np.maximum.reduce(parts),
+    "Mod": lambda _, a, b: np.mod(a, b),
     "Mul": lambda _, a, b: np.multiply(a, b),
     "Neg": lambda _, a: np.negative(a),
+    "ReduceMean": _mean,
     "Reshape": _reshape,
     "Shape": lambda attributes, a: _shape(np.array(a.shape, np.int64), attributes),
     "Slice": _slice,
