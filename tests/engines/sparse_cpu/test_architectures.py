@@ -3,12 +3,10 @@ from __future__ import annotations
 import pytest
 
 from tests.engines.sparse_cpu.graphs import assert_same, available
-from tscnc_deploy.engines import check_architecture
 from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.onnx.sparse import write_sparse
 from tscnc_deploy.engines.sparse_cpu.lowering import lower
 from tscnc_deploy.engines.sparse_cpu.network import Kind
-from tscnc_deploy.errors import InputError
 from tscnc_deploy.names import ARCHITECTURES
 
 # Layers of each kind: what the graph's nodes are folded and fused into.
@@ -16,10 +14,21 @@ LAYERS = {
     "resnet18": {Kind.CONV: 21, Kind.MEAN: 1},
     "resnet34": {Kind.CONV: 37, Kind.MEAN: 1},
     "resnet50": {Kind.CONV: 54, Kind.MEAN: 1},
-    "vgg16": {Kind.CONV: 14, Kind.MAX_POOL: 5, Kind.MEAN: 1},
+    # The mean over its last map of 1 x 1 pixels is no layer.
+    "vgg16": {Kind.CONV: 14, Kind.MAX_POOL: 5},
     # The norms of pre-activation networks come after sums that are also read elsewhere.
     "wrn28-10": {Kind.CONV: 29, Kind.MEAN: 1, Kind.ELEMENTWISE: 12},
     "mobilenetv2": {Kind.CONV: 53, Kind.MEAN: 1},
+    # Patches, positions, the head, and 12 blocks of two norms, six linear layers and two products around a softmax.
+    "vit-tiny": {
+        Kind.CONV: 74,
+        Kind.MEAN: 1,
+        Kind.ELEMENTWISE: 1,
+        Kind.CONSTANT: 1,
+        Kind.SOFTMAX: 12,
+        Kind.LAYER_NORM: 25,
+        Kind.MATMUL: 24,
+    },
 }
 
 
@@ -68,17 +77,6 @@ def test_norms_sums_and_clamps_are_fused(sparse, arch):
     assert {kind: count for kind, count in counts.items() if count} == LAYERS[arch] | {Kind.INPUT: 1}
 
 
-@pytest.mark.slow
-def test_attention_is_refused_by_the_lowering_and_before_a_build(sparse):
-    path = sparse("vit-tiny", 8)
-    with pytest.raises(InputError, match="the engine sparse-cpu does not support it, use the target onnx-cpu"):
-        lower(read_onnx(path), path)
-    with pytest.raises(InputError, match="target sparse-cpu: its engine has no kernels for the attention"):
-        check_architecture("vit-tiny", ["onnx-cpu", "sparse-cpu"])
-
-
 def test_all_architectures_are_tested():
     # wrn34-10 is the form of wrn28-10 with more blocks.
-    assert set(LAYERS) | {"wrn34-10", "vit-tiny"} == set(ARCHITECTURES)
-    for arch in (*LAYERS, "wrn34-10"):
-        check_architecture(arch, ["sparse-cpu"])
+    assert set(LAYERS) | {"wrn34-10"} == set(ARCHITECTURES)

@@ -34,7 +34,7 @@ def test_the_program_itself_is_taken(words):
     ("place", "value", "message"),
     [
         (0, 1, "no program of the sparse CPU engine"),
-        (1, 2, "of another version"),
+        (1, 1, "of another version"),
         (2, 0, "the number of tensors is 0"),
         (2, 70000, "the number of tensors is 70000"),
         (3, 0, "the number of operations is 0"),
@@ -42,7 +42,7 @@ def test_the_program_itself_is_taken(words):
         (4, 1, "the output must hold one value a class"),
         (5, 0, "a number of channels is 0"),
         (6, 2**31, "a height is"),
-        (23, 9, "the kind of an operation is 9"),
+        (23, 10, "the kind of an operation is 10"),
         (23, 1, "the images must come first"),
         (24, 6, "a target is 6"),
         (25, 1, "a source|has too few or too many sources|read before it is written"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,10 @@ from onnx import ModelProto, NodeProto
 
 from tscnc_deploy.engines.onnx.file import array_of, indices_of
 from tscnc_deploy.engines.onnx.signature import Signature
-from tscnc_deploy.engines.sparse_cpu.network import Axis, Kind, Layer, Network, Shape, SparseWeight
+from tscnc_deploy.engines.sparse_cpu.arrange import MAX_CHANNELS, picture_axes, planes, whole
+from tscnc_deploy.engines.sparse_cpu.network import Axis, Combine, Function, Kind, Layer, Network, Shape, SparseWeight
 from tscnc_deploy.engines.sparse_cpu.values import Activation, Constant, RefusedError, SparseConstant, Value
+from tscnc_deploy.engines.sparse_cpu.views import IMAGES, Axes, atom, row_major
 
 Factors = NDArray[np.float64]
 
@@ -22,33 +26,38 @@ class Builder:
 
     Args:
         model: A model that `onnx.file` has read.
+        nodes: Its nodes, as they are lowered.
         signature: The model's signature.
     """
 
-    def __init__(self, model: ModelProto, signature: Signature) -> None:
+    def __init__(self, model: ModelProto, nodes: Sequence[NodeProto], signature: Signature) -> None:
         self.batch = signature.batch
         self.values: dict[str, Value] = {tensor.name: array_of(tensor) for tensor in model.graph.initializer}
         for sparse in model.graph.sparse_initializer:
             entries = indices_of(sparse), array_of(sparse.values)
             self.values[sparse.values.name] = SparseConstant(tuple(sparse.dims), *entries)
-        self._readers = Counter(name for node in model.graph.node for name in node.input)
+        self._readers = Counter(name for node in nodes for name in node.input)
         self._readers[signature.output] += 1
         self._shapes: list[Shape] = []
         self._layers: list[Layer] = []
         self._makers: dict[int, Layer] = {}
         shape = Shape(*signature.input_shape)
         ones = np.ones(shape.c)
-        self.values[signature.input] = self.add(Kind.INPUT, "images", [], shape, scale=ones, bias=0 * ones)
+        images = self.add(Kind.INPUT, "images", [], shape, scale=ones, bias=0 * ones)
+        self.values[signature.input] = Activation(images, picture_axes(shape))
 
     def network(self, output: str, classes: int) -> Network | None:
         """The network that was built; its output must be one logit per class."""
         logits = self.values.get(output)
-        if not isinstance(logits, Activation) or self._shapes[logits.tensor] != Shape(classes, 1, 1):
+        if not isinstance(logits, Activation) or len(logits.axes) != 2 or logits.axes[0] != (IMAGES,):
+            return None
+        logits = planes(self, output, logits, 1)
+        if self.shape(logits) != Shape(classes, 1, 1):
             return None
         return Network(self._shapes, self._layers, logits.tensor)
 
     def shape(self, activation: Activation) -> Shape:
-        """Shape of one image's activations."""
+        """Shape of the tensor that an activation looks at."""
         return self._shapes[activation.tensor]
 
     def is_read(self, name: str) -> bool:
@@ -57,16 +66,21 @@ class Builder:
 
     # What a node reads
 
-    def activation(self, node: NodeProto, position: int = 0, *, spatial: bool = False) -> Activation:
-        """An input that depends on the images; `spatial` rejects flattened activations of more than one pixel."""
+    def activation(self, node: NodeProto, position: int = 0) -> Activation:
+        """An input that depends on the images."""
         value = self.values.get(node.input[position]) if position < len(node.input) else None
         if not isinstance(value, Activation):
             msg = f"its input {position} is not computed from the images"
             raise RefusedError(msg)
-        if spatial and value.flat and self.shape(value).size != self.shape(value).c:
-            msg = "it reads flattened activations as images"
-            raise RefusedError(msg)
         return value
+
+    def axis(self, activation: Activation, axis: int) -> int:
+        """An axis as a number from 0."""
+        rank = len(activation.axes)
+        if not -rank <= axis < rank:
+            msg = f"it works along axis {axis} of activations of shape {activation.shown}"
+            raise RefusedError(msg)
+        return axis % rank
 
     def stored(self, node: NodeProto, position: int) -> NDArray[Any] | None:
         """A constant input, or None if it is absent."""
@@ -88,9 +102,9 @@ class Builder:
             raise RefusedError(msg)
         return value
 
-    def weight(self, node: NodeProto, rank: int) -> Constant:
-        """The second input, which must be a float32 constant."""
-        value = self.values.get(node.input[1]) if len(node.input) > 1 else None
+    def weight(self, node: NodeProto, rank: int, position: int = 1) -> Constant:
+        """The weight, which must be a float32 constant."""
+        value = self.values.get(node.input[position]) if len(node.input) > position else None
         if isinstance(value, np.ndarray) and value.dtype != np.float32:
             msg = f"its weight is stored as {value.dtype}, not as float32"
             raise RefusedError(msg)
@@ -104,82 +118,124 @@ class Builder:
 
     # Layers
 
-    def add(self, kind: Kind, name: str, sources: list[Activation], shape: Shape, **fields: Any) -> Activation:
-        """Appends a layer that makes a new tensor."""
+    def add(self, kind: Kind, name: str, sources: Sequence[int], shape: Shape, **fields: Any) -> int:
+        """Appends a layer that makes a new tensor, and returns the tensor."""
         self._shapes.append(shape)
         target = len(self._shapes) - 1
-        layer = Layer(kind, [source.tensor for source in sources], target, name, **fields)
+        layer = Layer(kind, list(sources), target, name, **fields)
         self._layers.append(layer)
         self._makers[target] = layer
-        return Activation(target)
+        return target
+
+    def constant(self, name: str, array: NDArray[Any], axes: Axes | None = None) -> Activation:
+        """A constant as an activation, the same for every image; the first axis, of size 1, is that of the images."""
+        if array.dtype != np.float32 or array.ndim < 1 or array.shape[0] != 1 or 0 in array.shape:
+            msg = f"its constant of shape {list(array.shape)} and type {array.dtype} is not one for every image"
+            raise RefusedError(msg)
+        last = array.shape[-1] if array.ndim > 1 and array.shape[-1] <= MAX_CHANNELS else 1
+        pixels = array.size // last
+        moved = np.ascontiguousarray(np.moveaxis(array.reshape(pixels, last), -1, 0))
+        tensor = self.add(Kind.CONSTANT, name, [], _row(last, pixels), values=moved)
+        strides = row_major(array.shape) if last == 1 else [*row_major(array.shape[:-1]), pixels]
+        sizes = zip(array.shape[1:], strides[1:], strict=True)
+        return Activation(tensor, axes or ((IMAGES,), *(atom(size, stride) for size, stride in sizes)))
 
     def filters(
-        self, node: NodeProto, weight: SparseWeight, shape: Shape, y: Axis, x: Axis, groups: int = 1, beta: float = 1.0
-    ) -> Activation:
-        """A convolution of the node's first input; its third input, if present, times beta is the bias."""
-        stored = self.stored(node, 2)
-        bias = np.zeros(shape.c) if stored is None else beta * stored.astype(np.float64).reshape(-1)
-        if bias.shape not in ((1,), (shape.c,)):
-            msg = f"its bias has the shape {list(bias.shape)}"
+        self,
+        node: NodeProto,
+        source: Activation,
+        weight: SparseWeight,
+        shape: Shape,
+        y: Axis,
+        x: Axis,
+        groups: int = 1,
+        bias: Factors | None = None,
+    ) -> int:
+        """A convolution of all channels of a tensor."""
+        given = np.zeros(shape.c) if bias is None else bias.reshape(-1)
+        if given.shape not in ((1,), (shape.c,)):
+            msg = f"its bias has the shape {list(given.shape)}"
             raise RefusedError(msg)
-        bias = np.broadcast_to(bias, shape.c).copy()
-        source = self.activation(node)
-        return self.add(Kind.CONV, node.name, [source], shape, y=y, x=x, groups=groups, weight=weight, bias=bias)
+        spread = np.broadcast_to(given, shape.c).copy()
+        return self.add(
+            Kind.CONV, node.name, [source.tensor], shape, y=y, x=x, groups=groups, weight=weight, bias=spread
+        )
 
-    def affine(self, node: NodeProto, position: int, scale: Factors, bias: Factors) -> Activation:
-        """scale * input + bias per channel, folded into the preceding layer if nothing else reads its output."""
-        source = self.activation(node, position, spatial=True)
+    def per_channel(self, node: NodeProto, position: int, source: Activation, scale: Factors, bias: Factors) -> int:
+        """scale * tensor + bias per channel, folded into the preceding layer if nothing else reads its output.
+
+        Args:
+            node: The node.
+            position: The input of the node that is scaled.
+            source: That input, or what it was copied to.
+            scale: [channels of the tensor]
+            bias: [channels of the tensor]
+        """
         if not np.isfinite(scale).all() or not np.isfinite(bias).all():
             msg = "its constants give factors that are not finite"
             raise RefusedError(msg)
-        layer = self._only_read_by(node, position)
-        if layer is not None and len(layer.sources) < 2 and not layer.clamps and _fold(layer, scale, bias):
-            return source
-        made = self.add(Kind.ELEMENTWISE, node.name, [source], self.shape(source), scale=scale, bias=bias)
-        return Activation(made.tensor, source.flat)
+        layer = self.maker(node, position, source)
+        if layer is not None and len(layer.sources) < 2 and layer.is_linear and _fold(layer, scale, bias):
+            return source.tensor
+        shape = self.shape(source)
+        return self.add(Kind.ELEMENTWISE, node.name, [source.tensor], shape, scale=scale, bias=bias)
 
     def clamp(self, node: NodeProto, low: float, high: float) -> Activation:
         """The first input clamped to [low, high], by the preceding layer if nothing else reads its output."""
-        source = self.activation(node)
         if not low <= high:
             msg = f"it clips to [{low:g}, {high:g}]"
             raise RefusedError(msg)
-        layer = self._only_read_by(node, 0)
-        if layer is None or layer.kind not in (Kind.CONV, Kind.ELEMENTWISE):
-            shape = self.shape(source)
-            ones = np.ones(shape.c)
-            made = self.add(Kind.ELEMENTWISE, node.name, [source], shape, scale=ones, bias=0 * ones)
-            layer = self._makers[made.tensor]
+        source = whole(self, node.name, self.activation(node))
+        layer = self.maker(node, 0, source)
+        if layer is None or layer.kind not in (Kind.CONV, Kind.ELEMENTWISE) or layer.function is not Function.NONE:
+            layer = self._makers[self.elementwise(node.name, source)]
         layer.low, layer.high = (min(max(bound, low), high) for bound in (layer.low, layer.high))
-        return Activation(layer.target, source.flat)
+        return Activation(layer.target, source.axes)
 
-    def total(self, node: NodeProto) -> Activation:
-        """The sum of two activations, computed by the preceding convolution if nothing else reads its output."""
-        first, second = self.activation(node, 0), self.activation(node, 1)
-        if self.shape(first) != self.shape(second) or first.flat != second.flat:
-            msg = "it adds activations of different shapes"
+    def function(self, node: NodeProto, function: Function, alpha: float = 0.0, beta: float = 0.0) -> Activation:
+        """A function of the first input, by the preceding layer if nothing else reads its output."""
+        if not math.isfinite(alpha) or not math.isfinite(beta):
+            msg = f"its parameters are {alpha:g} and {beta:g}"
             raise RefusedError(msg)
+        source = whole(self, node.name, self.activation(node))
+        layer = self.maker(node, 0, source)
+        if layer is None or layer.kind not in (Kind.CONV, Kind.ELEMENTWISE) or layer.function is not Function.NONE:
+            layer = self._makers[self.elementwise(node.name, source)]
+        layer.function, layer.alpha, layer.beta = function, alpha, beta
+        return Activation(layer.target, source.axes)
+
+    def elementwise(
+        self, name: str, source: Activation, other: int | None = None, combine: Combine = Combine.NONE, **fields: Any
+    ) -> int:
+        """A layer that computes every element of a tensor from that and one of another tensor."""
+        shape = self.shape(source)
+        ones = np.ones(shape.c)
+        sources = [source.tensor] if other is None else [source.tensor, other]
+        plain = {"scale": ones, "bias": 0 * ones, "combine": combine}
+        return self.add(Kind.ELEMENTWISE, name, sources, shape, **(plain | fields))
+
+    def total(self, node: NodeProto, first: Activation, second: Activation) -> int:
+        """The sum of two tensors of one shape, computed by a preceding convolution if nothing else reads its output."""
+        makers = (self.maker(node, 0, first), self.maker(node, 1, second))
         takers = [
             (self._layers.index(layer), layer, other)
-            for layer, other in ((self._only_read_by(node, 0), second), (self._only_read_by(node, 1), first))
-            if layer is not None and layer.kind is Kind.CONV and len(layer.sources) == 1 and not layer.clamps
+            for layer, other in zip(makers, (second, first), strict=True)
+            if layer is not None and layer.kind is Kind.CONV and len(layer.sources) == 1 and layer.is_linear
         ]
-        if first.tensor != second.tensor and takers:
-            # Delay the earlier convolution: the other summand is computed first, while its input is still in the cache.
-            _, layer, other = min(takers, key=lambda taker: taker[0])
-            self._layers.remove(layer)
-            layer.sources.append(other.tensor)
-            self._layers.append(layer)
-            return Activation(layer.target, first.flat)
-        shape = self.shape(first)
-        ones = np.ones(shape.c)
-        made = self.add(Kind.ELEMENTWISE, node.name, [first, second], shape, scale=ones, bias=0 * ones)
-        return Activation(made.tensor, first.flat)
+        if first.tensor == second.tensor or not takers:
+            return self.elementwise(node.name, first, second.tensor, Combine.ADD)
+        # Delay the earlier convolution: the other summand is computed first, while its input is still in the cache.
+        _, layer, other = min(takers, key=lambda taker: taker[0])
+        self._layers.remove(layer)
+        layer.sources.append(other.tensor)
+        self._layers.append(layer)
+        return layer.target
 
-    def _only_read_by(self, node: NodeProto, position: int) -> Layer | None:
-        """The layer that computes an input of a node, if only that node reads it."""
-        value = self.values[node.input[position]]
-        if not isinstance(value, Activation) or self._readers[node.input[position]] != 1:
+    def maker(self, node: NodeProto, position: int, source: Activation) -> Layer | None:
+        """The layer that computes an input of a node, if only that node reads it and it was not copied since."""
+        name = node.input[position]
+        value = self.values[name]
+        if not isinstance(value, Activation) or value.tensor != source.tensor or self._readers[name] != 1:
             return None
         # The same tensor may have several names; each but the last is read only once, to define the next.
         names = [
@@ -187,6 +243,17 @@ class Builder:
         ]
         alone = sum(self._readers[name] for name in names) == len(names)
         return self._makers[value.tensor] if alone else None
+
+
+def _row(channels: int, pixels: int) -> Shape:
+    """Pixels in a row, or in several rows of one length if they are too many."""
+    height = 1
+    while pixels // height > 1 << 14:
+        height = next((side for side in range(height + 1, 1 << 14) if pixels % side == 0), 0)
+        if not height:
+            msg = f"its constant has {pixels} pixels"
+            raise RefusedError(msg)
+    return Shape(channels, height, pixels // height)
 
 
 def _fold(layer: Layer, scale: Factors, bias: Factors) -> bool:

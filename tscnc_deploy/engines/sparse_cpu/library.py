@@ -21,7 +21,7 @@ from tscnc_deploy.errors import InputError, UnavailableError
 INSTRUCTIONS = ("auto", "avx512", "avx2", "neon", "portable")
 """Names of instruction sets; "auto" uses the best one that the processor supports."""
 
-_VERSION = 1
+_VERSION = 2
 _MESSAGE_BYTES = 512
 _INSTALL = (
     "install a C++ compiler (Debian: apt install g++) and run: pip install --force-reinstall --no-deps tscnc-deploy"

@@ -21,7 +21,62 @@ class Kind(IntEnum):
     MAX_POOL = 2
     MEAN = 3
     ELEMENTWISE = 4
-    CONCAT = 5
+    COPY = 5
+    CONSTANT = 6
+    SOFTMAX = 7
+    LAYER_NORM = 8
+    MATMUL = 9
+
+
+class Combine(IntEnum):
+    """What an elementwise layer does with its sources a and b, numbered as in csrc/functions.hpp."""
+
+    NONE = 0
+    ADD = 1
+    SUBTRACT = 2
+    MULTIPLY = 3
+    DIVIDE = 4
+    DIVIDE_REVERSED = 5
+    LARGEST = 6
+    SMALLEST = 7
+
+
+class Function(IntEnum):
+    """Functions of single elements, numbered as in csrc/functions.hpp."""
+
+    NONE = 0
+    SIGMOID = 1
+    TANH = 2
+    EXP = 3
+    ERF = 4
+    GELU = 5
+    GELU_TANH = 6
+    SILU = 7
+    HARD_SIGMOID = 8
+    HARD_SWISH = 9
+    LEAKY_RELU = 10
+    ELU = 11
+    SOFTPLUS = 12
+    MISH = 13
+    SQRT = 14
+    ABS = 15
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box of elements that a COPY copies.
+
+    Attributes:
+        source: Number among the layer's sources.
+        target_start: First element of the target.
+        source_start: First element of the source.
+        dims: (size, target stride, source stride) of each loop, in elements of an image; the outermost first.
+    """
+
+    source: int
+    target_start: int
+    source_start: int
+    dims: tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -36,6 +91,11 @@ class Shape:
     def size(self) -> int:
         """Number of values."""
         return self.c * self.h * self.w
+
+    @property
+    def plane(self) -> int:
+        """Number of pixels."""
+        return self.h * self.w
 
 
 @dataclass(frozen=True)
@@ -104,17 +164,29 @@ class Layer:
 
     Attributes:
         kind: The operation.
-        sources: Tensors to read; the second one of a convolution or an elementwise layer is added.
+        sources: Tensors to read. The second one of a convolution is added; that of an elementwise layer may have one
+            channel, or one pixel, that counts for all; those of MATMUL are its factors.
         target: Tensor to write.
         name: Name of the ONNX node, for messages and reports.
         y: Window along the height; CONV and MAX_POOL.
         x: Window along the width; CONV and MAX_POOL.
-        groups: Number of groups; CONV.
+        groups: Number of groups; CONV and MATMUL.
         weight: The weights; CONV.
-        scale: Factor per channel; INPUT and ELEMENTWISE.
-        bias: Summand per channel; INPUT, CONV and ELEMENTWISE.
+        scale: Factor per channel; INPUT and ELEMENTWISE (of its first source); LAYER_NORM, per channel of a group.
+        bias: Summand per channel; INPUT, CONV and ELEMENTWISE (after the scale); LAYER_NORM, per channel of a group.
         low: CONV and ELEMENTWISE clamp their result to [low, high].
         high: See `low`.
+        combine: What ELEMENTWISE does with its two sources.
+        function: What CONV and ELEMENTWISE apply last.
+        alpha: First parameter of the function.
+        beta: Second parameter of the function.
+        pieces: What COPY copies.
+        fill: What COPY writes elsewhere.
+        values: [c, h, w] of a CONSTANT.
+        size: Channels of a group; SOFTMAX and LAYER_NORM.
+        epsilon: LAYER_NORM.
+        filters: Whether the second factor of MATMUL is [group, out] x [in] instead of [group, in] x [out].
+        factor: What the products of MATMUL are multiplied by.
     """
 
     kind: Kind
@@ -129,11 +201,27 @@ class Layer:
     bias: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     low: float = -math.inf
     high: float = math.inf
+    combine: Combine = Combine.NONE
+    function: Function = Function.NONE
+    alpha: float = 0.0
+    beta: float = 0.0
+    pieces: tuple[Piece, ...] = ()
+    fill: float = 0.0
+    values: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    size: int = 1
+    epsilon: float = 0.0
+    filters: bool = False
+    factor: float = 1.0
 
     @property
     def clamps(self) -> bool:
         """Whether the result is clamped at all."""
         return self.low > -math.inf or self.high < math.inf
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether nothing follows the sum that a CONV or an ELEMENTWISE computes."""
+        return not self.clamps and self.function is Function.NONE
 
 
 @dataclass

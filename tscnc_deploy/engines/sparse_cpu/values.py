@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tscnc_deploy.engines.sparse_cpu.network import SparseWeight
+from tscnc_deploy.engines.sparse_cpu.views import Axes, Images, Size, sizes_of
 
 
 class RefusedError(Exception):
@@ -18,10 +19,31 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Activation:
-    """A tensor of the network as the graph sees it: [batch, c, h, w], or flat as [batch, c * h * w]."""
+    """A tensor of the graph that depends on the images: which elements of a tensor of the network it has, see `views`.
+
+    Attributes:
+        tensor: Number of the network's tensor.
+        axes: The axes of the graph's tensor; `IMAGES` is in one of them.
+        start: The element with the index 0 along all axes.
+    """
 
     tensor: int
-    flat: bool = False
+    axes: Axes
+    start: int = 0
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The shape that the graph sees."""
+        return sizes_of(self.axes)
+
+    @property
+    def shown(self) -> str:
+        """The shape, for messages."""
+        shown = (
+            (f"{size.factor} * batch" if size.factor > 1 else "batch") if isinstance(size, Images) else str(size)
+            for size in self.sizes
+        )
+        return f"[{', '.join(shown)}]"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tscnc_deploy.engines.sparse_cpu.network import Axis, Shape
@@ -23,6 +24,43 @@ def windows(attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape) 
     Raises:
         WindowError: The attributes are not those of two axes, or no window fits.
     """
+    axes = [
+        (Axis(run.kernel, run.stride, run.dilation, run.before), run.count) for run in _runs(attributes, kernel, image)
+    ]
+    (y, height), (x, width) = axes
+    return y, x, height, width
+
+
+def sizes_of_windows(
+    attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape, padding: bool
+) -> tuple[list[int], list[int]]:
+    """How many rows, and how many columns, each window covers; with or without the padding."""
+    rows, columns = _runs(attributes, kernel, image)
+    return rows.all_covered(padding), columns.all_covered(padding)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The windows along one axis."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    count: int
+
+    def all_covered(self, padding: bool) -> list[int]:
+        return [self._covered(place, padding) for place in range(self.count)]
+
+    def _covered(self, place: int, padding: bool) -> int:
+        first = place * self.stride - self.before
+        low, high = (-self.before, self.size + self.after) if padding else (0, self.size)
+        return sum(low <= first + tap * self.dilation < high for tap in range(self.kernel))
+
+
+def _runs(attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape) -> list[_Run]:
     strides = attributes.get("strides", (1, 1))
     dilations = attributes.get("dilations", (1, 1))
     pads = attributes.get("pads", (0, 0, 0, 0))
@@ -31,7 +69,7 @@ def windows(attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape) 
         raise WindowError(msg)
     automatic = bytes(attributes.get("auto_pad", b"NOTSET")).decode("ascii", "replace")
     ceil = bool(attributes.get("ceil_mode"))
-    axes = []
+    runs = []
     for axis, size in enumerate((image.h, image.w)):
         before, after = pads[axis], pads[axis + 2]
         reach = (kernel[axis] - 1) * dilations[axis] + 1
@@ -43,13 +81,13 @@ def windows(attributes: Mapping[str, Any], kernel: Sequence[int], image: Shape) 
         elif automatic == "VALID":
             before = after = 0
         room = size + before + after - reach
-        if min(before, after, room) < 0:
+        # With ceil_mode a window may be truncated, also the only one.
+        if min(before, after) < 0 or room <= (-strides[axis] if ceil else -1):
             msg = f"a window of {kernel[axis]} does not fit into {size} pixels"
             raise WindowError(msg)
         count = room // strides[axis] + 1
         # A truncated last window counts only if it starts in the image or the padding before it.
         if ceil and room % strides[axis] and count * strides[axis] < size + before:
             count += 1
-        axes.append((Axis(kernel[axis], strides[axis], dilations[axis], before), count))
-    (y, height), (x, width) = axes
-    return y, x, height, width
+        runs.append(_Run(size, kernel[axis], strides[axis], dilations[axis], before, after, count))
+    return runs

@@ -16,6 +16,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       for (const scpu::Shape& shape : program.tensors()) elements += int64_t(shape.c) * shape.h * shape.w;
       int64_t reach = 1;
       for (const scpu::Op& op : program.ops()) {
+        if (op.kind == scpu::Kind::matmul) {
+          const scpu::Shape &a = program.shape(op.sources[0]), &to = program.shape(op.target);
+          reach += int64_t(a.c / op.groups) * to.c * to.h * to.w >> 8;
+        }
         if (op.kind != scpu::Kind::conv && op.kind != scpu::Kind::max_pool) continue;
         reach += int64_t(op.y.reach() + 1) * (op.x.reach() + 1) * program.shape(op.sources[0]).c;
       }

@@ -22,7 +22,7 @@ def main() -> None:
 
     @seed(0)
     @settings(
-        max_examples=120, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=HealthCheck
+        max_examples=240, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=HealthCheck
     )
     @given(network=networks())
     def write(network):

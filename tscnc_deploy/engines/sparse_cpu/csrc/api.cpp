@@ -31,7 +31,7 @@ scpu::Engine* inner(ScpuEngine* engine) { return reinterpret_cast<scpu::Engine*>
 
 }  // namespace
 
-int scpu_version(void) { return 1; }
+int scpu_version(void) { return 2; }
 
 const char* scpu_instructions(const char* name) {
   const scpu::Kernels* kernels = scpu::kernels_named(name);

@@ -39,7 +39,14 @@ const char* name(Action action) {
     case Action::max_pool: return "max_pool";
     case Action::mean: return "mean";
     case Action::elementwise: return "elementwise";
-    case Action::concat: return "concat";
+    case Action::channels: return "channels";
+    case Action::fill: return "fill";
+    case Action::copy: return "copy";
+    case Action::border: return "border";
+    case Action::constant: return "constant";
+    case Action::softmax: return "softmax";
+    case Action::layer_norm: return "layer_norm";
+    case Action::matmul: return "matmul";
     case Action::refold: return "refold";
   }
   return "";

@@ -32,7 +32,14 @@ class Execution {
   void run(int step_number) const {
     const Step& step = plan_.steps[step_number];
     if (step.winograd) return winograd(step, step_number);
-    if (step.action == Action::conv) return conv(step, step_number);
+    switch (step.action) {
+      case Action::conv: return conv(step, step_number);
+      case Action::softmax:
+      case Action::layer_norm: return over_channels(step);
+      case Action::matmul: return matmul(step);
+      case Action::copy: return copy(step);
+      default: break;  // one channel after another
+    }
     const Value& target = plan_.values[step.target];
     const Channels channels = share(target.layout.c, thread_, shares_.threads());
     for (int c = channels.begin; c < channels.end; c++) {
@@ -41,12 +48,14 @@ class Execution {
         case Action::max_pool: max_pool(step, c); break;
         case Action::mean: mean(step, c); break;
         case Action::elementwise: elementwise(step, c); break;
-        case Action::concat: concat(step, c); break;
+        case Action::channels: channel(step, c); break;
+        case Action::constant: constant(step, c); break;
+        case Action::fill: fill(target, c, step.op->fill); break;
         case Action::refold: refold(step, c); break;
-        case Action::conv: break;
+        default: break;  // border, or none of these
       }
     }
-    borders(target, channels.begin, channels.end, [](int c) { return c; });
+    if (step.action != Action::fill) borders(target, channels.begin, channels.end, [](int c) { return c; });
   }
 
   void finish() const {
@@ -116,6 +125,7 @@ class Execution {
           tile.kernel->run(call);
         }
       }
+      for (int i = call.begin * part.group; i < call.end * part.group; i++) function(op, target, int(part.channel[i]));
       borders(target, call.begin * part.group, call.end * part.group, [&](int i) { return int(part.channel[i]); });
     }
   }
@@ -150,6 +160,7 @@ class Execution {
     call.scratch = arena_ + plan_.arena_bytes + thread_ * plan_.scratch_bytes;
     how.kernel->run(call);
     const int filters = std::min(call.filters, call.end * how.kernel->group);
+    for (int c = call.begin * how.kernel->group; c < filters; c++) function(*step.op, target, c);
     borders(target, call.begin * how.kernel->group, filters, [](int c) { return c; });
   }
 
@@ -201,7 +212,9 @@ class Execution {
     const Op& op = *step.op;
     ElementwiseCall call{};
     call.a = inside(a, c);
-    call.b = b ? inside(*b, c) : nullptr;
+    call.b = b ? inside(*b, b->layout.c == 1 ? 0 : c) : nullptr;
+    call.combine = op.combine;
+    call.shuffle = step.from.empty() ? nullptr : step.from.data();
     call.out = inside(target, c);
     call.a_row = row_bytes(a);
     call.b_row = b ? row_bytes(*b) : 0;
@@ -213,17 +226,180 @@ class Execution {
     call.low = op.low;
     call.high = op.high;
     kernels_.elementwise(call);
+    function(op, target, c);
   }
 
-  void concat(const Step& step, int c) const {
+  // Applies an operation's function to a channel that it has written.
+  void function(const Op& op, const Value& target, int c) const {
+    if (op.function == Function::none) return;
+    kernels_.function({op.function, op.alpha, op.beta, inside(target, c), row_bytes(target), target.layout.bh,
+                       target.layout.bw});
+  }
+
+  void channel(const Step& step, int c) const {
     const Value& target = plan_.values[step.target];
-    int from = c;
-    size_t s = 0;
-    for (; from >= plan_.values[step.sources[s]].layout.c; s++) from -= plan_.values[step.sources[s]].layout.c;
-    const Value& source = plan_.values[step.sources[s]];
+    const int number = step.from[size_t(c) * 2];
+    if (number < 0) return fill(target, c, step.op->fill);
+    const Value& source = plan_.values[step.sources[number]];
+    const char* from = inside(source, step.from[size_t(c) * 2 + 1]);
     for (int y = 0; y < target.layout.bh; y++) {
-      std::memcpy(inside(target, c) + y * row_bytes(target), inside(source, from) + y * row_bytes(source),
-                  target.layout.bw * line_);
+      std::memcpy(inside(target, c) + y * row_bytes(target), from + y * row_bytes(source), target.layout.bw * line_);
+    }
+  }
+
+  void fill(const Value& target, int c, float value) const {
+    std::fill_n(floats(target, c), target.layout.plane_lines() * kernels_.lanes, value);
+  }
+
+  void constant(const Step& step, int c) const {
+    const Value& target = plan_.values[step.target];
+    const Layout& layout = target.layout;
+    const std::vector<int32_t>& places = plan_.places[step.places];
+    const float* values = step.op->values + int64_t(c) * places.size();
+    float* out = floats(target, c);
+    for (int image = 0; image < layout.fold.images; image++, out += layout.fold.rows * layout.fold.cols) {
+      for (size_t i = 0; i < places.size(); i++) out[places[i]] = values[i];
+    }
+  }
+
+  // A place that moves through the elements of an image by one stride.
+  struct Cursor {
+    const int32_t* places;
+    char* plane;
+    int64_t plane_bytes, step_bytes;
+    uint32_t at, size, step;  // pixels
+
+    Cursor(const std::vector<int32_t>& places, char* first, int64_t plane_bytes, uint64_t element, uint32_t stride)
+        : places(places.data()),
+          plane(first + int64_t(element / places.size()) * plane_bytes),
+          plane_bytes(plane_bytes),
+          step_bytes(int64_t(stride / places.size()) * plane_bytes),
+          at(uint32_t(element % places.size())),
+          size(uint32_t(places.size())),
+          step(uint32_t(stride % places.size())) {}
+
+    float* here() const { return reinterpret_cast<float*>(plane) + places[at]; }
+    void advance() {
+      plane += step_bytes;
+      at += step;
+      if (at >= size) at -= size, plane += plane_bytes;
+    }
+  };
+
+  void copy(const Step& step) const {
+    for (const Piece& piece : step.op->pieces) {
+      const uint64_t size = piece.dims[0].size;
+      const uint64_t begin = size * thread_ / shares_.threads(), end = size * (thread_ + 1) / shares_.threads();
+      if (begin < end) copy(step, piece, 0, begin, end, piece.target_start, piece.source_start);
+    }
+  }
+
+  // The elements `begin` to `end` of a dimension and all of the following ones.
+  void copy(const Step& step, const Piece& piece, size_t dim, uint64_t begin, uint64_t end, uint64_t to,
+            uint64_t from) const {
+    const Piece::Dim& how = piece.dims[dim];
+    to += begin * how.target;
+    from += begin * how.source;
+    if (dim + 1 < piece.dims.size()) {
+      for (uint64_t i = begin; i < end; i++, to += how.target, from += how.source) {
+        copy(step, piece, dim + 1, 0, piece.dims[dim + 1].size, to, from);
+      }
+      return;
+    }
+    const Value &target = plan_.values[step.target], &source = plan_.values[step.sources[piece.source]];
+    const int to_lanes = target.layout.fold.rows * target.layout.fold.cols;
+    const int from_lanes = source.layout.fold.rows * source.layout.fold.cols;
+    Cursor out(plan_.places[step.places], plane(target, 0), target.layout.plane_lines() * line_, to, how.target);
+    Cursor in(plan_.places[step.source_places[piece.source]], plane(source, 0), source.layout.plane_lines() * line_,
+              from, how.source);
+    for (uint64_t i = begin;;) {
+      float *to_place = out.here(), *from_place = in.here();
+      for (int image = 0; image < plan_.images; image++) to_place[image * to_lanes] = from_place[image * from_lanes];
+      if (++i == end) break;
+      out.advance();
+      in.advance();
+    }
+  }
+
+  // Every thread takes some of the lines of all groups, so borders follow in a step of their own.
+  void over_channels(const Step& step) const {
+    const Op& op = *step.op;
+    const Value &source = plan_.values[step.sources[0]], &target = plan_.values[step.target];
+    const int rows = target.layout.bh, cols = target.layout.bw, groups = target.layout.c / op.size;
+    ChannelsCall call{};
+    call.in_plane = source.layout.plane_lines() * line_;
+    call.out_plane = target.layout.plane_lines() * line_;
+    call.size = op.size;
+    call.scale = op.scale;
+    call.bias = op.bias;
+    call.epsilon = op.epsilon;
+    const int64_t lines = int64_t(groups) * rows * cols;
+    const int64_t end = lines * (thread_ + 1) / shares_.threads();
+    for (int64_t line = lines * thread_ / shares_.threads(); line < end; line += call.count) {
+      const int x = int(line % cols), y = int(line / cols % rows), group = int(line / cols / rows);
+      call.count = int(std::min<int64_t>(cols - x, end - line));
+      call.in = inside(source, group * op.size) + y * row_bytes(source) + x * line_;
+      call.out = inside(target, group * op.size) + y * row_bytes(target) + x * line_;
+      if (step.action == Action::softmax) {
+        kernels_.softmax(call);
+      } else {
+        kernels_.layer_norm(call);
+      }
+    }
+  }
+
+  void matmul(const Step& step) const {
+    const Op& op = *step.op;
+    const Value &a = plan_.values[step.sources[0]], &b = plan_.values[step.sources[1]];
+    const Value& target = plan_.values[step.target];
+    const int filters = target.layout.c / op.groups;
+    const int rounds = (filters + kProductFilters - 1) / kProductFilters;
+    char* const packed = arena_ + plan_.arena_bytes + thread_ * plan_.scratch_bytes;
+    ProductCall call{};
+    call.a_plane = a.layout.plane_lines() * line_;
+    call.a_row = row_bytes(a);
+    call.depth = a.layout.c / op.groups;
+    call.b = packed;
+    call.b_is_lines = plan_.images > 1;
+    call.out_plane = target.layout.plane_lines() * line_;
+    call.out_row = row_bytes(target);
+    call.rows = target.layout.bh;
+    call.cols = target.layout.bw;
+    call.factor = op.factor;
+    const int64_t all = int64_t(op.groups) * rounds;
+    const int64_t end = all * (thread_ + 1) / shares_.threads();
+    for (int64_t round = all * thread_ / shares_.threads(); round < end; round++) {
+      const int group = int(round / rounds), first = int(round % rounds) * kProductFilters;
+      call.filters = std::min(kProductFilters, filters - first);
+      pack(step, b, target.layout, call, group, first, filters, reinterpret_cast<float*>(packed));
+      call.a = inside(a, group * call.depth);
+      call.out = inside(target, group * filters + first);
+      kernels_.product(call);
+      borders(target, group * filters + first, group * filters + first + call.filters, [](int c) { return c; });
+    }
+  }
+
+  // Collects what some filters multiply with: of one image as it is, else for every lane that of its image.
+  void pack(const Step& step, const Value& b, const Layout& out, const ProductCall& call, int group, int first,
+            int filters, float* packed) const {
+    const int32_t* places = plan_.places[step.source_places[0]].data();
+    const int lanes = call.b_is_lines ? kernels_.lanes : 1, each = out.fold.rows * out.fold.cols;
+    const int b_lanes = b.layout.fold.rows * b.layout.fold.cols;
+    std::memset(packed, 0, size_t(call.depth) * kProductFilters * lanes * sizeof(float));
+    for (int filter = 0; filter < call.filters; filter++) {
+      const int number = first + filter;
+      for (int k = 0; k < call.depth; k++) {
+        const int channel = step.op->b_is_filters ? group * filters + number : group * call.depth + k;
+        const float* from = floats(b, channel) + places[step.op->b_is_filters ? k : number];
+        float* to = packed + (int64_t(k) * kProductFilters + filter) * lanes;
+        if (!call.b_is_lines) {
+          *to = *from;
+          continue;
+        }
+        for (int image = 0; image < plan_.images; image++, from += b_lanes) {
+          for (int lane = 0; lane < each; lane++) *to++ = *from;
+        }
+      }
     }
   }
 

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "border.hpp"
+#include "functions.hpp"
 #include "winograd.hpp"
 
 namespace scpu {
@@ -54,6 +55,44 @@ struct ElementwiseCall {
   int64_t a_row, b_row, out_row;  // bytes
   int rows, cols;
   float scale, bias, low, high;
+  Combine combine;
+  const int32_t* shuffle;  // null, or what makes the one line of b count for all lines
+};
+
+// A function that is applied to lines in place.
+struct FunctionCall {
+  Function function;
+  float alpha, beta;
+  char* lines;
+  int64_t row;  // bytes
+  int rows, cols;
+};
+
+// An operation over `size` channels of `count` neighbouring lines.
+struct ChannelsCall {
+  const char* in;
+  int64_t in_plane;  // bytes
+  char* out;
+  int64_t out_plane;
+  int size, count;
+  const float *scale, *bias;  // layer_norm
+  float epsilon;              // layer_norm
+};
+
+// How many filters of a product of activations are computed together.
+constexpr int kProductFilters = 4;
+
+// out[filter][line] = factor * sum over k of b[k][filter] * a[k][line] for kProductFilters filters or fewer.
+struct ProductCall {
+  const char* a;
+  int64_t a_plane, a_row;  // bytes
+  int depth;
+  const char* b;  // [depth][kProductFilters], of floats if every lane takes the same, else of lines
+  bool b_is_lines;
+  char* out;
+  int64_t out_plane, out_row;
+  int filters, rows, cols;
+  float factor;
 };
 
 struct Kernels {
@@ -72,6 +111,10 @@ struct Kernels {
                char* out);
   void (*max_pool)(const PoolCall&);
   void (*elementwise)(const ElementwiseCall&);
+  void (*function)(const FunctionCall&);
+  void (*softmax)(const ChannelsCall&);
+  void (*layer_norm)(const ChannelsCall&);
+  void (*product)(const ProductCall&);
   int64_t (*spin)(int64_t rounds, float* sink);  // returns the multiply-adds that it did
 
   int64_t line_bytes() const { return int64_t(lanes) * 4; }

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 namespace scpu {
 namespace {
 
 constexpr int64_t kMaxArena = int64_t(8) << 30;
+constexpr int64_t kMaxTables = int64_t(1) << 30;
 constexpr int64_t kMaxOffset = (int64_t(1) << 32) - 1;  // records hold offsets in 32 bits
 
 int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -35,11 +37,17 @@ bool leaves(const Op& op, const Shape& from, const Shape& to) {
 
 class Planner {
  public:
-  Planner(Plan& plan) : plan_(plan), program_(plan.program), primary_(program_.tensors().size(), -1) { measure_strides(); }
+  Planner(Plan& plan)
+      : plan_(plan),
+        program_(plan.program),
+        primary_(program_.tensors().size(), -1),
+        constants_(program_.tensors().size(), nullptr) {
+    measure_strides();
+  }
 
   void build() {
     for (const Op& op : program_.ops()) plan_op(op);
-    plan_.output = primary_[program_.output()];
+    plan_.output = primary(program_.output());
     plan_.values[plan_.output].dies = int(plan_.steps.size());
     for (Value& value : plan_.values) {
       if (value.layout.lines() * plan_.kernels.line_bytes() > kMaxOffset) {
@@ -65,6 +73,7 @@ class Planner {
         zero_[op->sources[0]] = true;
         continue;
       }
+      if (op->kind == Kind::copy && !moves_planes(*op)) continue;
       for (int source : op->sources) {
         const int64_t y = int64_t(later_y_[op->target]) * (windows ? op->y.stride : 1);
         const int64_t x = int64_t(later_x_[op->target]) * (windows ? op->x.stride : 1);
@@ -93,7 +102,7 @@ class Planner {
                         out.fold.cols == 1 ? from.w : out.bw * op.x.stride};
         const float outside = op.kind == Kind::conv ? 0.f : -std::numeric_limits<float>::infinity();
         const bool padded = op.kind == Kind::conv || leaves(op, from, to);
-        const int source = find(op.sources[0], in, padded ? outside : plan_.values[primary_[op.sources[0]]].layout.outside);
+        const int source = find(op.sources[0], in, padded ? outside : plan_.values[primary(op.sources[0])].layout.outside);
         widen(source, margins(op, in, out));
         std::vector<int> sources{source};
         if (op.sources.size() > 1) sources.push_back(find_any(op.sources[1], out));
@@ -101,26 +110,103 @@ class Planner {
         break;
       }
       case Kind::mean: {
-        const Layout& layout = plan_.values[primary_[op.sources[0]]].layout;
+        const Layout& layout = plan_.values[primary(op.sources[0])].layout;
         const int source = find(op.sources[0], {layout.fold, layout.bh, layout.bw}, 0.f);
         add(Action::mean, &op, {source}, make(op.target, {{plan_.images, 1, 1}, 1, 1}));
         break;
       }
-      case Kind::elementwise:
-      case Kind::concat: {
-        const Layout& first = plan_.values[primary_[op.sources[0]]].layout;
-        const Blocks blocks{first.fold, first.bh, first.bw};
+      case Kind::constant: {
+        constants_[op.target] = &op;  // made in the layout of whoever reads it
+        break;
+      }
+      case Kind::elementwise: {
+        const Blocks blocks = blocks_of(op.sources[0]);
+        std::vector<int> sources{find_any(op.sources[0], blocks)};
+        if (op.sources.size() > 1) {
+          const int b = op.sources[1];
+          sources.push_back(spreads(op) ? primary(b) : find_any(b, blocks));
+        }
+        add(Action::elementwise, &op, sources, make(op.target, blocks));
+        break;
+      }
+      case Kind::softmax:
+      case Kind::layer_norm: {
+        const Blocks blocks = blocks_of(op.sources[0]);
+        const int source = primary(op.sources[0]), target = make(op.target, blocks);
+        add(op.kind == Kind::softmax ? Action::softmax : Action::layer_norm, &op, {source}, target);
+        add(Action::border, &op, {}, target);
+        break;
+      }
+      case Kind::matmul: {
+        const int a = primary(op.sources[0]), b = primary(op.sources[1]);
+        add(Action::matmul, &op, {a, b}, make(op.target, blocks_of(op.sources[0])));
+        plan_.scratch_bytes = std::max(plan_.scratch_bytes, product_scratch(op));
+        break;
+      }
+      case Kind::copy: {
+        if (moves_planes(op)) {
+          const Blocks blocks = blocks_of(op.sources[0]);
+          std::vector<int> sources;
+          for (int source : op.sources) sources.push_back(find_any(source, blocks));
+          add(Action::channels, &op, sources, make(op.target, blocks));
+          break;
+        }
         std::vector<int> sources;
-        for (int source : op.sources) sources.push_back(find_any(source, blocks));
-        add(op.kind == Kind::concat ? Action::concat : Action::elementwise, &op, sources, make(op.target, blocks));
+        for (int source : op.sources) sources.push_back(primary(source));
+        const int target = make(op.target, fresh(op.target, to, 1, 1));
+        add(Action::fill, &op, {}, target);
+        add(Action::copy, &op, sources, target);
+        add(Action::border, &op, {}, target);
         break;
       }
     }
   }
 
+  Blocks blocks_of(int tensor) {
+    const Layout& layout = plan_.values[primary(tensor)].layout;
+    return {layout.fold, layout.bh, layout.bw};
+  }
+
+  // Whether the second source of an elementwise operation has one value a channel (or one in all) for many pixels.
+  bool spreads(const Op& op) const {
+    const Shape &b = program_.shape(op.sources[1]), &to = program_.shape(op.target);
+    return b.h * b.w == 1 && to.h * to.w > 1;
+  }
+
+  int64_t product_scratch(const Op& op) const {
+    const int depth = program_.shape(op.sources[0]).c / op.groups;
+    return int64_t(depth) * kProductFilters * plan_.kernels.line_bytes();
+  }
+
+  // Whether a copy moves nothing but whole planes: its pieces end in all pixels of images of one size, in order.
+  bool moves_planes(const Op& op) const {
+    const Shape& to = program_.shape(op.target);
+    const uint32_t plane = uint32_t(to.h) * to.w;
+    for (int source : op.sources) {
+      const Shape& from = program_.shape(source);
+      if (from.h != to.h || from.w != to.w) return false;
+    }
+    for (const Piece& piece : op.pieces) {
+      if (piece.target_start % plane || piece.source_start % plane) return false;
+      uint64_t inside = 1;  // pixels in order so far, from the innermost dimension
+      for (size_t d = piece.dims.size(); d-- > 0;) {
+        const Piece::Dim& dim = piece.dims[d];
+        if (inside < plane) {
+          if (dim.size > 1 && (dim.target != inside || dim.source != inside)) return false;
+          inside *= dim.size;
+          if (inside > plane && inside % plane) return false;
+        } else if (dim.target % plane || dim.source % plane) {
+          return false;
+        }
+      }
+      if (inside < plane) return false;
+    }
+    return true;
+  }
+
   // The blocks of the result: those that follow from the source's, unless they would leave many lanes empty.
-  Blocks blocks_after(const Op& op, const Shape& from, const Shape& to) const {
-    const Layout& now = plan_.values[primary_[op.sources[0]]].layout;
+  Blocks blocks_after(const Op& op, const Shape& from, const Shape& to) {
+    const Layout& now = plan_.values[primary(op.sources[0])].layout;
     const Blocks best = fresh(op.target, to, op.y.stride, op.x.stride, &from);
     Blocks kept{now.fold, to.h, to.w};
     bool possible = true;
@@ -194,14 +280,27 @@ class Planner {
       if (plan_.values[i].tensor == tensor && same && layout.outside == outside) return int(i);
     }
     const int value = make_as(tensor, blocks, outside);
-    add(Action::refold, nullptr, {primary_[tensor]}, value);
+    if (constants_[tensor]) {
+      add(Action::constant, constants_[tensor], {}, value);
+    } else {
+      add(Action::refold, nullptr, {primary_[tensor]}, value);
+    }
     return value;
+  }
+
+  // The value that the tensor's operation wrote; a constant without one is made.
+  int primary(int tensor) {
+    if (primary_[tensor] < 0) {
+      const int value = make(tensor, fresh(tensor, program_.shape(tensor), 1, 1));
+      add(Action::constant, constants_[tensor], {}, value);
+    }
+    return primary_[tensor];
   }
 
   // The same for a reader that looks at single pixels, to which the outside does not matter.
   int find_any(int tensor, const Blocks& blocks) {
-    const Layout& layout = plan_.values[primary_[tensor]].layout;
-    return find(tensor, blocks, layout.outside);
+    const bool made = primary_[tensor] >= 0;
+    return find(tensor, blocks, made ? plan_.values[primary_[tensor]].layout.outside : 0.f);
   }
 
   void widen(int value, const Margins& margins) {
@@ -215,9 +314,10 @@ class Planner {
   void add(Action action, const Op* op, std::vector<int> sources, int target) {
     const int step = int(plan_.steps.size());
     for (int source : sources) plan_.values[source].dies = step;
-    plan_.values[target].born = step;
+    const bool again = !plan_.steps.empty() && plan_.steps.back().target == target;  // another step of one operation
+    if (!again) plan_.values[target].born = step;
     plan_.values[target].dies = std::max(plan_.values[target].dies, step);
-    plan_.steps.push_back({action, op, std::move(sources), target, {}, {}, {}, 0});
+    plan_.steps.push_back({action, op, std::move(sources), target, {}, {}, {}, -1, {}, 0});
   }
 
   // What depends on the final layouts.
@@ -227,6 +327,15 @@ class Planner {
       finish_conv(step);
     } else if (step.action == Action::mean) {
       add_lanes(step, plan_.values[step.sources[0]].layout);
+    } else if (step.action == Action::elementwise) {
+      if (step.sources.size() > 1 && spreads(*step.op)) spread_lanes(step);
+    } else if (step.action == Action::channels) {
+      finish_channels(step);
+    } else if (step.action == Action::copy || step.action == Action::constant) {
+      step.places = places(target.layout);
+      for (int source : step.sources) step.source_places.push_back(places(plan_.values[source].layout));
+    } else if (step.action == Action::matmul) {
+      step.source_places.push_back(places(plan_.values[step.sources[1]].layout));
     } else if (step.action == Action::refold) {
       const Layout& in = plan_.values[step.sources[0]].layout;
       const Layout& out = target.layout;
@@ -256,6 +365,66 @@ class Planner {
       plan_.scratch_bytes = std::max(plan_.scratch_bytes, bytes);
     } else {
       step.winograd.reset();
+    }
+  }
+
+  // The number of a layout's table, see Plan::places.
+  int places(const Layout& layout) {
+    const std::vector<int64_t> form{layout.h, layout.w, layout.bh, layout.bw, layout.fold.rows, layout.fold.cols,
+                                    layout.row_lines(), layout.line(0, 0)};
+    const auto [entry, fresh] = tables_.try_emplace(form, int(plan_.places.size()));
+    if (!fresh) return entry->second;
+    table_bytes_ += int64_t(layout.h) * layout.w * 4;
+    if (table_bytes_ > kMaxTables) throw Error("the copies need more than 1 GiB of tables");
+    std::vector<int32_t> table;
+    table.reserve(size_t(layout.h) * layout.w);
+    for (int y = 0; y < layout.h; y++) {
+      for (int x = 0; x < layout.w; x++) {
+        int64_t line;
+        int lane;
+        layout.place(0, y, x, line, lane);
+        table.push_back(int32_t(line * layout.lanes + lane));
+      }
+    }
+    plan_.places.push_back(std::move(table));
+    return entry->second;
+  }
+
+  // The shuffle that brings the only pixel of an image to all lanes that hold the image in the target.
+  void spread_lanes(Step& step) const {
+    const Layout &b = plan_.values[step.sources[1]].layout, &out = plan_.values[step.target].layout;
+    for (int lane = 0; lane < out.lanes; lane++) {
+      const int image = lane / (out.fold.rows * out.fold.cols);
+      step.from.push_back(image < b.fold.images ? image * b.fold.rows * b.fold.cols : -1);
+    }
+  }
+
+  // Reads the pieces of a copy that moves planes: see Step::from.
+  void finish_channels(Step& step) const {
+    const Shape& to = program_.shape(step.op->target);
+    const uint32_t plane = uint32_t(to.h) * to.w;
+    step.from.assign(size_t(to.c) * 2, -1);
+    for (const Piece& piece : step.op->pieces) {
+      uint64_t inside = 1;
+      std::vector<Piece::Dim> dims;  // over planes, the innermost first
+      for (size_t d = piece.dims.size(); d-- > 0;) {
+        const Piece::Dim& dim = piece.dims[d];
+        if (inside >= plane) {
+          dims.push_back({dim.size, dim.target / plane, dim.source / plane});
+        } else if ((inside *= dim.size) > plane) {
+          dims.push_back({uint32_t(inside / plane), 1, 1});
+        }
+      }
+      std::vector<uint32_t> at(dims.size(), 0);
+      for (;;) {
+        uint32_t target = piece.target_start / plane, source = piece.source_start / plane;
+        for (size_t d = 0; d < dims.size(); d++) target += at[d] * dims[d].target, source += at[d] * dims[d].source;
+        step.from[target * 2] = piece.source;
+        step.from[target * 2 + 1] = int32_t(source);
+        size_t d = 0;
+        while (d < dims.size() && ++at[d] == dims[d].size) at[d++] = 0;
+        if (d == dims.size()) break;
+      }
     }
   }
 
@@ -296,6 +465,9 @@ class Planner {
   Plan& plan_;
   const Program& program_;
   std::vector<int> primary_;  // of a tensor the value that its operation writes
+  std::vector<const Op*> constants_;
+  std::map<std::vector<int64_t>, int> tables_;  // by what they depend on
+  int64_t table_bytes_ = 0;
   std::vector<int> later_y_, later_x_;
   std::vector<bool> zero_, lowest_;  // what its readers take for the outside of a tensor
 };

@@ -53,7 +53,10 @@ struct Winograd {
   int64_t scratch_lines() const;
 };
 
-enum class Action { input, conv, max_pool, mean, elementwise, concat, refold };
+// fill, copy: elements one by one; channels: whole planes; border: what lies outside, after steps whose threads share planes.
+enum class Action {
+  input, conv, max_pool, mean, elementwise, channels, fill, copy, border, constant, softmax, layer_norm, matmul, refold
+};
 
 struct Step {
   Action action;
@@ -62,8 +65,13 @@ struct Step {
   int target;                // value
   std::vector<Part> parts;   // conv, if it is sparse
   std::optional<Winograd> winograd;  // conv, else
-  // refold: for each line and lane of a target plane the float in the source plane, or -1; mean: the shuffles
+  // refold: for each line and lane of a target plane the float in the source plane, or -1; mean: the shuffles;
+  // elementwise: the shuffle that gives every lane its image's value of b, if b has one a channel; channels: for each
+  // target channel a source and its channel, or -1 and -1
   std::vector<int32_t> from;
+  // Numbers of tables of the plan: of the target (copy, constant) and of each source (copy; matmul: of b alone).
+  int places = -1;
+  std::vector<int> source_places;
   int halvings = 0;  // mean
 };
 
@@ -76,6 +84,8 @@ class Plan {
   const int images;
   std::vector<Value> values;
   std::vector<Step> steps;
+  // Where in a plane each pixel of the first image is, in floats; for every layout that is read pixel by pixel.
+  std::vector<std::vector<int32_t>> places;
   int output = 0;           // value
   int64_t arena_bytes = 0;    // what one execution needs
   int64_t scratch_bytes = 0;  // and each of its threads

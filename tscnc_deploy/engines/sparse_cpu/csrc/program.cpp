@@ -7,9 +7,10 @@ namespace scpu {
 namespace {
 
 constexpr uint32_t kMagic = 0x55504353;  // "SCPU" in little-endian order
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint32_t kMaxCount = 1 << 16;  // tensors, operations, channels
 constexpr uint32_t kMaxSide = 1 << 14;
+constexpr uint32_t kMaxDims = 16;  // of a piece
 constexpr uint64_t kMaxElements = 1 << 28;  // of one tensor, and of one weight as a dense array
 
 // Reads words one after another and refuses to read past the end.
@@ -97,6 +98,79 @@ void read_weights(Reader& reader, Op& op, const Shape& to) {
   op.weight = reader.numbers(op.row[to.c], "weights");
 }
 
+uint64_t elements(const Shape& shape) { return uint64_t(shape.c) * shape.h * shape.w; }
+
+void check_sources(const Op& op, size_t count) {
+  size_t least = 1, most = 1;
+  if (op.kind == Kind::input || op.kind == Kind::constant) least = most = 0;
+  if (op.kind == Kind::conv || op.kind == Kind::elementwise) most = 2;
+  if (op.kind == Kind::matmul) least = most = 2;
+  if (op.kind == Kind::copy) most = kMaxCount;
+  require(count >= least && count <= most, "an operation has too few or too many sources");
+}
+
+bool same(const Shape& a, const Shape& b) { return a.c == b.c && a.h == b.h && a.w == b.w; }
+
+// The second source of conv and elementwise.
+void check_second(const Op& op, const Shape& other, const Shape& to) {
+  const bool channels = other.c == to.c || other.c == 1, places = other.h == 1 && other.w == 1;
+  const bool spreads = channels && (places || (other.h == to.h && other.w == to.w));
+  require(op.kind == Kind::conv ? same(other, to) : spreads, "what is combined has another shape");
+}
+
+void read_function(Reader& reader, Op& op) {
+  op.low = reader.number();
+  op.high = reader.number();
+  require(op.low <= op.high, "a clamp has its lower bound above its upper one");
+  op.function = static_cast<Function>(reader.next(0, uint32_t(Function::abs), "a function"));
+  op.alpha = reader.number();
+  op.beta = reader.number();
+}
+
+void read_pieces(Reader& reader, Op& op, const std::vector<Shape>& tensors) {
+  const uint64_t all = elements(tensors[op.target]);
+  uint64_t copied = 0;
+  op.fill = reader.number();
+  const int pieces = reader.next(0, kMaxCount, "the number of pieces");
+  for (int i = 0; i < pieces; i++) {
+    Piece piece;
+    piece.source = reader.next(0, uint32_t(op.sources.size()) - 1, "the source of a piece");
+    piece.target_start = reader.next();
+    piece.source_start = reader.next();
+    const int dims = reader.next(1, kMaxDims, "the number of dimensions");
+    uint64_t count = 1, target = piece.target_start, source = piece.source_start;
+    for (int d = 0; d < dims; d++) {
+      Piece::Dim dim;
+      dim.size = uint32_t(reader.next(1, kMaxElements, "a size"));
+      dim.target = uint32_t(reader.next(0, kMaxElements, "a stride"));
+      dim.source = uint32_t(reader.next(0, kMaxElements, "a stride"));
+      // No overflow: each term is below 2^56, and there are few.
+      count *= dim.size;
+      target += uint64_t(dim.size - 1) * dim.target;
+      source += uint64_t(dim.size - 1) * dim.source;
+      require(count <= all, "a piece is larger than the target");
+      piece.dims.push_back(dim);
+    }
+    require(target < all, "a piece leaves the target");
+    require(source < elements(tensors[op.sources[piece.source]]), "a piece leaves its source");
+    copied += count;
+    require(copied <= all, "the pieces are larger than the target");
+    op.pieces.push_back(std::move(piece));
+  }
+}
+
+void read_matmul(Reader& reader, Op& op, const std::vector<Shape>& tensors) {
+  const Shape &a = tensors[op.sources[0]], &b = tensors[op.sources[1]], &to = tensors[op.target];
+  op.groups = reader.next(1, kMaxCount, "a number of groups");
+  op.b_is_filters = reader.next(0, 1, "the order of a product") == 1;
+  op.factor = reader.number();
+  require(a.h == to.h && a.w == to.w, "a product has other positions than its first factor");
+  require(a.c % op.groups == 0 && to.c % op.groups == 0, "the groups of a product do not divide its channels");
+  const int depth = a.c / op.groups, filters = to.c / op.groups;
+  const int channels = op.b_is_filters ? filters : depth, places = op.b_is_filters ? depth : filters;
+  require(b.c == channels * op.groups && int64_t(b.h) * b.w == places, "the factors of a product do not fit");
+}
+
 }  // namespace
 
 Program::Program(const void* data, size_t bytes) : words_(bytes / 4) {
@@ -119,7 +193,7 @@ Program::Program(const void* data, size_t bytes) : words_(bytes / 4) {
   std::vector<bool> made(tensors, false);
   for (int i = 0; i < ops; i++) {
     Op op{};
-    op.kind = static_cast<Kind>(reader.next(0, uint32_t(Kind::concat), "the kind of an operation"));
+    op.kind = static_cast<Kind>(reader.next(0, uint32_t(Kind::matmul), "the kind of an operation"));
     require((op.kind == Kind::input) == (i == 0), "the images must come first, and once");
     op.target = reader.next(0, tensors - 1, "a target");
     require(!made[op.target], "a tensor is written twice");
@@ -130,47 +204,65 @@ Program::Program(const void* data, size_t bytes) : words_(bytes / 4) {
     }
     const Shape to = tensors_[op.target];
     const Shape from = op.sources.empty() ? to : tensors_[op.sources[0]];
-    const bool adds = op.kind == Kind::conv || op.kind == Kind::elementwise;
-    const size_t least = op.kind == Kind::input ? 0 : 1;
-    const size_t most = op.kind == Kind::concat ? kMaxCount : adds ? 2 : least;
-    require(op.sources.size() >= least && op.sources.size() <= most, "an operation has too few or too many sources");
-    if (adds && sources == 2) {
-      const Shape other = tensors_[op.sources[1]];
-      require(other.c == to.c && other.h == to.h && other.w == to.w, "what is added has another shape");
+    check_sources(op, sources);
+    switch (op.kind) {
+      case Kind::input:
+        op.bias = reader.numbers(to.c, "biases");
+        op.scale = reader.numbers(to.c, "scales");
+        break;
+      case Kind::conv:
+      case Kind::max_pool:
+        op.y = read_axis(reader);
+        op.x = read_axis(reader);
+        check_axis(op.y, from.h, to.h);
+        check_axis(op.x, from.w, to.w);
+        if (op.kind == Kind::max_pool) {
+          require(from.c == to.c, "an operation changes the number of channels");
+          break;
+        }
+        if (sources == 2) check_second(op, tensors_[op.sources[1]], to);
+        op.groups = reader.next(1, kMaxCount, "a number of groups");
+        read_function(reader, op);
+        op.bias = reader.numbers(to.c, "biases");
+        read_weights(reader, op, to);
+        check_weights(op, from, to);
+        break;
+      case Kind::mean:
+        require(from.c == to.c, "an operation changes the number of channels");
+        require(to.h == 1 && to.w == 1, "a mean must leave one value a channel");
+        break;
+      case Kind::elementwise:
+        require(same(from, to), "an elementwise operation changes the shape");
+        op.combine = static_cast<Combine>(reader.next(0, uint32_t(Combine::smallest), "a combination"));
+        require((op.combine == Combine::none) == (sources == 1), "a combination needs two sources");
+        if (sources == 2) check_second(op, tensors_[op.sources[1]], to);
+        read_function(reader, op);
+        op.bias = reader.numbers(to.c, "biases");
+        op.scale = reader.numbers(to.c, "scales");
+        break;
+      case Kind::copy:
+        read_pieces(reader, op, tensors_);
+        break;
+      case Kind::constant:
+        op.values = reader.numbers(elements(to), "constants");
+        break;
+      case Kind::softmax:
+      case Kind::layer_norm:
+        require(same(from, to), "an operation over channels changes the shape");
+        op.size = reader.next(1, kMaxCount, "a number of channels");
+        require(to.c % op.size == 0, "the groups of an operation do not divide its channels");
+        if (op.kind == Kind::softmax) break;
+        op.epsilon = reader.number();
+        require(op.epsilon >= 0, "an epsilon is negative");
+        op.bias = reader.numbers(op.size, "biases");
+        op.scale = reader.numbers(op.size, "scales");
+        break;
+      case Kind::matmul:
+        read_matmul(reader, op, tensors_);
+        break;
     }
-    if (op.kind == Kind::conv || op.kind == Kind::max_pool) {
-      op.y = read_axis(reader);
-      op.x = read_axis(reader);
-      check_axis(op.y, from.h, to.h);
-      check_axis(op.x, from.w, to.w);
-    } else if (op.kind != Kind::mean) {
-      require(from.h == to.h && from.w == to.w, "an elementwise operation changes the size of the image");
-    }
-    if (op.kind == Kind::conv) op.groups = reader.next(1, kMaxCount, "a number of groups");
-    if (adds) {
-      op.low = reader.number();
-      op.high = reader.number();
-      require(op.low <= op.high, "a clamp has its lower bound above its upper one");
-    }
-    if (adds || op.kind == Kind::input) op.bias = reader.numbers(to.c, "biases");
-    if (op.kind == Kind::elementwise || op.kind == Kind::input) op.scale = reader.numbers(to.c, "scales");
-    if (op.kind == Kind::conv) {
-      read_weights(reader, op, to);
-      check_weights(op, from, to);
-    } else if (op.kind == Kind::concat) {
-      uint64_t channels = 0;
-      for (int source : op.sources) {
-        const Shape& part = tensors_[source];
-        require(part.h == to.h && part.w == to.w, "a concatenation joins images of different sizes");
-        channels += part.c;
-      }
-      require(channels == uint64_t(to.c), "a concatenation has another number of channels than its sources");
-    } else {
-      require(from.c == to.c, "an operation changes the number of channels");
-    }
-    if (op.kind == Kind::mean) require(to.h == 1 && to.w == 1, "a mean must leave one value a channel");
     made[op.target] = true;
-    ops_.push_back(op);
+    ops_.push_back(std::move(op));
   }
   require(made[output_], "the output is never written");
   require(tensors_[output_].h == 1 && tensors_[output_].w == 1, "the output must hold one value a class");

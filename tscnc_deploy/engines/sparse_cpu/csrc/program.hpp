@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "functions.hpp"
+
 namespace scpu {
 
 // What is wrong with a program, or with a request; the message reaches the user.
@@ -21,11 +23,25 @@ struct Shape {
 
 enum class Kind : uint32_t {
   input = 0,        // images [c, h, w] -> scale[c] * image + bias[c]
-  conv = 1,         // sparse convolution + bias (+ residual), clamped; also every fully connected layer
+  conv = 1,         // sparse convolution + bias (+ residual), clamped, then a function; also every fully connected layer
   max_pool = 2,     // largest value of each window; places outside the image never win
   mean = 3,         // mean over height and width
-  elementwise = 4,  // scale[c] * a + bias[c] (+ b), clamped
-  concat = 5,       // channels of all sources, one after another
+  elementwise = 4,  // scale[c] * a + bias[c], combined with b, clamped, then a function
+  copy = 5,         // elements of the sources, piece by piece; what no piece covers is a constant
+  constant = 6,     // the same values for every image
+  softmax = 7,      // over each `size` channels in turn
+  layer_norm = 8,   // over each `size` channels in turn, then scale and bias
+  matmul = 9,       // products of activations, see Op
+};
+
+// A box of elements: one loop per dimension over the linear elements of an image.
+struct Piece {
+  struct Dim {
+    uint32_t size, target, source;  // strides, in elements
+  };
+  int source;  // number among the operation's sources
+  uint32_t target_start, source_start;
+  std::vector<Dim> dims;  // the first is the outermost
 };
 
 struct Axis {
@@ -36,13 +52,27 @@ struct Axis {
 
 struct Op {
   Kind kind;
-  std::vector<int> sources;  // tensors; of conv and elementwise the second, if there is one, is added
+  // Tensors. The second one of conv has the target's shape and is added. That of elementwise may have one channel, or one
+  // value per channel, which count for all. Those of matmul are a and b.
+  std::vector<int> sources;
   int target;                // tensor
   Axis y, x;                 // conv, max_pool
-  int groups;                // conv
+  int groups;                // conv, matmul
   float low, high;           // conv, elementwise: the result is clamped to [low, high]
-  const float* bias;         // [target.c]; input, conv, elementwise
-  const float* scale;        // [target.c]; input, elementwise
+  Function function;         // conv, elementwise
+  float alpha, beta;         // of the function
+  Combine combine;           // elementwise
+  const float* bias;         // [target.c]; input, conv, elementwise; or [size]; layer_norm
+  const float* scale;        // [target.c]; input, elementwise; or [size]; layer_norm
+  std::vector<Piece> pieces;  // copy
+  float fill;                // copy
+  const float* values;       // [c, h, w]; constant
+  int size;                  // softmax, layer_norm: channels of a group
+  float epsilon;             // layer_norm
+  // matmul: target[g, o][p] = factor * sum over k of a[g, k][p] * b, which is b[g, k][o], or b[g, o][k] if b_is_filters;
+  // the first pair is a channel, the last index a position in (y, x) order.
+  bool b_is_filters;
+  float factor;
   // conv: of output channel o the non-zeros are row[o] .. row[o + 1]; a position is (channel in group, ky, kx), linear.
   const uint32_t* row;
   const uint32_t* position;
