@@ -158,6 +158,12 @@ def test_a_twin_and_an_engine_of_another_form_are_refused(real, tmp_path):
         _ = open_bundle(folder).twin
 
 
+def test_the_dense_file_of_an_engine_is_its_twin(real):
+    """TensorRT rebuilds plans from it."""
+    read = open_bundle(real)._read_listed
+    assert read(real / "engines/onnx-cpu/model.dense.onnx", 1 << 20) == (real / "twin.onnx").read_bytes()
+
+
 def test_an_engine_of_another_target_is_refused(real, tmp_path):
     folder = shutil.copytree(real, tmp_path / "bundle")
     (folder / "engines/onnx-cpu").rename(folder / "engines/other")
