@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from tscnc_deploy.text import number
 if TYPE_CHECKING:
     from tscnc_deploy.pipeline.run import Run, StageResult
     from tscnc_deploy.recipe import Recipe
+
+# How many kinds of parameters that are not pruned are named.
+_KINDS = 4
 
 
 @click.command()
@@ -138,6 +142,7 @@ def summarize(folder: Path, results: list[StageResult]) -> dict[str, Any]:
         "seconds": round(sum(result.seconds for result in results if not result.cached), 3),
         "stages": [result.to_json() for result in results],
         "model": record["model"],
+        "not_pruned": json.loads((folder / "stages" / "trial" / "network.json").read_text("utf-8"))["not_pruned"],
         "dense": record["evaluations"]["dense"],
         "twin": record["evaluations"]["twin"],
         "engines": record["evaluations"]["engines"],
@@ -193,6 +198,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
         f"{plan['train_images']} training, {plan['validation_images']} validation, {plan['test_images']} test "
         f"images; {plan['parameters']:,} parameters, {plan['multiply_adds_per_image'] / 1e6:.1f} million MACs per image"
     )
+    click.echo(_not_pruned(plan["not_pruned"]))
     click.echo(
         f"about {plan['seconds'] / 60:.0f} min on this {plan['device']}; up to {plan['disk_bytes'] / 1e9:.1f} GB "
         f"in {plan['run']}"
@@ -207,6 +213,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
         f"\n{model['arch']}: {model['nonzero']:,} of {model['prunable']:,} weights are nonzero "
         f"({model['sparsity']:.2%} sparsity, counted in the exported file)"
     )
+    click.echo(_not_pruned(summary["not_pruned"]))
     if model["multiply_add_sparsity"] is not None:
         click.echo(
             f"MACs per image: {model['multiply_adds_left'] / 1e6:.2f} of {model['multiply_adds'] / 1e6:.2f} million "
@@ -239,6 +246,13 @@ def _show_summary(summary: dict[str, Any]) -> None:
         click.echo(f"  FAILED {gate['name']}: {_figure(gate['value'])}, limit {_figure(gate['limit'])}")
     click.echo(f"bundle: {summary['bundle']}")
     click.echo(f"report: {Path(summary['bundle']) / 'report.html'}")
+
+
+def _not_pruned(kinds: dict[str, int]) -> str:
+    """Such as "not pruned: 9,610 parameters (BatchNorm2d.weight 4,800, BatchNorm2d.bias 4,800, Linear.bias 10)"."""
+    shown = ", ".join(f"{kind} {count:,}" for kind, count in list(kinds.items())[:_KINDS])
+    more = f", and {len(kinds) - _KINDS} kinds more" if len(kinds) > _KINDS else ""
+    return f"not pruned: {sum(kinds.values()):,} parameters{f' ({shown}{more})' if kinds else ''}"
 
 
 def _show_latency(latency: dict[str, Any]) -> None:

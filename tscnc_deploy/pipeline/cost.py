@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.pipeline.stages.base import new_network
+from tscnc_deploy.pipeline.stages.trial import not_pruned
 from tscnc_deploy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def estimate_build(recipe: Recipe) -> tuple[Cost, dict[str, Any]]:
     cost = estimate(recipe, per_image=per_image, parameters=parameters, images=images, pixels=channels * height * width)
     facts = {
         "parameters": parameters,
+        "not_pruned": not_pruned(model),
         "multiply_adds_per_image": per_image,
         "train_images": images[0],
         "validation_images": images[1],

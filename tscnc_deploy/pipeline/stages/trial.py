@@ -64,8 +64,8 @@ class Trial(Stage):
         write_json(context.out / "network.json", network_facts(model, structure) | {"differences": agreement})
 
 
-def network_facts(model: Classifier, structure: Structure) -> dict[str, Any]:
-    """What is pruned, and the parameters that are not, by the kind of module that they belong to."""
+def not_pruned(model: Classifier) -> dict[str, int]:
+    """The numbers of parameters that are not pruned, by the kind of module that they belong to, largest first."""
     from tscnc_deploy import tscnc
 
     kept: dict[str, int] = {}
@@ -74,13 +74,18 @@ def network_facts(model: Classifier, structure: Structure) -> dict[str, Any]:
         owner, _, own = name.rpartition(".")
         key = f"{kinds.get(owner, 'parameter')}.{own}"
         kept[key] = kept.get(key, 0) + parameter.numel()
+    return dict(sorted(kept.items(), key=lambda entry: -entry[1]))
+
+
+def network_facts(model: Classifier, structure: Structure) -> dict[str, Any]:
+    """What is pruned, and see `not_pruned`."""
     return {
         "arch": model.config.network.public,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "prunable": structure.prunable,
         "sparsity": structure.sparsity,
         "multiply_adds": structure.multiply_adds,
-        "not_pruned": dict(sorted(kept.items(), key=lambda entry: -entry[1])),
+        "not_pruned": not_pruned(model),
     }
 
 
