@@ -27,6 +27,41 @@ def make(classes, input_shape, width=4):
         nn.Linear(32 * width, classes),
     )
 """
+# Attention, a class token, positions that a layer computes, two layers that share a weight, a weight under a norm.
+TOKENS = """
+import torch
+from torch import nn
+
+
+class Tokens(nn.Module):
+    def __init__(self, classes, input_shape, dim):
+        super().__init__()
+        self.patches = nn.Conv2d(input_shape[0], dim, 2, 2)
+        self.cls = nn.Parameter(torch.zeros(1, 1, dim))
+        tokens = input_shape[1] // 2 * (input_shape[2] // 2) + 1
+        self.index = nn.Parameter(torch.randn(tokens, 4))
+        self.positions = nn.Linear(4, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.attention = nn.MultiheadAttention(dim, 2, batch_first=True)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.again = nn.Linear(dim, dim, bias=False)
+        self.more = nn.Linear(dim, dim, bias=False)
+        self.more.weight = self.again.weight
+        self.head = torch.nn.utils.parametrizations.weight_norm(nn.Linear(dim, classes))
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls.expand(x.shape[0], -1, -1), x], 1) + self.positions(self.index)
+        y = self.norm(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        x = x + self.mlp(x)
+        x = x + self.more(self.again(x).relu())
+        return self.head(x[:, 0])
+
+
+def make(classes, input_shape, dim=16):
+    return Tokens(classes, input_shape, dim)
+"""
 FAST = ("--attack", "twin-apgd-2", "--attack", "square-5", "--budget", "none")
 
 
@@ -117,3 +152,22 @@ def test_a_bundle_of_a_built_in_network_needs_no_code(tiny_build, tmp_path):
     result = invoke("check", bundle, *FAST, "--reproduce", tmp_path / "again", "--code", "net.py")
     assert result.exit_code == 2
     assert "the network resnet18 needs no code of yours; leave --code out" in result.stderr
+
+
+def test_attention_shared_weights_and_weight_norm_are_pruned_counted_and_compared(tmp_path):
+    net, run = tmp_path / "tok.py", tmp_path / "run"
+    net.write_text(TOKENS)
+    given = tiny_options(model__width=1.0, export__targets='["onnx-cpu", "onnx-int8", "sparse-cpu"]')
+    result = invoke("build", *given, "--arch", f"{net}:make", "--out", str(run), "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    # The convolution, attention, the perceptron, the shared weight once, the head.
+    assert summary["model"]["prunable"] == 64 + 1024 + 1024 + 256 + 160
+    assert summary["model"]["nonzero"] == 2528 - round(0.8 * 2528)
+    assert summary["not_pruned"]["Linear.weight"] == 64
+    document = json.loads(invoke("check", run / "bundle", *FAST, "--json").stdout)
+    found = {result["name"]: result["outcome"] for result in document["results"]}
+    compared = [f"engines/{name}/model.onnx: the twin's network" for name in ("onnx-cpu", "onnx-int8", "sparse-cpu")]
+    named = ["record: layers are the twin's", "twin.onnx: parameters match the manifest", *compared]
+    assert [found[name] for name in named] == ["passed"] * len(named)
+    assert found["engines/onnx-int8/model.onnx: ranges of its activations"] == "passed"

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from tests.engines.nets import random_images
-from tscnc_deploy.engines.onnx.equivalence import difference_from_export
+from tscnc_deploy.engines.onnx.equivalence import difference_from_twin
 from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.onnx.ranges import range_problem
 
@@ -61,4 +61,4 @@ def test_a_range_that_no_calibration_finds(in_8_bits, images, factor, message, p
 def test_the_comparison_with_the_export_does_not_see_it(architectures):
     model = read_onnx(architectures.int8("tensorrt", images=32))
     scaled(model, 1e6, 7)
-    assert difference_from_export(read_onnx(architectures.dense()), model, Path("f.onnx")) is None
+    assert difference_from_twin(read_onnx(architectures.dense()), model, Path("f.onnx")) is None

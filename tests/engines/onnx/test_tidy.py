@@ -3,8 +3,10 @@ from __future__ import annotations
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from tscnc_deploy.engines.onnx.export import export_graph, export_onnx
+from tscnc_deploy.engines.onnx.export import export_onnx
+from tscnc_deploy.engines.onnx.file import read_onnx
 from tscnc_deploy.engines.onnx.structure import recount
 
 SHAPE = (1, 4, 4)
@@ -27,10 +29,11 @@ class Tokens(nn.Module):
         return self.head(self.second(self.first(x).relu()).mean(1))
 
 
-def test_weights_of_linear_layers_on_tokens_keep_their_names_transposed():
+def test_weights_of_linear_layers_on_tokens_keep_their_names_transposed(tmp_path):
     torch.manual_seed(0)
     model = Tokens()
-    graph = export_graph(model, input_shape=SHAPE).graph
+    export_onnx(model, tmp_path / "model.onnx", input_shape=SHAPE)
+    graph = read_onnx(tmp_path / "model.onnx").graph
     stored = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
     assert stored["attention.in_proj_weight"].equal(model.attention.in_proj_weight.T)
     assert stored["first.weight"].equal(model.first.weight.T)
@@ -47,8 +50,9 @@ def test_a_shared_weight_is_stored_and_counted_once(tmp_path):
     }
 
 
-def test_only_what_depends_on_the_batch_is_computed():
-    graph = export_graph(Tokens(), input_shape=SHAPE).graph
+def test_only_what_depends_on_the_batch_is_computed(tmp_path):
+    export_onnx(Tokens(), tmp_path / "model.onnx", input_shape=SHAPE)
+    graph = read_onnx(tmp_path / "model.onnx").graph
     operators = [node.op_type for node in graph.node]
     # For the class token of every image.
     assert operators.count("Shape") == operators.count("Expand") == 1
@@ -57,3 +61,13 @@ def test_only_what_depends_on_the_batch_is_computed():
     by_output = {name: node for node in graph.node for name in node.output}
     computed = [node for node in graph.node if node.op_type == "Reshape" and node.input[1] not in stored]
     assert [by_output[node.input[0]].op_type for node in computed if node.input[0] in by_output] == []
+
+
+def test_parametrised_weights_are_exported_as_their_values_and_the_model_keeps_its_own(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), weight_norm(nn.Linear(16, 5)), nn.ReLU(), spectral_norm(nn.Linear(5, 3))).eval()
+    expected, kinds = model(torch.ones(2, *SHAPE)), [type(module) for module in model]
+    export_onnx(model, tmp_path / "model.onnx", input_shape=SHAPE)
+    assert [layer.name for layer in recount(tmp_path / "model.onnx").layers] == ["1.weight", "3.weight"]
+    assert [type(module) for module in model] == kinds
+    assert model(torch.ones(2, *SHAPE)).equal(expected)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxscript import optimizer
 from torch import nn
+from torch.nn.utils import parametrize
 
 from tscnc_deploy.engines.kind import ExportAids
 from tscnc_deploy.engines.onnx.file import write_onnx
@@ -72,7 +74,7 @@ def export_onnx(
         msg = f"batch_example = {batch_example}: a dynamic batch size needs at least 2"
         raise InputError(msg)
     path = Path(path)
-    twin = copy.deepcopy(model).cpu().eval()
+    twin = _plain_copy(model)
     proto, classes = _graph(twin, input_shape, batch_example)
     reference = TwinEngine(twin, input_shape, classes)
     try:
@@ -86,6 +88,21 @@ def export_onnx(
     except InputError:
         path.unlink()
         raise
+
+
+def _plain_copy(model: nn.Module) -> nn.Module:
+    """A copy on the CPU in eval mode, whose parametrised weights are the values that they have."""
+    plain = copy.deepcopy(model).cpu().eval()
+    for module in plain.modules():
+        if not parametrize.is_parametrized(module):
+            continue
+        values = {name: getattr(module, name).detach() for name in cast(nn.ModuleDict, module.parametrizations)}
+        # Not `remove_parametrizations`: it changes the class, which the copy shares with the model.
+        module.__class__ = type(module).__bases__[0]
+        del module.parametrizations
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value))
+    return plain
 
 
 def write_dense(

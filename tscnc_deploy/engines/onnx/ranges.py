@@ -59,7 +59,8 @@ def range_problem(model: ModelProto, images: Array, largest: int, source: Path) 
         part = images[place : place + step]
         given = np.resize(part, (fixed, *part.shape[1:])) if fixed else part
         for name, array in zip(names, session.run(names, {taken.name: given}), strict=True):
-            values[name].append(array[: len(part)])
+            # Attention moves the images to other axes than the first.
+            values[name].append(array.reshape(-1))
     for node in pairs:
         problem = _problem(node, np.concatenate(values[node.input[0]]), stored)
         if problem is not None:

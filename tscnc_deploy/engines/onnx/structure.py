@@ -185,9 +185,21 @@ def weight_names(graph: GraphProto) -> list[str]:
 
 
 def weights_of(graph: GraphProto) -> dict[str, NDArray[Any]]:
-    """The stored weights of a graph's convolutions and linear layers in their shapes, zeros included, by name."""
-    stored = stored_weights(graph)
-    return {name: dense_array(stored[name]) for name in weight_names(graph)}
+    """The stored weights of a graph's convolutions and linear layers, zeros included, by name.
+
+    In the shapes that PyTorch has: a linear layer's is [out, in], also where it is stored as [in, out].
+    """
+    stored, found = stored_weights(graph), {}
+    for place, position, name in weight_uses(graph):
+        if name not in found:
+            weight = dense_array(stored[name])
+            found[name] = weight.T if _is_transposed(graph.node[place], position) else weight
+    return found
+
+
+def _is_transposed(node: NodeProto, position: int) -> bool:
+    """Whether a node reads a linear layer's weight, at that position of its inputs, as [in, out]."""
+    return node.op_type in ("Gemm", "MatMul") and position == 1 and input_channel_axis(node) == 0
 
 
 def count_parameters(graph: GraphProto) -> int:
