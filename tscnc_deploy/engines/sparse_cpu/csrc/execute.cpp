@@ -312,12 +312,13 @@ class Execution {
     Cursor out(plan_.places[step.places], plane(target, 0), target.layout.plane_lines() * line_, to, how.target);
     Cursor in(plan_.places[step.source_places[piece.source]], plane(source, 0), source.layout.plane_lines() * line_,
               from, how.source);
-    for (uint64_t i = begin;;) {
+    if (plan_.images == 1) {
+      for (uint64_t i = begin; i < end; i++, out.advance(), in.advance()) *out.here() = *in.here();
+      return;
+    }
+    for (uint64_t i = begin; i < end; i++, out.advance(), in.advance()) {
       float *to_place = out.here(), *from_place = in.here();
       for (int image = 0; image < plan_.images; image++) to_place[image * to_lanes] = from_place[image * from_lanes];
-      if (++i == end) break;
-      out.advance();
-      in.advance();
     }
   }
 
@@ -366,40 +367,27 @@ class Execution {
     call.rows = target.layout.bh;
     call.cols = target.layout.bw;
     call.factor = op.factor;
+    PackCall pack{};
+    pack.plane_bytes = b.layout.plane_lines() * line_;
+    pack.k_plane = pack.filter_place = op.b_is_filters ? 0 : 1;
+    pack.filter_plane = pack.k_place = op.b_is_filters ? 1 : 0;
+    pack.depth = call.depth;
+    pack.shuffles = call.b_is_lines ? step.from.data() : nullptr;
+    pack.packed = packed;
+    const int32_t* const places = plan_.places[step.source_places[0]].data();
     const int64_t all = int64_t(op.groups) * rounds;
     const int64_t end = all * (thread_ + 1) / shares_.threads();
     for (int64_t round = all * thread_ / shares_.threads(); round < end; round++) {
       const int group = int(round / rounds), first = int(round % rounds) * kProductFilters;
       call.filters = std::min(kProductFilters, filters - first);
-      pack(step, b, target.layout, call, group, first, filters, reinterpret_cast<float*>(packed));
+      pack.filters = call.filters;
+      pack.b = plane(b, op.b_is_filters ? group * filters + first : group * call.depth);
+      pack.places = places + (op.b_is_filters ? 0 : first);
+      kernels_.pack(pack);
       call.a = inside(a, group * call.depth);
       call.out = inside(target, group * filters + first);
       kernels_.product(call);
       borders(target, group * filters + first, group * filters + first + call.filters, [](int c) { return c; });
-    }
-  }
-
-  // Collects what some filters multiply with: of one image as it is, else for every lane that of its image.
-  void pack(const Step& step, const Value& b, const Layout& out, const ProductCall& call, int group, int first,
-            int filters, float* packed) const {
-    const int32_t* places = plan_.places[step.source_places[0]].data();
-    const int lanes = call.b_is_lines ? kernels_.lanes : 1, each = out.fold.rows * out.fold.cols;
-    const int b_lanes = b.layout.fold.rows * b.layout.fold.cols;
-    std::memset(packed, 0, size_t(call.depth) * kProductFilters * lanes * sizeof(float));
-    for (int filter = 0; filter < call.filters; filter++) {
-      const int number = first + filter;
-      for (int k = 0; k < call.depth; k++) {
-        const int channel = step.op->b_is_filters ? group * filters + number : group * call.depth + k;
-        const float* from = floats(b, channel) + places[step.op->b_is_filters ? k : number];
-        float* to = packed + (int64_t(k) * kProductFilters + filter) * lanes;
-        if (!call.b_is_lines) {
-          *to = *from;
-          continue;
-        }
-        for (int image = 0; image < plan_.images; image++, from += b_lanes) {
-          for (int lane = 0; lane < each; lane++) *to++ = *from;
-        }
-      }
     }
   }
 

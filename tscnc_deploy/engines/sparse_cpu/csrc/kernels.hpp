@@ -95,6 +95,18 @@ struct ProductCall {
   float factor;
 };
 
+// Collects what a product multiplies with: b[k][filter] is at the place place[k * k_place + filter * filter_place] of the
+// plane k * k_plane + filter * filter_plane, of the first image.
+struct PackCall {
+  const char* b;
+  int64_t plane_bytes;
+  int k_plane, filter_plane, k_place, filter_place;  // 0 or 1
+  const int32_t* places;
+  int depth, filters;       // up to kProductFilters; the others are 0
+  const int32_t* shuffles;  // null for one image, else for each lane of the first image what gives every lane its image's
+  char* packed;             // see ProductCall
+};
+
 struct Kernels {
   const char* name;
   int lanes;  // floats in a line
@@ -114,6 +126,7 @@ struct Kernels {
   void (*function)(const FunctionCall&);
   void (*softmax)(const ChannelsCall&);
   void (*layer_norm)(const ChannelsCall&);
+  void (*pack)(const PackCall&);
   void (*product)(const ProductCall&);
   int64_t (*spin)(int64_t rounds, float* sink);  // returns the multiply-adds that it did
 

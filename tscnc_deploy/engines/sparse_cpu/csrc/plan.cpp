@@ -57,6 +57,10 @@ class Planner {
     }
     for (Step& step : plan_.steps) finish(step);
     place();
+    const auto idle = [&](const Step& step) {
+      return step.action == Action::border && plan_.values[step.target].borders.places.empty();
+    };
+    plan_.steps.erase(std::remove_if(plan_.steps.begin(), plan_.steps.end(), idle), plan_.steps.end());
   }
 
  private:
@@ -154,7 +158,7 @@ class Planner {
         std::vector<int> sources;
         for (int source : op.sources) sources.push_back(primary(source));
         const int target = make(op.target, fresh(op.target, to, 1, 1));
-        add(Action::fill, &op, {}, target);
+        if (!fills(op)) add(Action::fill, &op, {}, target);
         add(Action::copy, &op, sources, target);
         add(Action::border, &op, {}, target);
         break;
@@ -176,6 +180,38 @@ class Planner {
   int64_t product_scratch(const Op& op) const {
     const int depth = program_.shape(op.sources[0]).c / op.groups;
     return int64_t(depth) * kProductFilters * plan_.kernels.line_bytes();
+  }
+
+  // Whether the pieces of a copy write to every element, so that nothing has to be filled before.
+  bool fills(const Op& op) const {
+    const Shape& to = program_.shape(op.target);
+    const uint64_t all = uint64_t(to.c) * to.h * to.w;
+    uint64_t copied = 0;
+    for (const Piece& piece : op.pieces) {
+      uint64_t count = 1;
+      for (const Piece::Dim& dim : piece.dims) count *= dim.size;
+      copied += count;
+    }
+    if (copied != all) return false;
+    // As many as there are: all of them, unless one is written twice.
+    std::vector<bool> written(all, false);
+    for (const Piece& piece : op.pieces) {
+      std::vector<uint32_t> at(piece.dims.size(), 0);
+      uint64_t element = piece.target_start;
+      for (;;) {
+        if (written[element]) return false;
+        written[element] = true;
+        size_t d = piece.dims.size();
+        while (d-- > 0) {
+          element += piece.dims[d].target;
+          if (++at[d] < piece.dims[d].size) break;
+          element -= uint64_t(piece.dims[d].size) * piece.dims[d].target;
+          at[d] = 0;
+        }
+        if (d == SIZE_MAX) break;
+      }
+    }
+    return true;
   }
 
   // Whether a copy moves nothing but whole planes: its pieces end in all pixels of images of one size, in order.
@@ -335,7 +371,9 @@ class Planner {
       step.places = places(target.layout);
       for (int source : step.sources) step.source_places.push_back(places(plan_.values[source].layout));
     } else if (step.action == Action::matmul) {
-      step.source_places.push_back(places(plan_.values[step.sources[1]].layout));
+      const Layout& b = plan_.values[step.sources[1]].layout;
+      step.source_places.push_back(places(b));
+      if (plan_.images > 1) spread_images(step, b, target.layout);
     } else if (step.action == Action::refold) {
       const Layout& in = plan_.values[step.sources[0]].layout;
       const Layout& out = target.layout;
@@ -396,6 +434,17 @@ class Planner {
     for (int lane = 0; lane < out.lanes; lane++) {
       const int image = lane / (out.fold.rows * out.fold.cols);
       step.from.push_back(image < b.fold.images ? image * b.fold.rows * b.fold.cols : -1);
+    }
+  }
+
+  // For each lane of the first image in b, the shuffle that gives all lanes of the target what their image has there.
+  static void spread_images(Step& step, const Layout& b, const Layout& out) {
+    const int each = b.fold.rows * b.fold.cols;
+    for (int first = 0; first < out.lanes; first++) {
+      for (int lane = 0; lane < out.lanes; lane++) {
+        const int image = lane / (out.fold.rows * out.fold.cols);
+        step.from.push_back(first < each && image < b.fold.images ? image * each + first : -1);
+      }
     }
   }
 

@@ -66,8 +66,9 @@ struct Step {
   std::vector<Part> parts;   // conv, if it is sparse
   std::optional<Winograd> winograd;  // conv, else
   // refold: for each line and lane of a target plane the float in the source plane, or -1; mean: the shuffles;
-  // elementwise: the shuffle that gives every lane its image's value of b, if b has one a channel; channels: for each
-  // target channel a source and its channel, or -1 and -1
+  // elementwise: the shuffle that gives every lane its image's value of b, if b has one a channel; matmul: such shuffles
+  // for each lane of the first image, if there are several; channels: for each target channel a source and its channel,
+  // or -1 and -1
   std::vector<int32_t> from;
   // Numbers of tables of the plan: of the target (copy, constant) and of each source (copy; matmul: of b alone).
   int places = -1;
