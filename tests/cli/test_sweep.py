@@ -89,9 +89,20 @@ def _names(folder):
     return sorted(path.name for path in (folder / "runs").iterdir() if path.is_dir())
 
 
-def test_a_target_that_does_not_run_an_architecture_is_refused_before_anything_is_built(tmp_path):
-    (tmp_path / "mine.toml").write_text(SWEEP + '[variants.vit]\nmodel.arch = "vit-tiny"\n')
+UPSAMPLING = """
+from torch import nn
+
+
+def make(classes, input_shape):
+    return nn.Sequential(nn.ConvTranspose2d(1, 4, 2, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(1024, classes))
+"""
+
+
+def test_a_target_that_does_not_run_a_network_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "net.py").write_text(UPSAMPLING)
+    variant = f'[variants.own]\nmodel.arch = "{tmp_path}/net.py:make"\nmodel.width = 1.0\n'
+    (tmp_path / "mine.toml").write_text(SWEEP + variant)
     result = invoke("sweep", tmp_path / "mine.toml", "--out", tmp_path / "runs")
-    assert result.exit_code == 2
-    assert "error: target sparse-cpu: its engine has no kernels for the attention" in result.stderr
-    assert not (tmp_path / "runs").exists()
+    assert result.exit_code == 2, result.stderr
+    assert "(ConvTranspose): it has no kernel; the engine sparse-cpu does not support it" in result.stderr
+    assert list((tmp_path / "runs").glob("*/stages/train*")) == []
