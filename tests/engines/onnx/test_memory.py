@@ -70,3 +70,13 @@ def test_large_batches_are_split_where_memory_asks_for_it(tmp_path, target):
     aids = ExportAids(calibration=random_images(4, shape))
     export_engine(small_net(), load_target(target), tmp_path, input_shape=shape, aids=aids)
     assert 1 <= open_engine(tmp_path).spec.batch_max < load_target(target).batch_max
+
+
+def test_a_stored_weight_may_be_moved_once_however_large_it_is(tmp_path):
+    large = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[MAX_ALIVE // 64, 64, 2])
+    moves = [helper.make_node("Transpose", ["w"], [name]) for name in ("a", "b")]
+    uses = [helper.make_node("Shape", [name], [f"{name}_shape"]) for name in ("a", "b")]
+    assert fits(chain(moves[0], uses[0], FLATTEN, constants=[large]), tmp_path) == MAX_ALIVE // 64
+    # A hundred copies of it would not be bounded by the file.
+    with pytest.raises(InputError, match=f"needs {2 * MAX_ALIVE} elements in memory for one image"):
+        fits(chain(*moves, *uses, FLATTEN, constants=[large]), tmp_path)

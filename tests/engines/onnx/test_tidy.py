@@ -7,6 +7,7 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from tscnc_deploy.engines.onnx.export import export_onnx
 from tscnc_deploy.engines.onnx.file import read_onnx
+from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
 from tscnc_deploy.engines.onnx.structure import recount
 
 SHAPE = (1, 4, 4)
@@ -71,3 +72,24 @@ def test_parametrised_weights_are_exported_as_their_values_and_the_model_keeps_i
     assert [layer.name for layer in recount(tmp_path / "model.onnx").layers] == ["1.weight", "3.weight"]
     assert [type(module) for module in model] == kinds
     assert model(torch.ones(2, *SHAPE)).equal(expected)
+
+
+def test_what_is_computed_from_constants_is_stored(tmp_path):
+    class Placed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("grid", torch.linspace(-1, 1, 40_000).reshape(10_000, 4))
+            self.table, self.head = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), nn.Linear(16, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(images.flatten(1) + self.table(self.grid)[:16, 0])
+
+    model = Placed()
+    export_onnx(model, tmp_path / "model.onnx", input_shape=SHAPE)
+    graph = read_onnx(tmp_path / "model.onnx").graph
+    assert [node.op_type for node in graph.node] == ["Reshape", "Add", "Gemm"]
+    assert [layer.name for layer in recount(tmp_path / "model.onnx").layers] == ["head.weight"]
+    images = torch.rand(3, *SHAPE)
+    with torch.no_grad():
+        found = OnnxRuntimeEngine(tmp_path / "model.onnx").logits(images.numpy())
+        assert abs(found - model(images).numpy()).max() < 1e-6

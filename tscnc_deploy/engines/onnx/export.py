@@ -35,10 +35,12 @@ from tscnc_deploy.engines.onnx.tidy import (
     drop_casts,
     fix_sizes,
     name_weights,
+    store_computed,
     store_constants,
     used_nodes,
     weight_names,
 )
+from tscnc_deploy.engines.onnx.translation import TRANSLATIONS
 from tscnc_deploy.engines.target import Target
 from tscnc_deploy.engines.torch_twin import TwinEngine
 from tscnc_deploy.errors import InputError
@@ -138,6 +140,7 @@ def _trace(
                 opset_version=OPSET,
                 input_names=["images"],
                 output_names=["logits"],
+                custom_translation_table=TRANSLATIONS,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
@@ -185,8 +188,9 @@ def _plain(traced: ModelProto, names: Mapping[str, str], input_shape: tuple[int,
 
     This drops stack traces, paths of this machine, producer names and symbolic shapes.
     """
-    name_weights(traced.graph, names)
     store_constants(traced.graph)
+    store_computed(traced, "images")
+    name_weights(traced.graph, names)
     drop_casts(traced.graph)
     fix_sizes(traced, Signature("images", "logits", input_shape, classes, None))
     nodes = used_nodes(traced.graph)

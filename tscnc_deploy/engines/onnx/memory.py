@@ -25,6 +25,9 @@ _SIZED_BY_VALUES = {
     *("SplitToSequence", "StringSplit", "ImageDecoder"),
 }
 
+# Operators whose result has as many elements as their first operand.
+_MOVING = frozenset({"Cast", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
 
 def largest_batch(model: ModelProto, signature: Signature, path: Path) -> int:
     """The largest number of images for which at most `MAX_ALIVE` elements are alive at the same time.
@@ -61,13 +64,29 @@ def require_memory(model: ModelProto, sizes: Mapping[str, int], signature: Signa
     Raises:
         InputError: Not even one image fits.
     """
-    alive = max(_alive(model, sizes), default=0)
+    moved = _moved(model)
+    counted = {name: 0 if name in moved else size for name, size in sizes.items()}
+    alive = max(_alive(model, counted), default=0)
     limit = MAX_ALIVE if signature.batch is None else MAX_ELEMENTS
     if alive > limit:
         images = "one image" if signature.batch is None else f"its {signature.batch} images"
         msg = f"{path}: needs {alive} elements in memory for {images}; at most {limit} are allowed"
         raise InputError(msg)
     return signature.batch or limit // max(alive, 1)
+
+
+def _moved(model: ModelProto) -> set[str]:
+    """What is a stored tensor in another type or shape, once for each tensor and operator.
+
+    It has as many elements as the file holds, however large that is.
+    """
+    roots = {tensor.name: tensor.name for tensor in model.graph.initializer}
+    moved: dict[tuple[str, str], str] = {}
+    for node in model.graph.node:
+        if node.op_type in _MOVING and len(node.output) == 1 and node.input[0] in roots:
+            roots[node.output[0]] = roots[node.input[0]]
+            moved.setdefault((roots[node.input[0]], node.op_type), node.output[0])
+    return set(moved.values())
 
 
 def _alive(model: ModelProto, sizes: Mapping[str, int]) -> Iterator[int]:

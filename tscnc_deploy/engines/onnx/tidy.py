@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tscnc_deploy.engines.onnx.differentiable.shapes import shapes_of
+from tscnc_deploy.engines.onnx.differentiable.step import steps_of, tensor_of
+from tscnc_deploy.engines.onnx.file import array_of
+from tscnc_deploy.engines.onnx.flow import computed_from
 from tscnc_deploy.engines.onnx.signature import Signature
 from tscnc_deploy.errors import InputError
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import nn
 
+# Elements of a result that is stored; repetitions of a small constant would make a large file.
+_LARGEST = 1 << 22
 # Two batch sizes, by which sizes that depend on the batch are told from others.
 _BATCHES = (2, 3)
 
@@ -78,6 +84,38 @@ def store_constants(graph: GraphProto) -> None:
         if tensor is not None:
             graph.initializer.append(tensor)
             graph.initializer[-1].name = node.output[0]
+            graph.node.remove(node)
+
+
+def store_computed(model: ModelProto, source: str) -> None:
+    """Turns what is computed from constants alone, such as a table of positions, into initializers.
+
+    The exporter's own folding leaves large ones, and operators that it does not know.
+
+    Args:
+        model: Changed in place; its constants are initializers.
+        source: Name of the images.
+    """
+    graph, path = model.graph, Path("the traced graph")
+    kept = used_nodes(graph)
+    del graph.node[:]
+    graph.node.extend(kept)
+    known = {tensor.name: tensor_of(array_of(tensor)) for tensor in graph.initializer}
+    try:
+        steps = list(steps_of(model, computed_from(graph, source), path))
+    except InputError:  # an operator that the reader does not know
+        return
+    for node, step in zip(list(graph.node), steps, strict=True):
+        if step.on_images or any(name not in known for name in step.inputs if name):
+            continue
+        try:
+            with torch.no_grad():
+                made = step.compute([known[name] if name else None for name in step.inputs], path)
+        except InputError:
+            continue
+        if sum(tensor.numel() for tensor in made.values()) <= _LARGEST:
+            known |= made
+            graph.initializer.extend(numpy_helper.from_array(value.numpy(), name) for name, value in made.items())
             graph.node.remove(node)
 
 
