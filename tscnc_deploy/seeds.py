@@ -7,9 +7,11 @@ epoch's generators, see `training.state`.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from tscnc_deploy.digests import digest_of_bytes
@@ -23,14 +25,21 @@ def derive_seed(seed: int, *names: str | int) -> int:
 
 @contextmanager
 def layers_draw_from(seed: int, device: torch.device) -> Iterator[None]:
-    """Context in which layers that draw from the global random state, such as dropout, draw from a seed.
+    """Context in which code that draws from global random states, such as dropout, draws from a seed.
 
-    The global state is the same afterwards as before.
+    Those of PyTorch, NumPy and Python; they are the same afterwards as before.
     """
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
 
 
 def derive_generator(seed: int, *names: str | int, device: torch.device | str = "cpu") -> torch.Generator:

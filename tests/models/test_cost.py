@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from tscnc_deploy.models import build, layer_multiply_adds, multiply_adds, output_maps
+from tscnc_deploy.models.applications import applications
 
 
 def test_by_hand(tiny):
@@ -60,3 +64,15 @@ def test_the_model_itself_is_left_alone(tiny):
     multiply_adds(model)
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_functional_call_with_keywords_counts():
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(1, 4, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return F.conv2d(input=images, weight=self.convolution.weight)
+
+    assert applications(Functional(), (1, 8, 6)) == {"convolution.weight": (6, 4)}

@@ -105,3 +105,33 @@ def test_a_network_that_cannot_be_traced_is_shared_as_a_whole():
     assert twin.folds == 0
     assert torch.equal(twin.refreshed()(images()), model.eval()(images()))
     assert not twin.network.training
+
+
+def test_a_network_that_cannot_be_run_with_proxies_is_not_folded():
+    class Made(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = nn.AdaptiveAvgPool2d((1, 2))(self.norm(self.convolution(images)))
+            return {4: found}[found.shape[1]].flatten(1)
+
+    model = Made().eval()
+    copy = FoldedCopy(model, input_shape=(1, 6, 6))
+    images = torch.rand(2, 1, 6, 6)
+    assert copy.folds == 0
+    assert copy.refreshed()(images).equal(model(images))
+
+
+def test_a_copy_that_computes_something_else_is_not_used():
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = self.norm(self.convolution(images))
+            return -found if isinstance(images, torch.fx.Proxy) else found
+
+    assert FoldedCopy(Branching().eval(), input_shape=(1, 6, 6)).folds == 0

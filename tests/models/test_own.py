@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 
@@ -149,3 +150,67 @@ def test_a_file_of_weights_names_no_code(net, tmp_path):
         models.load_model(saved, arch=f"{net}:fails")
     loaded = models.load_model(saved, arch=f"{net}:make")
     assert all(loaded.state_dict()[name].equal(value) for name, value in model.state_dict().items())
+
+
+def test_a_neighbour_is_the_one_beside_the_file_and_what_it_hides_comes_back(tmp_path):
+    import packaging
+
+    for folder, hidden in (("one", 5), ("two", 7)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "net.py").write_text(
+            "import sized_blocks, packaging\n\n"
+            "def make(*given):\n    assert packaging.own\n    return sized_blocks.make(*given)\n"
+        )
+        (tmp_path / folder / "sized_blocks.py").write_text(NET.replace("hidden=4", f"hidden={hidden}"))
+        (tmp_path / folder / "packaging.py").write_text("own = True\n")
+    shapes = [
+        list(next(iter(build(f"{tmp_path}/{folder}/net.py:make").parameters())).shape) for folder in ("one", "two")
+    ]
+    assert shapes == [[5, 16], [7, 16]]
+    assert sys.modules["packaging"] is packaging
+    assert not hasattr(packaging, "own")
+
+
+def test_the_digest_covers_a_folder_without_an_init_file(tmp_path):
+    (tmp_path / "net.py").write_text("from plain_blocks.conv import make\n")
+    (tmp_path / "plain_blocks").mkdir()
+    (tmp_path / "plain_blocks" / "conv.py").write_text(NET)
+    before = code_digest(parse_arch(f"{tmp_path}/net.py:make"))
+    (tmp_path / "plain_blocks" / "conv.py").write_text(NET + "# changed\n")
+    assert code_digest(parse_arch(f"{tmp_path}/net.py:make")) != before
+
+
+DRAWN = """
+import random
+import numpy as np
+import torch
+from torch import nn
+
+class Drawn(nn.Module):
+    def __init__(self, classes, draw):
+        super().__init__()
+        self.order = draw(16)
+        self.head = nn.Linear(16, classes)
+        self.register_buffer("mask", torch.tensor([True] * 16))
+
+    def forward(self, x):
+        self.kept = self.head(x.flatten(1)[:, self.order] * self.mask)
+        return self.kept
+
+def make(classes, input_shape, by="torch"):
+    draws = {"torch": torch.randperm, "numpy": lambda n: torch.from_numpy(np.random.permutation(n)),
+             "random": lambda n: torch.tensor(random.sample(range(n), n))}
+    return Drawn(classes, draws[by])
+"""
+
+
+@pytest.mark.parametrize("by", ["torch", "numpy", "random"])
+def test_what_is_drawn_beside_the_weights_is_drawn_again_with_the_seed(tmp_path, by):
+    (tmp_path / "drawn.py").write_text(DRAWN)
+    arch, saved = f"{tmp_path}/drawn.py:make", tmp_path / "model.safetensors"
+    model = copy.deepcopy(build(arch, args={"by": by}, seed=5)).eval()
+    models.save_model(model, saved)
+    again, other = (models.load_model(saved, arch=arch, seed=seed) for seed in (5, 6))
+    images = torch.rand(3, 1, 4, 4)
+    assert again(images).equal(model(images))
+    assert not other(images).equal(model(images))

@@ -100,3 +100,19 @@ def test_the_folded_copy_is_cropped_and_follows_its_network():
             model.network.layer4[0].conv2.weight.mul_(factor)
             torch.testing.assert_close(copied.refreshed()(images), model(images), rtol=1e-4, atol=1e-5)
     assert copied.network.get_submodule("network.layer4.1.conv2").weight.shape == (64, 64, 1, 1)
+
+
+def test_a_cropped_convolution_has_what_a_convolution_has():
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(2, 3, 3, padding=1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.convolution(images.to(self.convolution.weight.dtype)) * self.convolution.out_channels
+
+    model = Reading().eval()
+    copy = cropped(model, (2, 1, 1))
+    assert copy is not model
+    images = torch.rand(4, 2, 1, 1)
+    assert torch.allclose(copy(images), model(images), atol=1e-6)

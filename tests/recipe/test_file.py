@@ -269,3 +269,14 @@ def test_any_value_is_accepted_or_refused_in_plain_words(recipe, key, value):
         assert key.split(".")[0] in str(error)
         assert "Input should" not in str(error)
         assert "Value error" not in str(error)
+
+
+def test_a_bundles_recipe_runs_no_code_unless_it_is_named_anew(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[model]\narch = "net.py:make"\n')
+    assert load_recipe(recipe).model.arch == "net.py:make"
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(RecipeError, match="is a bundle's recipe, and names code for its network"):
+        load_recipe(recipe)
+    assert load_recipe(recipe, arch="mine.py:make").model.arch == "mine.py:make"
+    assert load_recipe(recipe, text=recipe.read_text()).model.arch == "net.py:make"

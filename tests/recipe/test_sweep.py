@@ -92,3 +92,13 @@ def test_an_unknown_sweep_is_told_what_there_is():
 
 def test_every_shipped_sweep_is_valid():
     assert [sweep.name for sweep in list_sweeps() if not sweep.description] == []
+
+
+def test_networks_in_a_grid_give_names_that_folders_may_have(tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'description = "networks"\nrecipe = "digits"\nseeds = [0]\n[variants.a]\n'
+        '[grid]\nmodel.arch = ["resnet18", "torchvision:vgg11", "/some/place/net.py:small"]\n'
+    )
+    assert list(load_sweep(str(tmp_path / "mine.toml")).recipes) == [
+        "a-resnet18-seed0", "a-torchvision-vgg11-seed0", "a-net-small-seed0",
+    ]  # fmt: skip

@@ -98,15 +98,16 @@ def _plan(loaded: Sweep, folder: Path, device: str) -> dict[str, Any]:
     where = choose_device(device)
     rate = probe_rate(where)
     shared: set[str] = set()
+    train = next(stage for stage in STAGES if stage.name == "train")
     builds = []
     for name, recipe in loaded.recipes.items():
         offline = recipe.model_copy(update={"data": recipe.data.model_copy(update={"download": False})})
         cost, _ = estimate_build(offline)
         run = Run(folder / name, STAGES, device=where.type, device_class=describe_device(where))
         seconds = {stage: cost.seconds(rate).get(stage, 0.0) for stage, cached in run.plan(recipe) if not cached}
-        training = repr(STAGES[0].settings(recipe))
+        training = repr(train.settings(recipe))
         if training in shared:
-            seconds.pop(STAGES[0].name, None)
+            seconds.pop(train.name, None)
         shared.add(training)
         builds.append({"name": name, "done": not seconds, "seconds": round(sum(seconds.values()), 3)})
     return {"out": str(folder), "device": describe_device(where), "builds": builds}

@@ -94,8 +94,11 @@ class _Applications(TorchFunctionMode):
             for name in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj_weight"):
                 rows = bound["key" if name[0] in "kv" else "query"][..., 0].numel()
                 self._note(bound.get(name), rows, 1)
-        elif func in _APPLYING and args[0].requires_grad:
-            mapped = args[0] if func in _TRANSPOSED else result
+        elif func in _APPLYING:
+            images: Tensor = given["input"] if "input" in given else args[0]
+            if not images.requires_grad:
+                return result
+            mapped = images if func in _TRANSPOSED else result
             sizes = (mapped[..., 0].numel(), 1) if func is F.linear else _two(mapped.shape[2:])
             self._note(given.get("weight", args[1] if len(args) > 1 else None), *sizes)
         return result

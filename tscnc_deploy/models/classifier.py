@@ -12,6 +12,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.models.applications import applications
 from tscnc_deploy.models.builtin import NETWORKS, initialize
 from tscnc_deploy.models.config import ModelConfig
+from tscnc_deploy.seeds import layers_draw_from
 from tscnc_deploy.text import escaped
 from tscnc_deploy.tscnc.layers import exclude_layers, prunable_weights
 
@@ -101,12 +102,13 @@ def build(
         model.normalize = Normalize(mean, std)
         initialize(model.network, seed)
         return model
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
+    with layers_draw_from(seed, torch.device("cpu")):
         model = Classifier(config, _foreign(config, pretrained=pretrained))
         _require_logits(model)
-    reached = applications(model, config.input_shape)
-    exclude_layers(model, prunable_weights(model).keys() - reached.keys())
+        reached = applications(model, config.input_shape)
+        exclude_layers(model, prunable_weights(model).keys() - reached.keys())
+        # A module that keeps what it computed then keeps something that can be copied.
+        _require_logits(model)
     return model.train()
 
 
@@ -155,4 +157,7 @@ def _require_logits(model: Classifier) -> None:
         raise InputError(msg)
     if tuple(logits.shape) != shape or logits.dtype != torch.float32:
         msg = f"{start} returns {logits.dtype} {list(logits.shape)} for 2 images instead of float32 {list(shape)}"
+        raise InputError(msg)
+    if not logits.isfinite().all():
+        msg = f"{start} returns logits that are not finite"
         raise InputError(msg)

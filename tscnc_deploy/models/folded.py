@@ -8,6 +8,7 @@ convolutions. Kernels lose the taps that only ever read padding, see `models.tap
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,9 +17,7 @@ from torch import Tensor, fx, nn
 
 from tscnc_deploy.models.taps import Taps, taps_by_layer
 
-# The exceptions of torch.fx on networks whose Python code depends on tensor values, or that it does not support.
-_UNTRACEABLE = (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, NotImplementedError)
-
+_log = logging.getLogger(__name__)
 # Relative to the largest logit: folding only reorders sums; a larger difference is another function.
 _AGREES = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
@@ -56,8 +55,8 @@ class FoldedCopy:
             self._fold(dtype, input_shape)
             if input_shape is None or self._agrees_with(plain, dtype, input_shape):
                 return
-        except _UNTRACEABLE:
-            pass
+        except Exception:  # anybody's Python code, run with proxies instead of tensors, may raise anything
+            _log.debug("not folded", exc_info=True)
         self.network, self._layers = plain, []
 
     def _fold(self, dtype: torch.dtype, input_shape: tuple[int, int, int] | None) -> None:

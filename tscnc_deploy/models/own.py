@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
@@ -33,12 +34,16 @@ def own_network(config: ModelConfig) -> nn.Module:
         InputError: There is no such file, module or callable; it raises an exception, or returns no module.
     """
     network = config.network
-    make = _callable(network)
+    with _neighbours_first(network):
+        return _made(config, _callable(network))
+
+
+def _made(config: ModelConfig, make: Callable[..., Any]) -> nn.Module:
     try:
         made = make(config.classes, config.input_shape, **config.args)
     except InputError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         msg = f"{_called(config)} raised {_said(error)}"
         raise InputError(msg) from error
     if not isinstance(made, nn.Module):
@@ -64,7 +69,7 @@ def code_digest(network: Arch) -> dict[str, Any]:
     if found.submodule_search_locations:
         files = sorted(file for place in found.submodule_search_locations for file in Path(place).rglob("*.py"))
     else:
-        files = [Path(found.origin)] if found.origin else []
+        files = sorted(_with_neighbours(Path(found.origin).resolve())) if found.origin else []
     distribution = next(iter(packages_distributions().get(top, ())), None)
     version = installed_version(distribution) if distribution else None
     return {"sha256": _digest_of(files), "distribution": distribution, "version": version}
@@ -85,6 +90,41 @@ def _callable(network: Arch) -> Callable[..., Any]:
     return made
 
 
+@contextmanager
+def _neighbours_first(network: Arch) -> Iterator[None]:
+    """Context in which a file's imports find the files beside it, which are those that its digest covers.
+
+    An installed module of that name, or one beside another file, is there again afterwards.
+    """
+    if network.source != "file":
+        yield
+        return
+    path = _existing(network)
+    folder = path.parent
+    names = {file.relative_to(folder).parts[0].removesuffix(".py") for file in _with_neighbours(path) - {path}}
+    hidden = {
+        name: module
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in names and not _is_in(module, folder)
+    }
+    for name in hidden:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        # For what the network imports when it is run.
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+        sys.modules.update(hidden)
+
+
+def _is_in(module: ModuleType, folder: Path) -> bool:
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(place is not None and Path(place).resolve().is_relative_to(folder) for place in places)
+
+
 def _existing(network: Arch) -> Path:
     path = Path(network.place).resolve()
     if not path.is_file():
@@ -102,9 +142,6 @@ def _from_file(network: Arch) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    # The file may import others beside it, now or when its callable is called.
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's code may raise anything
@@ -160,7 +197,7 @@ def _neighbours(path: Path, folder: Path) -> Iterator[Path]:
         for top in {name.partition(".")[0] for name in names}:
             if (file := folder / f"{top}.py").is_file():
                 yield file.resolve()
-            elif (folder / top / "__init__.py").is_file():
+            elif (folder / top).is_dir():
                 yield from (inner.resolve() for inner in (folder / top).rglob("*.py"))
 
 
@@ -175,6 +212,6 @@ def _called(config: ModelConfig) -> str:
     return f"model.arch = {network.public!r}: {network.name}({config.classes}, {config.input_shape}{given})"
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     said = (str(error).strip() or "without a message").splitlines()[0]
     return f"{type(error).__name__}: {escaped(said, 300)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -23,6 +24,11 @@ _METADATA = "__metadata__"
 _MAX_BYTES = 1 << 32
 # Enough for the config and a hundred bytes per tensor.
 _MAX_HEADER = 4 << 20
+# As safetensors names them.
+_DTYPES = {
+    torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
 _NORMALIZATION = ("normalize.mean", "normalize.std")
 
 
@@ -44,7 +50,7 @@ def save_model(model: Classifier, path: Path | str) -> None:
     Path(path).write_bytes(safetensors.torch.save(state, {_CONFIG_KEY: model.config.to_json()}))
 
 
-def load_model(path: Path | str, read: Read = read_file, *, arch: str | None = None) -> Classifier:
+def load_model(path: Path | str, read: Read = read_file, *, arch: str | None = None, seed: int = 0) -> Classifier:
     """Opens a file that `save_model` wrote.
 
     Args:
@@ -52,6 +58,7 @@ def load_model(path: Path | str, read: Read = read_file, *, arch: str | None = N
         read: Returns the file's content.
         arch: The network's name as whoever runs this gave it, which a network needs that is not built in: what a file
             names is never imported.
+        seed: That of `build`, which may determine more of such a network than its tensors.
 
     Returns:
         The classifier in evaluation mode on the CPU, with every tensor exactly as it was saved.
@@ -63,7 +70,7 @@ def load_model(path: Path | str, read: Read = read_file, *, arch: str | None = N
     path = Path(path)
     data = read(path, _MAX_BYTES)
     header = _header(path, data)
-    model = _model(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY), arch)
+    model = _model(path, (header.pop(_METADATA, None) or {}).get(_CONFIG_KEY), arch, seed)
     _check_form(path, header, model)
     try:
         state = safetensors.torch.load(data)
@@ -101,7 +108,7 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     return dict(header)
 
 
-def _model(path: Path, text: str | None, arch: str | None) -> Classifier:
+def _model(path: Path, text: str | None, arch: str | None, seed: int) -> Classifier:
     if text is None:
         msg = f"{path}: contains weights but no model config; to start from these weights, set model.checkpoint"
         raise InputError(msg)
@@ -109,13 +116,13 @@ def _model(path: Path, text: str | None, arch: str | None) -> Classifier:
         config = ModelConfig.from_json(text)
         if config.network.source == "builtin":
             return skeleton(config)
-        return _of_code(config, arch)
+        return _of_code(config, arch, seed)
     except InputError as error:
         msg = f"{path}: {error}"
         raise InputError(msg) from error
 
 
-def _of_code(config: ModelConfig, arch: str | None) -> Classifier:
+def _of_code(config: ModelConfig, arch: str | None, seed: int) -> Classifier:
     """The network whose code the caller names, not yet with the file's weights."""
     if arch is None or parse_arch(arch).public != config.arch:
         given = "" if arch is None else f", not of {parse_arch(arch).public}"
@@ -125,8 +132,9 @@ def _of_code(config: ModelConfig, arch: str | None) -> Classifier:
         )
         raise InputError(msg)
     return build(
-        arch, classes=config.classes, input_shape=config.input_shape, mean=config.mean, std=config.std, args=config.args
-    )
+        arch, classes=config.classes, input_shape=config.input_shape, mean=config.mean, std=config.std,
+        args=config.args, seed=seed,
+    )  # fmt: skip
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -148,7 +156,7 @@ def _check_form(path: Path, header: dict[str, Any], model: Classifier) -> None:
         msg = f"{path}: its tensors do not match its config, which describes a {model.config.arch}; {misfit}"
         raise InputError(msg)
     for name, tensor in expected.items():
-        dtype = "F32" if tensor.is_floating_point() else "I64"
+        dtype = _DTYPES.get(tensor.dtype, str(tensor.dtype))
         if header[name]["dtype"] != dtype:
             msg = f"{path}: {name} has the dtype {escaped(header[name]['dtype'])} instead of {dtype}"
             raise InputError(msg)

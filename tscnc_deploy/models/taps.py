@@ -110,6 +110,13 @@ class _Cropped(nn.Module):
         super().__init__()
         self.layer, self.taps = layer, taps
 
+    def __getattr__(self, name: str) -> Any:
+        """What a convolution has, such as its weight, for modules that read it."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
     def forward(self, images: Tensor) -> Tensor:
         layer, taps = self.layer, self.taps
         return F.conv2d(

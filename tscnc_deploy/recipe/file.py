@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.errors import RecipeError
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.problems import Setting, explain, shown
@@ -137,7 +138,19 @@ def load_recipe(
         problems += explain(error, settings, file)
     if problems:
         raise RecipeError("\n".join(problems)) from None
+    named = settings.get("model.arch")
+    if text is None and parse_arch(loaded.model.arch).own and not (named and named.overrides):
+        _refuse_code_of_a_bundle(path, loaded.model.arch)
     return loaded if loaded.name else loaded.model_copy(update={"name": recipe_name(path)})
+
+
+def _refuse_code_of_a_bundle(path: Path, arch: str) -> None:
+    if (path.parent / "manifest.json").exists():
+        msg = (
+            f"{_short(path)}: is a bundle's recipe, and names code for its network ({arch}); code is not run because a "
+            "bundle says so: give your copy with --arch FILE.py:FUNCTION"
+        )
+        raise RecipeError(msg)
 
 
 def recipe_name(file: Path) -> str:

@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from tscnc_deploy.errors import RecipeError
+from tscnc_deploy.arch import parse_arch
+from tscnc_deploy.errors import InputError, RecipeError
 from tscnc_deploy.recipe import Recipe
 from tscnc_deploy.recipe.file import load_recipe
 from tscnc_deploy.recipe.section import Section
@@ -110,9 +113,18 @@ def _combinations(path: Path, content: _File) -> Iterator[tuple[str, dict[str, o
             raise RecipeError(msg)
     for point in itertools.product(*axes.values()):
         place = dict(zip(axes, point, strict=True))
-        suffix = "".join(f"-{value:g}" if isinstance(value, float) else f"-{value}" for value in point)
+        suffix = "".join(f"-{_named(key, value)}" for key, value in place.items())
         for variant, settings in content.variants.items():
             yield variant + suffix, dict(_flat(content.set)) | place | dict(_flat(settings))
+
+
+def _named(key: str, value: Any) -> str:
+    """A value as a part of a run's name, which is also a folder's."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    with suppress(InputError):
+        value = parse_arch(value).slug if key == "model.arch" and isinstance(value, str) else value
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", str(value)).strip("-") or "-"
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

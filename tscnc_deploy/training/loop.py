@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +70,8 @@ class Training:
     ) -> None:
         self.recipe, self.settings, self.phase, self.checkpoint = recipe, recipe.train, phase, checkpoint
         self.numerics = Numerics.choose(recipe.train, device, dataset.input_shape)
+        if any(tensor.ndim > 4 for tensor in (*model.parameters(), *model.buffers())):
+            self.numerics = replace(self.numerics, memory_format=torch.contiguous_format)
         self.model = model.to(device=device, memory_format=self.numerics.memory_format)  # type: ignore[call-overload]
         _set_norm_momentum(model, self.settings.norm_momentum)
         # The model's own weights, as used by training and saliencies.

@@ -15,7 +15,7 @@ from tscnc_deploy.errors import InputError
 from tscnc_deploy.models import Classifier
 from tscnc_deploy.models.config import ModelConfig
 from tscnc_deploy.pipeline.stages.base import Context
-from tscnc_deploy.pipeline.stages.trial import Trial, network_facts, require_masks
+from tscnc_deploy.pipeline.stages.trial import Trial, network_facts, require_layers, require_masks
 from tscnc_deploy.recipe.file import load_recipe
 from tscnc_deploy.tscnc import Masks, magnitude, rank_globally
 
@@ -65,6 +65,16 @@ class Bare(Plain):
         return super().convolved(images) + (images.flatten(1) @ self.bare.T)[:, :, None, None]
 
 
+class Einsum(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.rand(16, 16))
+
+    def convolved(self, images: Tensor) -> Tensor:
+        weighted = (images.flatten(1)[:, None] * self.table).sum(2)
+        return super().convolved(weighted.reshape(images.shape))
+
+
 def exported(network: nn.Module, folder: Path) -> tuple[Classifier, Structure]:
     torch.manual_seed(0)
     model = Classifier(ModelConfig("net.py:make", 1.0, 3, (1, 4, 4), (0.5,), (0.25,)), network).eval()
@@ -76,6 +86,7 @@ def exported(network: nn.Module, folder: Path) -> tuple[Classifier, Structure]:
 def test_a_network_whose_zeros_are_those_of_the_file(tmp_path):
     model, structure = exported(Plain(), tmp_path)
     require_masks(model, structure)
+    require_layers(model, tmp_path / "model.onnx")
     assert network_facts(model, structure) == {
         "arch": "net.py:make",
         "parameters": 36 + 4 + 48 + 3 + 4,
@@ -101,6 +112,7 @@ def test_networks_whose_masks_do_not_reach_the_file(tmp_path, network, message):
     model, structure = exported(network(), tmp_path)
     with pytest.raises(InputError, match=message):
         require_masks(model, structure)
+        require_layers(model, tmp_path / "model.onnx")
 
 
 def test_a_module_that_cannot_be_exported_is_refused_by_its_operator(tmp_path):
@@ -125,3 +137,8 @@ def test_the_trial_of_a_small_network(tmp_path):
     assert abs(found["sparsity"] - 0.9) < 1e-4
     assert found["differences"]["onnx-cpu"] < 1e-4
     assert set(found["differences"]) == {"onnx-cpu", "onnx-int8"}
+
+
+def test_the_trial_is_of_one_network():
+    settings = [Trial().settings(load_recipe("digits", arch=arch)) for arch in ("resnet18", "vgg16")]
+    assert settings[0] != settings[1]

@@ -30,11 +30,11 @@ def adaptive_average(images: Tensor, output_size: Any) -> Tensor:
     """The mean over windows that cover a map evenly, as `F.adaptive_avg_pool2d` defines them.
 
     Args:
-        images: [N, C, H, W]; H and W must be known.
+        images: [N, C, H, W], or [C, H, W]; H and W must be known.
         output_size: Height and width of the result, or one number for both; None keeps a side.
     """
     sides = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
-    for axis, side in zip((2, 3), sides, strict=True):
+    for axis, side in zip((-2, -1), sides, strict=True):
         images = _along(images, axis, side)
     return images
 
@@ -46,7 +46,7 @@ def _along(images: Tensor, axis: int, windows: int | None) -> Tensor:
     if windows == 1:
         return images.mean(axis, keepdim=True)
     if length % windows == 0:
-        kernel = [length // windows if place == axis else 1 for place in (2, 3)]
+        kernel = [length // windows if place == axis else 1 for place in (-2, -1)]
         return F.avg_pool2d(images, kernel)
     bounds = [(window * length // windows, -(-(window + 1) * length // windows)) for window in range(windows)]
     parts = [images.narrow(axis, start, end - start) for start, end in bounds]

@@ -72,7 +72,9 @@ class Context:
         """
         from tscnc_deploy import models
 
-        return models.load_model(self.inputs[stage] / "model.safetensors", arch=self.recipe.model.arch)
+        return models.load_model(
+            self.inputs[stage] / "model.safetensors", arch=self.recipe.model.arch, seed=weight_seed(self.recipe)
+        )
 
 
 class Stage(ABC):
@@ -136,7 +138,6 @@ def new_network(recipe: Recipe, dataset: Dataset) -> Classifier:
     """
     from tscnc_deploy import models
     from tscnc_deploy.models.config import ModelConfig
-    from tscnc_deploy.seeds import derive_seed
 
     model, shape, classes = recipe.model, dataset.input_shape, len(dataset.classes)
     mean, std = dataset.channel_statistics()
@@ -147,11 +148,18 @@ def new_network(recipe: Recipe, dataset: Dataset) -> Classifier:
         mean, std = preprocessing(config) or (mean, std)
     built = models.build(
         model.arch, classes=classes, input_shape=shape, mean=mean, std=std, width=model.width, args=model.args,
-        pretrained=model.pretrained, seed=derive_seed(recipe.seed, "weights"),
+        pretrained=model.pretrained, seed=weight_seed(recipe),
     )  # fmt: skip
     if model.checkpoint is not None:
         models.load_weights(built, Path(model.checkpoint), model.checkpoint_key)
     return built
+
+
+def weight_seed(recipe: Recipe) -> int:
+    """The seed of the network's initial weights."""
+    from tscnc_deploy.seeds import derive_seed
+
+    return derive_seed(recipe.seed, "weights")
 
 
 def network_code(recipe: Recipe) -> dict[str, Any] | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tscnc_deploy.arch import parse_arch
 from tscnc_deploy.engines.target import Target, load_target
 from tscnc_deploy.errors import InputError
-from tscnc_deploy.pipeline.stages.base import Context, Stage, new_network, training_data, write_json
+from tscnc_deploy.pipeline.stages.base import Context, Stage, new_network, training_data, weight_seed, write_json
 from tscnc_deploy.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Trial(Stage):
     def settings(self, recipe: Recipe) -> dict[str, Any]:
         return {
             "data": training_data(recipe),
+            "arch": parse_arch(recipe.model.arch).public,
             "model": recipe.model.model_dump(exclude={"arch", "checkpoint", "checkpoint_key"}),
             "prune": recipe.prune.model_dump(include={"sparsity", "floor", "pattern"}),
             "targets": [load_target(name).model_dump(mode="json") for name in recipe.export.targets],
@@ -51,10 +53,12 @@ class Trial(Stage):
         model = new_network(random, dataset).eval()
         masks = tscnc.rank_globally(tscnc.magnitude(model), prune.sparsity, floor=prune.floor, pattern=prune.pattern)
         tscnc.Masks(masks).apply_(model)
+        _require_reading(context, model)
         images = dataset.train.batch(torch.arange(min(_IMAGES, len(dataset.train))))[0].numpy()
         graph = context.work / "network.onnx"
         structure = _exported(model, graph)
         require_masks(model, structure)
+        require_layers(model, graph)
         agreement = {}
         targets = [load_target(name) for name in recipe.export.targets]
         tried = [target for target in targets if target.engine in _TRIED and can_run(target) is None]
@@ -118,6 +122,50 @@ def require_masks(model: Classifier, structure: Structure) -> None:
         msg = (
             f"model.arch = {arch!r}: the exported file multiplies with {name} {list(layer.shape)}, which is the weight "
             "of no convolution, linear layer or attention, so it cannot be pruned; use torch.nn's layers"
+        )
+        raise InputError(msg)
+
+
+def require_layers(model: Classifier, graph: Path) -> None:
+    """Refuses a network that multiplies with more than its layers' weights: `check` would fail its bundle.
+
+    Raises:
+        InputError: The message names the nodes.
+    """
+    from tscnc_deploy.engines.onnx.file import read_onnx
+    from tscnc_deploy.engines.onnx.hidden import hidden_weights, shown
+
+    hidden = hidden_weights(read_onnx(graph), graph)
+    if hidden.values > hidden.limit:
+        msg = (
+            f"model.arch = {model.config.network.public!r}: {hidden.values} values act as weights outside of "
+            f"convolutions, linear layers and attention, so they cannot be pruned: {shown(hidden.found)}; use "
+            "torch.nn's layers"
+        )
+        raise InputError(msg)
+
+
+def _require_reading(context: Context, model: Classifier) -> None:
+    """Refuses a network that is another one when it is made again with its weights, as every later stage does.
+
+    Raises:
+        InputError: Something besides parameters and buffers determines what it computes.
+    """
+    import torch
+
+    from tscnc_deploy import models
+
+    path = context.work / "model.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    models.save_model(model, path)
+    again = models.load_model(path, arch=context.recipe.model.arch, seed=weight_seed(context.recipe))
+    images = torch.rand(2, *model.config.input_shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        same = torch.equal(model.eval()(images), again(images))
+    if not same:
+        msg = (
+            f"model.arch = {model.config.network.public!r}: made again with the same weights, it computes something "
+            "else: keep what it draws at random in parameters or buffers, and draw with torch, numpy or random"
         )
         raise InputError(msg)
 

@@ -67,8 +67,14 @@ class CheckpointSource:
     def digest(self) -> str:
         """See `Source.digest`."""
         config = dataclasses.asdict(self.config) if self.config else None
+        network = self.config.network if self.config else parse_arch(self.arch) if self.arch else None
+        code = None
+        if network is not None and network.own:
+            from tscnc_deploy.models.own import code_digest
+
+            code = code_digest(network)["sha256"]
         return digest_of_parts(
-            kind="checkpoint", file=digest_of_file(self.path), config=config, order=self.order, key=self.key
+            kind="checkpoint", file=digest_of_file(self.path), config=config, order=self.order, key=self.key, code=code
         )
 
     def _load(self) -> Classifier:
