@@ -2,8 +2,8 @@
 
     python benchmarks/networks.py [NAME...] [--again] [--table FILE]
 
-Each network gets images of 32x32 pixels, or the smallest of 64, 96, 128, 192, 224 and 256 that it takes, and is pruned
-to 90% by one update of a Taylor saliency. One process builds it and writes its engines; a second one, which imports
+Each network gets images of 32x32 pixels, or the smallest of 64, 96, 128, 192, 224, 240 and 256 that it takes, and is
+pruned to 90% by one update of a Taylor saliency. One process builds it and writes its engines; a second one, which imports
 neither torchvision nor timm, reads the graph that a bundle ships as the twin, opens the engines, compares them and
 attacks them with gradients. Parameters that a network initialises with zeros get small random values, so that there is
 something to compare. Differences are relative to the largest logit.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results") / "networks.json"
-SIDES = (32, 64, 96, 128, 192, 224, 256)
+SIDES = (32, 64, 96, 128, 192, 224, 240, 256)
 SPARSITY, CLASSES, LIMIT_S = 0.9, 10, 1200
 # Of float32 engines; rounding adds up over the layers of a deep network of random weights.
 AGREES = 1e-3
@@ -87,7 +87,8 @@ def run(names: tuple[str, ...], *, again: bool) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found: dict[str, Any] = {}
             for step in ("--make", "--open"):
-                found |= _in_child(name, step, Path(folder))
+                if "error" not in found:
+                    found |= _in_child(name, step, Path(folder))
         known["networks"][name] = found
         RESULTS.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
         print(name, "green" if green(found) else {key: found.get(key) for key in NEEDED}, flush=True)
@@ -106,7 +107,7 @@ def make(name: str, folder: Path, note: dict[str, Any]) -> None:
     from tscnc_deploy.engines import ExportAids, can_export, export_engine, load_target
     from tscnc_deploy.engines.onnx.export import export_onnx
     from tscnc_deploy.engines.onnx.structure import recount
-    from tscnc_deploy.pipeline.stages.trial import require_masks
+    from tscnc_deploy.pipeline.stages.trial import require_layers, require_masks
 
     model = _smallest(name, note)
     shape = model.config.input_shape
@@ -126,8 +127,9 @@ def make(name: str, folder: Path, note: dict[str, Any]) -> None:
         value = float(tscnc.Constraint("tscnc")(tscnc.layer_weights(model).values()))
     note["constraint"] = math.isfinite(value) or f"the constraint is {value}"
     twin = folder / "twin.onnx"
-    _noted(note, "exports", lambda: export_onnx(model, twin, input_shape=shape))
-    _noted(note, "prunes", lambda: require_masks(model, recount(twin)))
+    export_onnx(model, twin, input_shape=shape)
+    note["exports"] = True
+    _noted(note, "prunes", lambda: (require_masks(model, recount(twin)), require_layers(model, twin)))
     torch.save((images, model(images).detach()), folder / "images.pt")
     aids = ExportAids(calibration=images.numpy(), dense=twin)
     for column, target in (("int8", "onnx-int8"), ("sparse-cpu", "sparse-cpu"), ("rtx", "tensorrt-rtx-fp32")):

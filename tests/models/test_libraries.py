@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import sys
 
 import pytest
@@ -109,3 +110,16 @@ def test_the_normalisation_that_trained_weights_expect():
         assert preprocessing(config) == (mean, (0.229, 0.224, 0.225))
     grey = ModelConfig("torchvision:resnet18", 1.0, 7, (1, 32, 32), (0.5,), (0.25,))
     assert preprocessing(grey) is None
+
+
+def test_biases_of_attention_follow_the_weights_in_eval_mode():
+    model = copy.deepcopy(build("timm:levit_128s", (3, 64, 64))).eval()
+    model(torch.rand(2, 3, 64, 64))
+    layers = [layer for layer in copy.deepcopy(model).modules() if hasattr(layer, "attention_bias_cache")]
+    assert len(layers) == 11
+    for layer in layers:
+        layer.train().eval()
+        before = layer.get_attention_biases(torch.device("cpu"))
+        with torch.no_grad():
+            layer.attention_biases.add_(1)
+        assert torch.allclose(layer.get_attention_biases(torch.device("cpu")), before + 1)

@@ -1,8 +1,11 @@
 import copy
 import itertools
+import random
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from tscnc_deploy.errors import InputError
 from tscnc_deploy.recipe import Threat
@@ -63,6 +66,40 @@ def test_an_interrupted_training_continues_to_the_same_bytes(
     # A new process starts from other weights than those it was killed with; the checkpoint has to bring all of them.
     fresh = copy.deepcopy(small_net)
     run(fresh, digits, recipe, phase, tmp_path / "parts.pt", sparsifier=sparsifier)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[key]), key
+
+
+class Drawing(nn.Module):
+    """Draws from the random states of PyTorch and Python, has weights of five dimensions and under a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.volume = nn.Conv3d(1, 4, (1, 3, 3), padding=(0, 1, 1))
+        self.drop, self.head = nn.Dropout(0.3), spectral_norm(nn.Linear(256, 10))
+
+    def forward(self, images):
+        x = self.volume(images[:, None])[:, :, 0].relu()
+        if self.training and random.random() < 0.5:
+            x = x * 2
+        return self.head(self.drop(x).flatten(1))
+
+
+@pytest.mark.parametrize("sparsifier", [None, growing])
+def test_layers_that_draw_continue_to_the_same_bytes(digits, recipe, tmp_path, monkeypatch, sparsifier):
+    monkeypatch.setattr(state, "CHECKPOINT_SECONDS", -1.0)
+    torch.manual_seed(0)
+    whole = Drawing()
+    parts, fresh = copy.deepcopy(whole), copy.deepcopy(whole)
+    phase = train_phase() if sparsifier is None else Phase("prune", 4, 1e-3, "constant", average=False)
+    random.seed(1)
+    run(whole, digits, recipe, phase, tmp_path / "whole.pt", sparsifier=sparsifier)
+    random.seed(2)
+    with pytest.raises(KilledError):
+        run(parts, digits, recipe, phase, tmp_path / "parts.pt", kill_at(7), sparsifier)
+    random.seed(3)
+    run(fresh, digits, recipe, phase, tmp_path / "parts.pt", sparsifier=sparsifier)
+    assert random.random() == random.Random(3).random()
     for key, value in whole.state_dict().items():
         assert torch.equal(value, fresh.state_dict()[key]), key
 

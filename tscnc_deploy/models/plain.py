@@ -1,7 +1,8 @@
-"""Makes weights that a layer transforms in every pass plain ones, so that a zero of the weight stays a zero."""
+"""Undoes what layers of timm do to their weights between passes, so that a pass depends on the weights alone."""
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +20,9 @@ def plain_(network: nn.Module) -> nn.Module:
     Standardisation would fill pruned weights with the mean of the others: no zero would reach the exported file. The
     function at the start is the same; training then changes the weights themselves.
 
+    Attention that keeps its biases between passes in eval mode computes them anew: weights change between passes of
+    the averaged copy and of the copy that is attacked, which stay in eval mode.
+
     Args:
         network: Changed in place.
 
@@ -26,9 +30,22 @@ def plain_(network: nn.Module) -> nn.Module:
         The network.
     """
     for name, layer in list(network.named_modules()):
+        if hasattr(layer, "attention_bias_cache"):
+            layer.__class__ = _without_cache(type(layer))
         if isinstance(layer, nn.Conv2d) and type(layer).__name__ in _STANDARDISED:
             network.set_submodule(name, _plain(layer, same=_STANDARDISED[type(layer).__name__]))
     return network
+
+
+@cache
+def _without_cache(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class, whose attention computes its biases in every pass."""
+
+    def biases(self: Any, device: torch.device) -> torch.Tensor:
+        found: torch.Tensor = self.attention_biases[:, self.attention_bias_idxs]
+        return found.to(device)
+
+    return type(kind.__name__, (kind,), {"get_attention_biases": biases, "__module__": kind.__module__})
 
 
 def _plain(layer: nn.Conv2d, *, same: bool) -> nn.Conv2d:

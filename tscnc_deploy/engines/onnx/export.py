@@ -27,6 +27,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from tscnc_deploy.engines.kind import ExportAids
+from tscnc_deploy.engines.onnx.attention import plain_attention
 from tscnc_deploy.engines.onnx.file import write_onnx
 from tscnc_deploy.engines.onnx.pooling import plain_pooling
 from tscnc_deploy.engines.onnx.runtime import OnnxRuntimeEngine
@@ -128,7 +129,7 @@ def _trace(
     model: nn.Module, input_shape: tuple[int, int, int], batch_example: int
 ) -> tuple[ModelProto, dict[str, str]]:
     """The traced model, and see `tidy.weight_names`."""
-    with _quiet(), plain_pooling(), torch.no_grad():
+    with _quiet(), plain_pooling(), plain_attention(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 model,
