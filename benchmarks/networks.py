@@ -3,10 +3,10 @@
     python benchmarks/networks.py [NAME...] [--again] [--table FILE]
 
 Each network gets images of 32x32 pixels, or the smallest of 64, 96, 128, 192, 224, 240 and 256 that it takes, and is
-pruned to 90% by one update of a Taylor saliency. One process builds it and writes its engines; a second one, which imports
-neither torchvision nor timm, reads the graph that a bundle ships as the twin, opens the engines, compares them and
-attacks them with gradients. Parameters that a network initialises with zeros get small random values, so that there is
-something to compare. Differences are relative to the largest logit.
+pruned to 90% by one update of a Taylor saliency. One process builds it and writes its engines; a second one, which
+imports neither torchvision nor timm, reads the graph that a bundle ships as the twin, opens the engines, compares them
+and attacks them with gradients. Parameters that a network initialises with zeros get small random values, so that there
+is something to compare. Differences are relative to the largest logit.
 
 Networks with a result in benchmarks/results/networks.json are left out, unless they are named or --again is given.
 --table puts the results as a table at the end of a page in Markdown, and runs nothing.

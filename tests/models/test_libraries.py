@@ -118,7 +118,8 @@ def test_biases_of_attention_follow_the_weights_in_eval_mode():
     layers = [layer for layer in copy.deepcopy(model).modules() if hasattr(layer, "attention_bias_cache")]
     assert len(layers) == 11
     for layer in layers:
-        layer.train().eval()
+        layer.train()
+        layer.eval()
         before = layer.get_attention_biases(torch.device("cpu"))
         with torch.no_grad():
             layer.attention_biases.add_(1)

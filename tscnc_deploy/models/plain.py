@@ -38,7 +38,7 @@ def plain_(network: nn.Module) -> nn.Module:
 
 
 @cache
-def _without_cache(kind: type[nn.Module]) -> type[nn.Module]:
+def _without_cache(kind: Any) -> type[nn.Module]:
     """The class, whose attention computes its biases in every pass."""
 
     def biases(self: Any, device: torch.device) -> torch.Tensor:
