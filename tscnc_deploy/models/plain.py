@@ -31,7 +31,8 @@ def plain_(network: nn.Module) -> nn.Module:
     """
     for name, layer in list(network.named_modules()):
         if hasattr(layer, "attention_bias_cache"):
-            layer.__class__ = _without_cache(type(layer))
+            kind: Any = type(layer)
+            layer.__class__ = _without_cache(kind)
         if isinstance(layer, nn.Conv2d) and type(layer).__name__ in _STANDARDISED:
             network.set_submodule(name, _plain(layer, same=_STANDARDISED[type(layer).__name__]))
     return network
