@@ -72,8 +72,8 @@ def main() -> None:
     elif arguments.open:
         _report(arguments.open, lambda note: reopen(arguments.open, note))
     elif arguments.table:
-        text = arguments.table.read_text("utf-8").partition(HEADING)[0]
-        arguments.table.write_text(text + table(json.loads(RESULTS.read_text("utf-8"))), encoding="utf-8")
+        text = arguments.table.read_text("utf-8").partition(HEADING)[0].rstrip()
+        arguments.table.write_text(f"{text}\n\n" + table(json.loads(RESULTS.read_text("utf-8"))), encoding="utf-8")
     else:
         run(arguments.names or NETWORKS, again=arguments.again or bool(arguments.names))
 
