@@ -80,7 +80,7 @@ def test_a_recipe_that_changes_meanwhile_changes_nothing(unpacked, tmp_path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text((unpacked / "recipe.toml").read_text())
     process = child("--recipe", recipe, "--out", unpacked)
-    assert process.stderr.readline().startswith("[1/7]")
+    assert process.stderr.readline().startswith("[1/8]")
     recipe.write_text("not a recipe [")
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said

@@ -158,7 +158,7 @@ ATTACKED = {"verify", "reverify"}
 REPEATED = {
     "training/trades.py": TRAINED | {"export"},
     "tscnc/saliency.py": TRAINED | {"trial", "export"},
-    "models/builtin/resnet.py": TRAINED | ATTACKED | {"trial", "export"},
+    "models/builtin/resnet.py": TRAINED | ATTACKED | {"trial", "export", "package"},
     "engines/sparse_cpu/latency.py": {"prune"},
     "engines/sparse_cpu/csrc/plan.cpp": {"trial", "export", "reverify", "package"},
     "robustness/attacks/square.py": ATTACKED | {"package"},

@@ -203,11 +203,11 @@ def test_what_is_not_a_weight_is_not_found(kind):
 
 
 def test_a_weight_computed_by_a_layer_of_two_factors():
-    """The factors count as weights, but they meet no images."""
+    """The factors meet no images, so what they make counts."""
     nodes = [node("MatMul", "left right", "w"), helper.make_node("MatMul", ["x", "w"], ["y"], "second")]
     found = searched(nodes, floats("left", 4, 2), floats("right", 2, 4))
     assert found.found == (HiddenWeight("second", "MatMul", "w", 16),)
-    assert found.idle == ("left", "right")
+    assert found.idle == ()
 
 
 def test_layers_that_do_not_reach_the_output_are_named():

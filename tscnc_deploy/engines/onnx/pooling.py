@@ -34,6 +34,8 @@ def adaptive_average(images: Tensor, output_size: Any) -> Tensor:
         output_size: Height and width of the result, or one number for both; None keeps a side.
     """
     sides = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
+    if tuple(sides) == (1, 1):
+        return images.mean((-2, -1), keepdim=True)
     for axis, side in zip((-2, -1), sides, strict=True):
         images = _along(images, axis, side)
     return images

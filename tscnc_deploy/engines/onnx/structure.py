@@ -244,10 +244,10 @@ def weight_uses(graph: GraphProto) -> Iterator[tuple[int, int, str]]:
     """
     stored = stored_weights(graph)
     inputs = [value.name for value in graph.input if value.name not in stored]
-    computed = computed_from(graph, inputs[0]) if inputs else set()
+    computed = computed_from(graph, inputs[0]) if inputs else None
     producers = {output: node for node in graph.node for output in node.output}
     for place, node in enumerate(graph.node):
-        if computed.isdisjoint(node.output):
+        if computed is not None and computed.isdisjoint(node.output):
             continue
         for position in _WEIGHT_INPUTS.get(node.op_type, ()):
             if position < len(node.input):
